@@ -1,0 +1,114 @@
+"""Two engines with one interface: pixels in, features out, on one thread of a worker process."""
+
+import contextlib
+import io
+import os
+import zipfile
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verger.backbone.graph import Backbone
+from verger.backbone.mobilenet_v2 import FEATURES, IMAGE_SIDE, model_from_arrays
+from verger.errors import SetupError
+
+BATCH_SIZE = 4
+"""Images a call of the engine: batches of 2 to 8 stay in the processor's cache, 32 do not."""
+
+Pixels = NDArray[np.uint8]
+Features = NDArray[np.float32]
+
+
+class Engine(Protocol):
+    """Runs the backbone."""
+
+    version: str
+
+    def features(self, pixels: Pixels) -> Features:
+        """Compute features: (n, 224, 224, 3) uint8 in RGB to (n, 1280) float32, n <= BATCH_SIZE."""
+
+
+_engines: dict[tuple[str, ...], Engine] = {}
+
+
+def engine_for(backbone: Backbone) -> Engine:
+    """The engine of this process for this backbone, built at the first call only.
+
+    Raises:
+        SetupError: the engine is not installed, or the processor lacks the precision.
+    """
+    key = (backbone.engine, backbone.precision, backbone.weights.sha256)
+    if key not in _engines:
+        kinds: dict[str, type[OpenVinoEngine | TensorFlowEngine]] = {
+            "openvino": OpenVinoEngine,
+            "tensorflow": TensorFlowEngine,
+        }
+        _engines[key] = kinds[backbone.engine](backbone)
+    return _engines[key]
+
+
+class OpenVinoEngine:
+    """The graph, compiled by OpenVINO for this processor with a fixed batch."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        import openvino
+
+        self.version = openvino.__version__
+        core = openvino.Core()
+        if backbone.precision == "bf16" and "BF16" not in core.get_property(
+            "CPU", "OPTIMIZATION_CAPABILITIES"
+        ):
+            raise SetupError("This processor has no bfloat16.", "Use --precision f32.")
+        with zipfile.ZipFile(io.BytesIO(backbone.payload)) as archive:
+            graph = core.read_model(archive.read("graph.xml"), archive.read("graph.bin"))
+        graph.reshape([BATCH_SIZE, IMAGE_SIDE, IMAGE_SIDE, 3])
+        compiled = core.compile_model(
+            graph,
+            "CPU",
+            {
+                # Not told, OpenVINO picks bfloat16 where the processor has it.
+                "INFERENCE_PRECISION_HINT": backbone.precision,
+                "INFERENCE_NUM_THREADS": 1,
+                "NUM_STREAMS": 1,
+            },
+        )
+        self._request = compiled.create_infer_request()
+        self._batch = np.zeros((BATCH_SIZE, IMAGE_SIDE, IMAGE_SIDE, 3), np.uint8)
+
+    def features(self, pixels: Pixels) -> Features:
+        """Compute features; a short batch is filled up with what the last one left."""
+        self._batch[: len(pixels)] = pixels
+        self._request.infer([self._batch], share_inputs=True)
+        output: Features = self._request.get_output_tensor().data
+        return output[: len(pixels)].copy()
+
+
+class TensorFlowEngine:
+    """The Keras model, rebuilt from its broadcast weights."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        try:
+            import tensorflow as tf
+        except ImportError as error:
+            raise SetupError(
+                f"--engine tensorflow needs TensorFlow on every worker: {error}",
+                "Install it there (pip install tensorflow-cpu), or use --engine openvino.",
+            ) from error
+        self.version = tf.__version__
+        # TensorFlow takes no thread count once it has run, as in a driver that made the graph.
+        with contextlib.suppress(RuntimeError):
+            tf.config.threading.set_intra_op_parallelism_threads(1)
+            tf.config.threading.set_inter_op_parallelism_threads(1)
+        with np.load(io.BytesIO(backbone.payload)) as arrays:
+            model = model_from_arrays(list(arrays.values()), backbone.weights.convention)
+        signature = tf.TensorSpec((None, IMAGE_SIDE, IMAGE_SIDE, 3), tf.uint8)
+        self._call: Any = tf.function(
+            lambda pixels: model(pixels, training=False), input_signature=[signature]
+        )
+
+    def features(self, pixels: Pixels) -> Features:
+        """Compute features."""
+        output: Features = self._call(pixels).numpy()
+        return output.reshape(len(pixels), FEATURES)

@@ -1,0 +1,127 @@
+"""The backbone as it is broadcast: made once from the Keras model, then cached by content."""
+
+import contextlib
+import hashlib
+import io
+import os
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from verger.backbone.weights import Weights, find_weights
+from verger.errors import SetupError
+
+FORMAT = "1"
+"""Part of every cache key: raise it when `build_model` changes what it computes."""
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """What a worker needs to build its engine; about 9 MB when pickled for the broadcast.
+
+    Attributes:
+        engine: `openvino` or `tensorflow`.
+        precision: `f32` or `bf16`.
+        weights: where the numbers come from.
+        payload: for OpenVINO a zip of the graph (`graph.xml`, `graph.bin`); for TensorFlow a
+            `.npz` of the arrays that `model_from_arrays` takes, in their order.
+    """
+
+    engine: Literal["openvino", "tensorflow"]
+    precision: Literal["f32", "bf16"]
+    weights: Weights
+    payload: bytes
+
+
+def load_backbone(
+    weights: str = "bundled",
+    engine: Literal["openvino", "tensorflow"] = "openvino",
+    precision: Literal["f32", "bf16"] = "f32",
+) -> Backbone:
+    """Find the weights and turn them into the payload of an engine, or take it from the cache.
+
+    Keras and TensorFlow are loaded only when the cache does not have the payload.
+
+    Raises:
+        SetupError: the weights are missing or do not fit.
+        UsageError: `weights` is neither a known name nor a file.
+    """
+    found = find_weights(weights)
+    maker = _export_openvino if engine == "openvino" else _export_arrays
+    key = "-".join((FORMAT, engine, version("openvino"), version("keras"), found.convention, found.sha256))
+    cached = cache_folder() / f"backbone-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
+    payload = _read_cached(cached)
+    if payload is None:
+        payload = maker(found)
+        _write_cached(cached, payload)
+    return Backbone(engine, precision, found, payload)
+
+
+def engine_version(engine: str) -> str:
+    """The version of an engine's package, without loading it; empty where it is not installed."""
+    # TensorFlow comes in packages of several names.
+    return next((version(name) for name in packages_distributions().get(engine, ())), "")
+
+
+def cache_folder() -> Path:
+    """`verger` in the user's cache folder (`XDG_CACHE_HOME`, else `~/.cache`)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "verger"
+
+
+def _read_cached(path: Path) -> bytes | None:
+    """The payload, unless it is absent or is not what was written: its digest comes first."""
+    try:
+        digest, payload = path.read_bytes().split(b"\n", maxsplit=1)
+    except (OSError, ValueError):
+        return None
+    return payload if hashlib.sha256(payload).hexdigest().encode() == digest else None
+
+
+def _write_cached(path: Path, payload: bytes) -> None:
+    # A cache that cannot be written costs time on the next run, nothing else.
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            file.write(hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
+        Path(file.name).replace(path)
+
+
+def _export_openvino(weights: Weights) -> bytes:
+    import openvino
+
+    model = _build_quietly(weights)
+    with tempfile.TemporaryDirectory() as folder:
+        saved = Path(folder) / "model"
+        model.export(str(saved), format="tf_saved_model", verbose=False)
+        graph = openvino.convert_model(saved)
+        # OpenVINO halves the weights to fp16 unless told not to.
+        openvino.save_model(graph, Path(folder) / "graph.xml", compress_to_fp16=False)
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+            for name in ("graph.xml", "graph.bin"):
+                archive.write(Path(folder) / name, name)
+    return buffer.getvalue()
+
+
+def _export_arrays(weights: Weights) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, *_build_quietly(weights).get_weights())
+    return buffer.getvalue()
+
+
+def _build_quietly(weights: Weights) -> "object":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    try:
+        from verger.backbone.mobilenet_v2 import build_model
+        return build_model(weights)
+    except ImportError as error:
+        raise SetupError(
+            f"TensorFlow is needed once, to make the graph: {error}",
+            "Install it (pip install tensorflow-cpu), or run where the graph is cached.",
+        ) from error

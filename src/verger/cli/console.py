@@ -1,0 +1,212 @@
+"""What a person sees: progress bars, or plain lines where there is no terminal, and summaries."""
+
+from time import monotonic
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bars
+from rich.table import Table
+from rich.text import Text
+
+from verger.errors import VergerError
+from verger.progress import Progress
+
+if TYPE_CHECKING:
+    from verger.results import Manifest, Output
+
+STAGES = {
+    "backbone": "Preparing the network",
+    "list": "Listing images",
+    "spark": "Starting Spark",
+    "plan": "Comparing with what is done",
+    "extract": "Extracting features",
+    "fit": "Fitting the PCA",
+    "project": "Projecting",
+    "write": "Writing the matrix",
+    "demo": "Rendering photographs",
+}
+
+PLAIN_SECONDS = 5.0
+"""Between two plain lines of one stage."""
+
+stdout = Console()
+stderr = Console(stderr=True)
+
+
+class RateColumn(ProgressColumn):
+    """Images a second."""
+
+    def render(self, task: Task) -> Text:
+        """Show the rate of the last half minute."""
+        speed = task.speed or task.finished_speed
+        return Text(f"{speed:,.0f}/s" if speed and task.completed else "", style="cyan")
+
+
+class BarProgress(Progress):
+    """A bar a stage, on a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self.bars = Bars(
+            SpinnerColumn(finished_text="[green]✓[/]"),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            RateColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("[red]{task.fields[rejected]}[/]"),
+            console=console,
+        )
+        self.task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        """Take the lower lines of the terminal."""
+        self.bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give them back."""
+        self.bars.stop()
+
+    def start(self, stage: str, total: int | None = None) -> None:
+        """Show a bar, which moves to and fro while the total is not known."""
+        self.task = self.bars.add_task(STAGES.get(stage, stage), total=total, rejected="")
+
+    def update(self, done: int, rejected: int = 0) -> None:
+        """Move the bar."""
+        if self.task is not None:
+            text = f"{rejected:,} rejected" if rejected else ""
+            self.bars.update(self.task, completed=done, rejected=text)
+
+    def finish(self) -> None:
+        """Fill the bar."""
+        if self.task is not None:
+            task = self.bars.tasks[self.task]
+            done = task.total or task.completed or 1
+            self.bars.update(self.task, total=done, completed=done)
+            self.task = None
+
+    def note(self, text: str) -> None:
+        """Print above the bars."""
+        self.bars.console.print(text, markup=False)
+
+
+class LineProgress(Progress):
+    """A line when a stage begins and every few seconds, for logs."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.stage = ""
+        self.total: int | None = None
+        self.started = self.shown = 0.0
+
+    def __enter__(self) -> Self:
+        """Nothing to prepare."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing to give back."""
+
+    def start(self, stage: str, total: int | None = None) -> None:
+        """Print the stage."""
+        self.stage, self.total = STAGES.get(stage, stage), total
+        self.started = self.shown = monotonic()
+        self._print(self.stage if total is None else f"{self.stage}: {total:,}")
+
+    def update(self, done: int, rejected: int = 0) -> None:
+        """Print how far it is, if the last line is old enough."""
+        clock = monotonic()
+        if clock - self.shown < PLAIN_SECONDS:
+            return
+        self.shown = clock
+        rate = done / (clock - self.started)
+        text = f"{self.stage}: {done:,}"
+        if self.total:
+            text += f" of {self.total:,}"
+        text += f", {rate:,.0f}/s"
+        if self.total and rate:
+            text += f", {(self.total - done) / rate:,.0f} s left"
+        if rejected:
+            text += f", {rejected:,} rejected"
+        self._print(text)
+
+    def finish(self) -> None:
+        """Say how long a long stage took."""
+        elapsed = monotonic() - self.started
+        if elapsed > PLAIN_SECONDS:
+            self._print(f"{self.stage}: done in {elapsed:.0f} s")
+
+    def note(self, text: str) -> None:
+        """Print a line."""
+        self._print(text)
+
+    def _print(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def progress() -> BarProgress | LineProgress:
+    """Bars on a terminal, lines elsewhere; both on stderr."""
+    return BarProgress(stderr) if stderr.is_terminal else LineProgress(stderr)
+
+
+def show_error(error: VergerError) -> None:
+    """Print what happened and what to do."""
+    stderr.print(Text.assemble(("Error: ", "bold red"), error.message), soft_wrap=True)
+    if error.hint:
+        stderr.print(Text(error.hint), soft_wrap=True)
+
+
+def show_summary(manifest: "Manifest", output: "Output") -> None:
+    """Print what a run made and where it is."""
+    from verger.results import MATRIX_ROWS
+
+    counts = manifest.counts
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row("Images", _describe_counts(manifest))
+    ratio = manifest.explained_variance_ratio or 0.0
+    table.add_row(
+        "Matrix",
+        f"{counts.rows:,} rows x {manifest.components} components, {ratio:.2%} of the variance",
+    )
+    timings = manifest.timings
+    longest = ", ".join(f"{name} {seconds:.1f}" for name, seconds in timings.items() if seconds >= 0.1)
+    table.add_row("Time", f"{sum(timings.values()):.1f} s ({longest})")
+    if manifest.images_per_second:
+        table.add_row("Speed", f"{manifest.images_per_second:,.0f} images/s while extracting")
+    has_matrix = counts.rows <= MATRIX_ROWS
+    table.add_row("CSV", Text(str(output.matrix_csv if has_matrix else output.pca.child("csv"))))
+    table.add_row("Parquet", Text(str(output.pca.child("parquet"))))
+    table.add_row("Model", Text(str(output.model)))
+    stdout.print(table)
+
+
+def _describe_counts(manifest: "Manifest") -> str:
+    counts = manifest.counts
+    text = f"{counts.listed:,} listed: {counts.featurized:,} featurized"
+    if counts.reused:
+        text += f", {counts.reused:,} reused"
+    text += f", {counts.rejected:,} rejected"
+    if manifest.rejected_by_reason:
+        reasons = (f"{number:,} {reason}" for reason, number in manifest.rejected_by_reason.items())
+        text += f" ({', '.join(reasons)})"
+    if counts.kept:
+        text += f"; {counts.kept:,} rows kept of images that have gone"
+    return text

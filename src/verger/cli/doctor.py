@@ -1,0 +1,119 @@
+"""What this machine has of what verger needs."""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from verger.backbone.graph import cache_folder, engine_version
+from verger.backbone.weights import find_weights
+from verger.cli import console
+from verger.errors import VergerError
+
+MEMORY_NEEDED = 4 * 2**30
+"""Bytes: 2 GiB for Spark's Java machine, the rest for its workers."""
+DISK_NEEDED = 2**30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A thing looked for: whether it is well, what was found, whether a run needs it."""
+
+    name: str
+    ok: bool
+    found: str
+    needed: bool = True
+
+
+def examine() -> list[Finding]:
+    """Look at the machine; nothing is started but `java -version`."""
+    return [
+        Finding("Python", sys.version_info >= (3, 11), platform.python_version()),
+        _java(),
+        _package("Spark", "pyspark"),
+        _package("Arrow", "pyarrow"),
+        _engine("OpenVINO", "openvino", needed=True),
+        _engine("TensorFlow", "tensorflow", needed=False),
+        _weights(),
+        _graph(),
+        Finding("Processors", True, str(len(os.sched_getaffinity(0)))),
+        _memory(),
+        _disk(),
+    ]
+
+
+def show(findings: list[Finding], *, as_json: bool) -> None:
+    """Print the findings."""
+    if as_json:
+        sys.stdout.write(json.dumps([asdict(finding) for finding in findings], indent=2) + "\n")
+        return
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for finding in findings:
+        bad = "[red]✗[/]" if finding.needed else "[yellow]-[/]"
+        table.add_row("[green]✓[/]" if finding.ok else bad, finding.name, Text(finding.found))
+    console.stdout.print(table)
+
+
+def _java() -> Finding:
+    from verger.spark.session import java_home
+
+    try:
+        home = java_home()
+        answer = subprocess.run(  # noqa: S603 - the program that Spark will run
+            [home / "bin" / "java", "-version"], capture_output=True, text=True, check=True
+        )
+    except VergerError as error:
+        return Finding("Java", False, str(error))
+    except (OSError, subprocess.CalledProcessError) as error:
+        return Finding("Java", False, f"{home} does not run: {error}; unset JAVA_HOME")
+    line = answer.stderr.splitlines()[0]
+    return Finding("Java", '"17.' in line or '"11.' in line or '"1.8' in line, f"{line} in {home}")
+
+
+def _package(name: str, package: str) -> Finding:
+    try:
+        return Finding(name, True, version(package))
+    except PackageNotFoundError:
+        return Finding(name, False, f"not installed: pip install {package}")
+
+
+def _engine(name: str, package: str, *, needed: bool) -> Finding:
+    found = engine_version(package)
+    return Finding(name, bool(found), found or "not installed", needed)
+
+
+def _weights() -> Finding:
+    try:
+        found = find_weights("bundled")
+    except VergerError as error:
+        return Finding("Weights", False, str(error))
+    return Finding("Weights", True, f"{found.name}, sha256 {found.sha256[:12]}…, {found.licence}")
+
+
+def _graph() -> Finding:
+    folder = cache_folder()
+    cached = len(list(folder.glob("backbone-*"))) if folder.exists() else 0
+    text = f"{cached} in {folder}" if cached else f"none yet in {folder}: made by the first run"
+    return Finding("Cached graphs", cached > 0, text, needed=False)
+
+
+def _memory() -> Finding:
+    available = next(
+        int(line.split()[1]) * 1024
+        for line in Path("/proc/meminfo").read_text().splitlines()
+        if line.startswith("MemAvailable")
+    )
+    return Finding("Memory", available >= MEMORY_NEEDED, f"{available / 2**30:.1f} GiB available")
+
+
+def _disk() -> Finding:
+    free = shutil.disk_usage(Path.cwd()).free
+    return Finding("Disk", free >= DISK_NEEDED, f"{free / 2**30:.0f} GiB free in {Path.cwd()}")

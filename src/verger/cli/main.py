@@ -1,0 +1,191 @@
+"""The commands. Spark and TensorFlow are loaded by the command that needs them, not before."""
+
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from verger import __version__
+from verger.cli import console
+from verger.errors import INTERRUPTED, UsageError, VergerError
+
+if TYPE_CHECKING:
+    from verger.settings import RunSettings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Pictures of fruit in, a matrix out: MobileNetV2 features and exact PCA on Spark.",
+)
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and Spark's log.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the manifest as JSON, for scripts.")]
+
+
+@app.command()
+def run(
+    input: Annotated[str, typer.Argument(help="A folder of images, or s3://bucket/prefix.")],
+    output: Annotated[str, typer.Argument(help="Where the results go.")],
+    components: Annotated[
+        str | None,
+        typer.Option(help="A count (50), or a share of the variance (0.95). Default: 50."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Take the first N files only.")] = None,
+    label_from: Annotated[
+        str, typer.Option(help="parent, none, or a regular expression with one group.")
+    ] = "parent",
+    weights: Annotated[
+        str, typer.Option(help="bundled, keras, or a Keras .weights.h5 file.")
+    ] = "bundled",
+    engine: Annotated[str, typer.Option(help="openvino or tensorflow.")] = "openvino",
+    precision: Annotated[str, typer.Option(help="f32 or bf16.")] = "f32",
+    max_rejected: Annotated[
+        str, typer.Option(help="Share of images that may be rejected.")
+    ] = "1%",
+    master: Annotated[
+        str | None, typer.Option(help="Spark's master URL. Default: this machine.")
+    ] = None,
+    wave_size: Annotated[int | None, typer.Option(help="Images committed together.")] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Turn a folder of images into features and a PCA matrix."""
+    with reporting(debug):
+        options: dict[str, Any] = {"wave_size": wave_size} if wave_size is not None else {}
+        settings = make_settings(
+            input=input,
+            output=output,
+            components=components,
+            limit=limit,
+            label_from=label_from,
+            weights=weights,
+            engine=engine,
+            precision=precision,
+            max_rejected=max_rejected,
+            master=master,
+            **options,
+        )
+        run_chain(settings, as_json=json, debug=debug)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where images and results go.")] = Path("demo"),
+    images: Annotated[int, typer.Option(help="How many photographs are rendered.")] = 1200,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same photographs.")] = 0,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Render photographs of fruit and run the whole chain on them."""
+    with reporting(debug):
+        from verger.images.demo import write_demo_images
+
+        photographs = folder / "images"
+        if not photographs.exists():
+            with console.progress() as shown:
+                shown.start("demo", images)
+                write_demo_images(
+                    photographs,
+                    images=images,
+                    seed=seed,
+                    on_image=lambda done, _: shown.update(done),
+                )
+                shown.finish()
+        settings = make_settings(input=str(photographs), output=str(folder / "output"))
+        run_chain(settings, as_json=json, debug=debug)
+
+
+@app.command()
+def doctor(json: Json = False, debug: Debug = False) -> None:
+    """Say what is found of Java, Spark, engines, weights and memory."""
+    with reporting(debug):
+        from verger.cli.doctor import examine, show
+
+        findings = examine()
+        show(findings, as_json=json)
+        if any(finding.needed and not finding.ok for finding in findings):
+            raise typer.Exit(5)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    if version:
+        console.stdout.print(f"verger {__version__}", highlight=False)
+        raise typer.Exit
+
+
+def make_settings(**options: Any) -> "RunSettings":
+    """Validate the options.
+
+    Raises:
+        UsageError: one of them is wrong; it names the option.
+    """
+    from pydantic import ValidationError
+
+    from verger.settings import RunSettings
+
+    try:
+        return RunSettings(**options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = "--" + str(first["loc"][0]).replace("_", "-") if first["loc"] else "The options"
+        message = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{option}: {message} (got {first['input']!r}).") from error
+
+
+def run_chain(settings: "RunSettings", *, as_json: bool, debug: bool) -> None:
+    """Run the chain and show what came of it."""
+    from verger.pipeline import run as run_pipeline
+    from verger.results import Output
+
+    with console.progress() as shown:
+        manifest = run_pipeline(settings, shown, debug=debug)
+    if as_json:
+        sys.stdout.write(manifest.model_dump_json(indent=2) + "\n")
+    else:
+        console.show_summary(manifest, Output(settings.output))
+
+
+@contextmanager
+def reporting(debug: bool) -> Iterator[None]:
+    """Turn what is raised into a line or two and an exit code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    except VergerError as error:
+        if debug:
+            traceback.print_exc()
+        console.show_error(error)
+        raise typer.Exit(error.exit_code) from error
+    except KeyboardInterrupt:
+        console.stderr.print("Interrupted. Run the same command again and it goes on from here.")
+        raise typer.Exit(INTERRUPTED) from None
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        defect = VergerError(
+            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            "This is a defect of verger; --debug shows where it happened.",
+        )
+        console.show_error(defect)
+        raise typer.Exit(defect.exit_code) from error
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

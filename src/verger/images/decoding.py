@@ -1,0 +1,127 @@
+"""From a file's bytes to the pixels that the network takes, or the reason why not."""
+
+import io
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from verger.results import Reason
+from verger.settings import MAX_IMAGE_PIXELS
+
+IMAGE_SIDE = 224
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+"""Pillow's names; MPO is the JPEG with several pictures that some phones write."""
+
+WHITE = (255, 255, 255, 255)
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Why a file gave no pixels."""
+
+    reason: Reason
+    detail: str
+
+
+def decode(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> NDArray[np.uint8] | Rejection:
+    """Decode an image to what MobileNetV2 takes.
+
+    The orientation that EXIF gives is applied, transparency is laid on white, the first frame
+    of an animation is taken, 16 bits become 8, and the whole picture is resized by Pillow's
+    bicubic filter, which is the reference: other filters give other features.
+
+    Args:
+        data: the file's bytes, in any of `FORMATS` whatever its name.
+        max_pixels: the largest width x height that is decoded.
+
+    Returns:
+        (224, 224, 3) uint8 in RGB, or a rejection; nothing is raised.
+    """
+    if not data:
+        return Rejection(Reason.EMPTY, "0 bytes")
+    known = _sniff(data)
+    if known is None:
+        return Rejection(Reason.NOT_AN_IMAGE, f"starts with {data[:8]!r}")
+    if known not in FORMATS:
+        return Rejection(Reason.UNSUPPORTED, f"{known}; convert it to JPEG or PNG")
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns from half of its limit on; ours is checked below.
+            warnings.simplefilter("ignore")
+            return _decode(data, max_pixels)
+    except (Image.DecompressionBombError, MemoryError) as error:
+        return Rejection(Reason.TOO_LARGE, _describe(error))
+    # Pillow's decoders raise nearly anything on damaged data; a status goes back for each.
+    except Exception as error:  # noqa: BLE001
+        truncated = "truncated" in str(error).lower()
+        return Rejection(Reason.TRUNCATED if truncated else Reason.CORRUPT, _describe(error))
+
+
+def _decode(data: bytes, max_pixels: int) -> NDArray[np.uint8] | Rejection:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        if image.width * image.height > max_pixels:
+            size = f"{image.width} x {image.height} pixels, more than {max_pixels:,}"
+            return Rejection(Reason.TOO_LARGE, size)
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+        try:
+            rgb = _to_rgb(upright)
+        except ValueError as error:
+            return Rejection(Reason.UNSUPPORTED, f"{_describe(error)}; convert it to 8-bit RGB")
+        resized = rgb.resize((IMAGE_SIDE, IMAGE_SIDE), Image.Resampling.BICUBIC)
+        return np.asarray(resized)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        # Pillow would clip 16 bits at 255 instead of scaling them.
+        wide = np.asarray(image).astype(np.int64)
+        return Image.fromarray((wide.clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise ValueError("pixels are floating-point numbers, of a range that is not known")
+    if image.has_transparency_data:
+        flat = Image.new("RGBA", image.size, WHITE)
+        flat.alpha_composite(image.convert("RGBA"))
+        return flat.convert("RGB")
+    return image.convert("RGB")
+
+
+_SIGNATURES = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"GIF87a": "GIF",
+    b"GIF89a": "GIF",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",
+    b"MM\0+": "TIFF",
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"\0\0\0\x0cjP  ": "JPEG 2000",
+    b"8BPS": "Photoshop",
+}
+_BMP_HEADERS = {12, 16, 40, 52, 56, 64, 108, 124}
+"""Sizes of the headers that follow a bitmap's 14 bytes: text that starts with BM has none."""
+_HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis"}
+
+
+def _sniff(data: bytes) -> str | None:
+    for signature, name in _SIGNATURES.items():
+        if data.startswith(signature):
+            return name
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data[:2] == b"BM" and int.from_bytes(data[14:18], "little") in _BMP_HEADERS:
+        return "BMP"
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
+        return "HEIF or AVIF"
+    return None
+
+
+def _describe(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:300]

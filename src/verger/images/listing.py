@@ -1,0 +1,92 @@
+"""Which files there are: every regular file below a folder, with what tells that it changed."""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from verger.errors import InputError
+from verger.storage import Location
+
+
+@dataclass(frozen=True)
+class ListedImage:
+    """A file that may be an image.
+
+    Attributes:
+        path: relative to the input, `/` between its parts; bytes that are not UTF-8 are shown as
+            `\\xNN`, and such a file is later rejected as unreadable.
+        label: its class, empty when there is none.
+        size: in bytes.
+        mtime_ns: time of modification in nanoseconds since 1970, of a local file.
+        etag: of an object on S3.
+    """
+
+    path: str
+    label: str
+    size: int
+    mtime_ns: int | None = None
+    etag: str | None = None
+
+
+def list_images(folder: Location, label_from: str = "parent") -> Iterator[ListedImage]:
+    """List all files below a folder, in a fixed order, without opening them.
+
+    Args:
+        folder: the input; links are followed, a folder inside itself is not.
+        label_from: `parent` for the name of the folder that holds the file (none for a file
+            directly in the input), `none`, or a regular expression whose group is the label.
+
+    Raises:
+        InputError: the folder is missing or cannot be read.
+    """
+    label = label_rule(label_from)
+    if not os.path.isdir(folder.path):  # noqa: PTH112 - os.scandir's own kind of path
+        what = "is a file, not a folder" if os.path.exists(folder.path) else "does not exist"  # noqa: PTH110
+        raise InputError(f"The input {folder} {what}.", "Give a folder that holds images.")
+    try:
+        for path, entry in _walk(folder.path, "", frozenset()):
+            try:
+                stat = entry.stat()
+            except FileNotFoundError:
+                continue  # deleted since its folder was read
+            text = os.fsencode(path).decode(errors="backslashreplace")
+            yield ListedImage(text, label(text), stat.st_size, stat.st_mtime_ns)
+    except PermissionError as error:
+        raise InputError(
+            f"{error.filename} cannot be read: permission denied.",
+            "Give this user the right to read it, or move it out of the input.",
+        ) from error
+
+
+def label_rule(label_from: str) -> Callable[[str], str]:
+    """The function from a path to its label that `--label-from` names."""
+    if label_from == "none":
+        return lambda path: ""
+    if label_from == "parent":
+        return lambda path: path.rpartition("/")[0].rpartition("/")[2]
+    pattern = re.compile(label_from)
+
+    def matched(path: str) -> str:
+        match = pattern.search(path)
+        return (match[1] or "") if match else ""
+
+    return matched
+
+
+def _walk(
+    folder: str, prefix: str, above: frozenset[tuple[int, int]]
+) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Files below `folder`; `above` holds the folders on the way down, which a link may repeat."""
+    stat = os.stat(folder)  # noqa: PTH116
+    here = (stat.st_dev, stat.st_ino)
+    if here in above:
+        return
+    with os.scandir(folder) as found:
+        # The order of S3, where a folder's name ends in a slash.
+        entries = sorted(found, key=lambda entry: f"{entry.name}/" if entry.is_dir() else entry.name)
+    for entry in entries:
+        if entry.is_dir():
+            yield from _walk(entry.path, f"{prefix}{entry.name}/", above | {here})
+        elif entry.is_file():
+            yield f"{prefix}{entry.name}", entry

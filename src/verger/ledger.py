@@ -1,0 +1,135 @@
+"""Which waves count: one small file, switched whole, that decides what an output holds.
+
+A wave is a folder of features and one of rejected files. It counts when `_ledger/ledger.json`
+names it and not before, because no committer of Spark is atomic over a whole job.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from verger import storage
+from verger.errors import SetupError
+from verger.results import Output
+from verger.storage import Location
+
+
+class Identity(BaseModel):
+    """What all rows of an output have in common; another identity needs another output."""
+
+    model_config = ConfigDict(frozen=True)
+
+    backbone: str
+    weights_sha256: str
+    precision: str
+    label_from: str
+
+
+class Wave(BaseModel):
+    """Images that were committed together."""
+
+    model_config = ConfigDict(frozen=True)
+
+    number: int
+    featurized: int
+    rejected: dict[str, int]
+    """Rejected files by reason."""
+
+
+class Ledger(BaseModel):
+    """The waves of an output, in the order of their commits."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: int = 1
+    input: str
+    identity: Identity
+    waves: tuple[Wave, ...] = ()
+
+    def next_number(self) -> int:
+        """A number that no wave of this ledger has had."""
+        return max((wave.number for wave in self.waves), default=0) + 1
+
+    def with_wave(self, wave: Wave) -> "Ledger":
+        """The ledger after a commit."""
+        return self.model_copy(update={"waves": (*self.waves, wave)})
+
+    def write(self, output: Output) -> None:
+        """Switch to this ledger."""
+        storage.write_bytes(ledger_file(output), self.model_dump_json(indent=1).encode())
+
+
+def ledger_file(output: Output) -> Location:
+    """Where the ledger is."""
+    return output.ledger.child("ledger.json")
+
+
+def images_of(output: Output, number: int) -> Location:
+    """The folder of Parquet that holds the fingerprints of a wave's images."""
+    return output.ledger.child("images", f"wave={number}")
+
+
+def read_ledger(output: Output) -> Ledger | None:
+    """The ledger of an output, or None where there is none yet.
+
+    Raises:
+        SetupError: the file is there and is no ledger of this version.
+    """
+    try:
+        return Ledger.model_validate_json(storage.read_bytes(ledger_file(output)))
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise SetupError(
+            f"{ledger_file(output)} is damaged or of another version.",
+            "Start over with --fresh, or give another output folder.",
+        ) from error
+
+
+def delete_uncommitted(output: Output, ledger: Ledger) -> int:
+    """Delete the folders of waves that the ledger does not name; returns how many."""
+    numbers = [wave.number for wave in ledger.waves]
+    deleted = 0
+    for parent, keep in (
+        (output.features, {f"wave-{number:06}" for number in numbers}),
+        (output.rejected, {f"wave-{number:06}" for number in numbers}),
+        (output.ledger.child("images"), {f"wave={number}" for number in numbers}),
+    ):
+        for name in storage.names(parent):
+            if name not in keep:
+                storage.delete_folder(parent.child(name))
+                deleted += 1
+    return deleted
+
+
+@contextmanager
+def locked(output: Output) -> Iterator[None]:
+    """Hold the output for this process, so that no two runs write to it.
+
+    Raises:
+        SetupError: another run holds it, or it cannot be written.
+    """
+    folder = Path(output.ledger.path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise SetupError(
+            f"The output {output.location} cannot be written: {error.strerror}.",
+            "Give a folder that this user may write, on a disk that is not full.",
+        ) from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SetupError(
+                f"The output {output.location} is in use by another run.",
+                "Wait until it has ended, or give another output folder.",
+            ) from error
+        yield
+    finally:
+        os.close(handle)

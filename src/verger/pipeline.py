@@ -1,0 +1,238 @@
+"""The whole chain on one page: list, extract, reduce, write."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain, islice
+from time import monotonic
+
+from pyspark.sql import SparkSession
+
+import verger
+from verger.backbone.engines import engine_for
+from verger.backbone.graph import Backbone, engine_version, load_backbone
+from verger.errors import InputError, TooManyRejectedError, UsageError
+from verger.images.listing import list_images
+from verger.ledger import Identity, Ledger, delete_uncommitted, locked, read_ledger
+from verger.progress import Progress
+from verger.results import (
+    BackboneRecord,
+    Counts,
+    EngineRecord,
+    Manifest,
+    Output,
+    Reason,
+    SparkRecord,
+    now,
+)
+from verger.settings import DEFAULT_COMPONENTS, RunSettings
+from verger.spark import matrix, pca, waves
+from verger.spark.extraction import Extractor
+from verger.spark.session import default_master, start_session
+
+
+def run(settings: RunSettings, progress: Progress | None = None, *, debug: bool = False) -> Manifest:
+    """Turn the images of `settings.input` into features and a PCA matrix in `settings.output`.
+
+    Args:
+        settings: what to do.
+        progress: who is told how far it is.
+        debug: show Spark's log.
+
+    Returns:
+        The manifest, as it stands in the output.
+
+    Raises:
+        VergerError: one of its children, by what went wrong; see `verger.errors`.
+    """
+    progress = progress or Progress()
+    if settings.input.contains(settings.output):
+        raise UsageError(
+            f"The output {settings.output} lies inside the input {settings.input}.",
+            "Give an output elsewhere: its files would be listed as images by the next run.",
+        )
+    images = list_images(settings.input, settings.label_from)
+    first = next(images, None)
+    if first is None:
+        raise InputError(f"The input {settings.input} holds no file.", "Give a folder of images.")
+
+    progress.start("backbone")
+    backbone = load_backbone(settings.weights, settings.engine, settings.precision)
+    if settings.precision == "bf16":
+        engine_for(backbone)  # refuses a processor without it
+    progress.finish()
+
+    output = Output(settings.output)
+    with locked(output):
+        chain_run = _Chain(settings, output, backbone, progress)
+        ledger = chain_run.open_ledger()
+        listed = chain_run.list(islice(chain([first], images), settings.limit))
+        pca.check_components(settings.components, listed)
+        spark = chain_run.start_spark(debug)
+        ledger = chain_run.extract(spark, ledger)
+        chain_run.check_rejections(ledger)
+        chain_run.reduce(spark, ledger)
+        return chain_run.complete()
+
+
+class _Chain:
+    """The stages of a run, which share its output, its manifest and its clock."""
+
+    def __init__(
+        self, settings: RunSettings, output: Output, backbone: Backbone, progress: Progress
+    ) -> None:
+        self.settings = settings
+        self.output = output
+        self.backbone = backbone
+        self.progress = progress
+        weights = backbone.weights
+        self.manifest = Manifest(
+            verger_version=verger.__version__,
+            started_at=now(),
+            input=str(settings.input),
+            output=str(settings.output),
+            settings=settings.model_dump(mode="json", exclude={"input", "output"}),
+            backbone=BackboneRecord(
+                weights=weights.name,
+                sha256=weights.sha256,
+                source=weights.source,
+                licence=weights.licence,
+            ),
+            engine=EngineRecord(
+                name=settings.engine,
+                version=engine_version(settings.engine),
+                precision=settings.precision,
+            ),
+            spark=SparkRecord(version="", master=settings.master or default_master()),
+        )
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None) -> Iterator[None]:
+        """Time a stage, and tell that it runs."""
+        self.progress.start(name, total)
+        started = monotonic()
+        try:
+            yield
+        finally:
+            elapsed = monotonic() - started
+            self.manifest.timings[name] = round(
+                self.manifest.timings.get(name, 0.0) + elapsed, 3
+            )
+            self.progress.finish()
+
+    def open_ledger(self) -> Ledger:
+        identity = Identity(
+            backbone="mobilenet_v2",
+            weights_sha256=self.backbone.weights.sha256,
+            precision=self.settings.precision,
+            label_from=self.settings.label_from,
+        )
+        ledger = read_ledger(self.output)
+        if ledger is None:
+            ledger = Ledger(input=str(self.settings.input), identity=identity)
+        delete_uncommitted(self.output, ledger)
+        # Until the run is complete, this is what the output is.
+        self.manifest.write(self.output)
+        return ledger
+
+    def list(self, images: Iterator) -> int:
+        with self.stage("list"):
+            self.manifest.counts.listed = waves.save_listing(images, self.output, self.progress)
+        return self.manifest.counts.listed
+
+    def start_spark(self, debug: bool) -> SparkSession:
+        with self.stage("spark"):
+            spark = start_session(
+                self.settings.master, driver_memory=self.settings.driver_memory, debug=debug
+            )
+        self.manifest.spark = SparkRecord(
+            version=spark.version, master=spark.sparkContext.master
+        )
+        return spark
+
+    def extract(self, spark: SparkSession, ledger: Ledger) -> Ledger:
+        """Extract what is not in the ledger yet, wave by wave."""
+        known = waves.committed_images(spark, self.output, ledger)
+        listing = waves.read_listing(spark, self.output)
+        pending = listing.join(known.select("path"), "path", "left_anti")
+        with self.stage("plan"):
+            planned = waves.plan_waves(
+                pending, self.output, ledger.next_number(), self.settings.wave_size
+            )
+        context = spark.sparkContext
+        extractor = Extractor(
+            folder=self.settings.input,
+            backbone=context.broadcast(self.backbone),
+            max_pixels=self.settings.max_pixels,
+            max_bytes=self.settings.max_bytes,
+            read_ahead=self.settings.read_ahead,
+            done=context.accumulator(0),
+            rejected=context.accumulator(0),
+        )
+        counts = self.manifest.counts
+        with (
+            self.stage("extract", sum(planned.values())),
+            waves.watched(extractor, self.progress),
+        ):
+            for number, count in planned.items():
+                wave = waves.run_wave(
+                    spark, self.output, number, count, extractor, self.settings.task_size
+                )
+                ledger = ledger.with_wave(wave)
+                ledger.write(self.output)
+                counts.featurized += wave.featurized
+        seconds = self.manifest.timings["extract"]
+        if planned:
+            self.manifest.images_per_second = round(sum(planned.values()) / seconds, 1)
+        return ledger
+
+    def check_rejections(self, ledger: Ledger) -> None:
+        """Stop a run that lost too much, with its work kept."""
+        reasons: Counter[str] = Counter()
+        for wave in ledger.waves:
+            reasons.update(wave.rejected)
+        counts = self.manifest.counts
+        self.manifest.rejected_by_reason = dict(reasons.most_common())
+        counts.rejected = reasons.total()
+        foreign = reasons[Reason.NOT_AN_IMAGE]
+        images = counts.listed - foreign
+        if not counts.rows and counts.rejected == foreign:
+            raise InputError(
+                f"None of the {counts.listed} files in {self.settings.input} is an image.",
+                "JPEG, PNG, WebP, BMP, GIF and TIFF are read, by their content.",
+            )
+        lost = reasons.total() - foreign
+        if lost > self.settings.max_rejected * images:
+            matrix.remove_matrix(self.output)
+            self.manifest.status = "too_many_rejected"
+            self.manifest.finished_at = now()
+            self.manifest.write(self.output)
+            found = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+            raise TooManyRejectedError(
+                f"{lost} of {images} images were rejected ({found}), more than "
+                f"{self.settings.max_rejected:.2%}.",
+                f"See {self.output.rejected}; allow more with --max-rejected, the features are kept.",
+            )
+
+    def reduce(self, spark: SparkSession, ledger: Ledger) -> None:
+        """Fit the PCA on all rows and write the matrix and the model."""
+        features = waves.committed_features(spark, self.output, ledger)
+        with self.stage("fit"):
+            fitted = pca.fit(features, self.settings.components, DEFAULT_COMPONENTS)
+        kept = fitted.components.shape[1]
+        self.manifest.components = kept
+        self.manifest.explained_variance_ratio = fitted.kept_ratio
+        matrix.remove_matrix(self.output)
+        with self.stage("project"):
+            matrix.write_scores(pca.project(features, fitted), self.output)
+        with self.stage("write"):
+            matrix.write_csv(spark, self.output, kept, fitted.rows)
+            matrix.write_variance(fitted, self.output)
+            matrix.write_model(fitted, spark, self.output)
+
+    def complete(self) -> Manifest:
+        """Say that the output is whole."""
+        self.manifest.status = "complete"
+        self.manifest.finished_at = now()
+        self.manifest.write(self.output)
+        return self.manifest

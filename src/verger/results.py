@@ -1,0 +1,176 @@
+"""What an output folder holds: names, schemas, and the manifest that says whether it is whole."""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from verger import storage
+from verger.errors import InputError
+from verger.storage import Location
+
+
+class Reason(StrEnum):
+    """Why a file gave no features; the whole vocabulary of `rejected/`."""
+
+    NOT_AN_IMAGE = "not_an_image"
+    """By its content it is none of the formats read; it does not count against --max-rejected."""
+    EMPTY = "empty"
+    TRUNCATED = "truncated"
+    CORRUPT = "corrupt"
+    UNSUPPORTED = "unsupported"
+    """An image, but of a format or a kind of pixel that is not read."""
+    TOO_LARGE = "too_large"
+    """More bytes or pixels than the settings allow, or than memory holds."""
+    UNREADABLE = "unreadable"
+    """The file system or the store would not give it: permission, vanished, a name not UTF-8."""
+    CRASHED = "crashed"
+    TIMEOUT = "timeout"
+
+
+MATRIX_ROWS = 1_000_000
+"""Up to so many rows, `pca/matrix.csv` holds the whole matrix in one file."""
+
+LISTING_SCHEMA = pa.schema(
+    [
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("label", pa.string(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("mtime_ns", pa.int64()),
+        pa.field("etag", pa.string()),
+    ]
+)
+"""An image as it was listed: a local file has a time of modification, an object an ETag."""
+
+EXTRACTION_SCHEMA = pa.schema(
+    [
+        pa.field("path", pa.string()),
+        pa.field("label", pa.string()),
+        pa.field("features", pa.list_(pa.float32())),
+        pa.field("reason", pa.string()),
+        pa.field("detail", pa.string()),
+    ]
+)
+"""A row from a worker: features, or a reason and its detail."""
+
+
+class Output:
+    """The names inside an output folder."""
+
+    def __init__(self, location: Location) -> None:
+        self.location = location
+        self.manifest = location.child("manifest.json")
+        self.features = location.child("features")
+        self.rejected = location.child("rejected")
+        self.ledger = location.child("_ledger")
+        self.pca = location.child("pca")
+        self.matrix_csv = location.child("pca/matrix.csv")
+        self.model = location.child("model")
+        self.report = location.child("report.html")
+
+    def features_of(self, wave: int) -> Location:
+        """The folder of a wave's features."""
+        return self.features.child(f"wave-{wave:06}")
+
+    def rejected_of(self, wave: int) -> Location:
+        """The folder of a wave's rejected files."""
+        return self.rejected.child(f"wave-{wave:06}")
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Counts(_Record):
+    """Always listed = featurized + reused + rejected, and rows = featurized + reused + kept."""
+
+    listed: int = 0
+    featurized: int = 0
+    reused: int = 0
+    rejected: int = 0
+    kept: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows of features, and so of the matrix."""
+        return self.featurized + self.reused + self.kept
+
+
+class BackboneRecord(_Record):
+    """Which network made the features."""
+
+    name: str = "mobilenet_v2"
+    weights: str
+    sha256: str
+    source: str
+    licence: str
+
+
+class EngineRecord(_Record):
+    """What ran it."""
+
+    name: str
+    version: str
+    precision: str
+
+
+class SparkRecord(_Record):
+    """Where it ran."""
+
+    version: str
+    master: str
+
+
+Status = Literal["complete", "interrupted", "too_many_rejected", "deadline"]
+
+
+class Manifest(_Record):
+    """`manifest.json`; times are UTC in ISO 8601, timings in seconds."""
+
+    status: Status = "interrupted"
+    verger_version: str
+    started_at: str
+    finished_at: str | None = None
+    input: str
+    output: str
+    settings: dict[str, Any]
+    counts: Counts = Counts()
+    rejected_by_reason: dict[str, int] = {}
+    components: int | None = None
+    explained_variance_ratio: float | None = None
+    backbone: BackboneRecord
+    engine: EngineRecord
+    spark: SparkRecord
+    timings: dict[str, float] = {}
+    images_per_second: float | None = None
+
+    def write(self, output: Output) -> None:
+        """Put it in place, whole."""
+        storage.write_bytes(output.manifest, self.model_dump_json(indent=2).encode() + b"\n")
+
+
+def read_manifest(output: Output) -> Manifest:
+    """Read the manifest of an output folder.
+
+    Raises:
+        InputError: there is none, or it is not one that this version reads.
+    """
+    try:
+        return Manifest.model_validate_json(storage.read_bytes(output.manifest))
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{output.location} holds no manifest.json: it is not an output of verger.",
+            "Make one: verger run INPUT OUTPUT",
+        ) from error
+    except ValidationError as error:
+        raise InputError(
+            f"{output.manifest} cannot be read: {error.errors()[0]['msg']}.",
+            "It may be from another version; run again with --fresh.",
+        ) from error
+
+
+def now() -> str:
+    """The time, for the manifest."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,95 @@
+"""What a command was asked to do: one validated, frozen object."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator
+
+from verger.storage import Location
+
+DEFAULT_COMPONENTS = 50
+MAX_IMAGE_PIXELS = 89_478_485
+"""Pillow's own limit against decompression bombs: a quarter of a GiB in RGB."""
+
+
+def parse_components(value: object) -> object:
+    """Read `50` as a count of components and `0.95` or `1.0` as a share of the variance."""
+    if isinstance(value, str):
+        try:
+            return int(value) if re.fullmatch(r"\d+", value.strip()) else float(value)
+        except ValueError:
+            raise ValueError("a count such as 50, or a share of the variance such as 0.95") from None
+    return value
+
+
+def parse_share(value: object) -> object:
+    """Read `1%` or `0.01` as a share."""
+    if isinstance(value, str):
+        text = value.strip()
+        try:
+            return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
+        except ValueError:
+            raise ValueError("a share such as 1% or 0.01") from None
+    return value
+
+
+Place = Annotated[
+    Location,
+    BeforeValidator(lambda value: Location.parse(value) if isinstance(value, str) else value),
+    PlainSerializer(str),
+]
+Components = Annotated[int | float | None, BeforeValidator(parse_components)]
+Share = Annotated[float, BeforeValidator(parse_share), Field(ge=0, le=1)]
+
+
+class RunSettings(BaseModel):
+    """The settings of `verger run`; each field is an option of the same name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    input: Place
+    output: Place
+    components: Components = None
+    """A count (int), a share of the variance (float), or None: 50, or fewer if rows are few."""
+    limit: int | None = Field(default=None, ge=1)
+    label_from: str = "parent"
+    weights: str = "bundled"
+    engine: Literal["openvino", "tensorflow"] = "openvino"
+    precision: Literal["f32", "bf16"] = "f32"
+    max_rejected: Share = 0.01
+    master: str | None = None
+    """Spark's master URL; None for all processors of this machine."""
+    wave_size: int = Field(default=8192, ge=1)
+    """Images that are committed together: what a kill can cost."""
+    task_size: int = Field(default=128, ge=1)
+    """Images in a Spark task."""
+    max_pixels: int = Field(default=MAX_IMAGE_PIXELS, ge=1)
+    max_bytes: int = Field(default=256 * 2**20, ge=1)
+    """The largest file that is read, in bytes."""
+    read_ahead: int = Field(default=16, ge=1)
+    """Files that a worker reads at once, ahead of the network."""
+    driver_memory: str = "2g"
+
+    @field_validator("components")
+    @classmethod
+    def _check_components(cls, value: int | float | None) -> int | float | None:
+        if isinstance(value, bool) or (isinstance(value, int) and value < 1):
+            raise ValueError("a count of components is at least 1")
+        if isinstance(value, float) and not 0 < value <= 1:
+            raise ValueError("a share of the variance is above 0 and at most 1.0")
+        return value
+
+    @field_validator("label_from")
+    @classmethod
+    def _check_label_from(cls, value: str) -> str:
+        if value not in {"parent", "none"}:
+            try:
+                groups = re.compile(value).groups
+            except re.error as error:
+                raise ValueError(f"not a regular expression: {error}") from error
+            if groups != 1:
+                raise ValueError(
+                    "'parent', 'none', or a regular expression over the path with one group, "
+                    r"such as '^([^/]+)/'"
+                )
+        return value

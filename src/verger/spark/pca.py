@@ -1,0 +1,251 @@
+"""Exact PCA in one pass over the features, in float64, saved as a standard Spark ML model."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark.ml import PipelineModel
+from pyspark.ml.feature import PCAModel, StandardScalerModel
+from pyspark.ml.linalg import DenseMatrix, DenseVector, Vectors
+from pyspark.ml.wrapper import JavaParams
+from pyspark.sql import DataFrame, SparkSession
+
+from verger.errors import InputError, UsageError
+
+Float64 = NDArray[np.float64]
+
+ZERO_VARIANCE = 1e-12
+"""Total variance, relative to the squared length of the mean, that float32 features of identical
+images cannot be told from: the square of their rounding error is below it."""
+
+SCORES_SCHEMA = pa.schema(
+    [
+        pa.field("path", pa.string()),
+        pa.field("label", pa.string()),
+        pa.field("pca", pa.list_(pa.float64())),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Count, mean (d,) and scatter matrix (d, d) of some rows: the sum of centred outer products."""
+
+    count: int
+    mean: Float64
+    scatter: Float64
+
+    @classmethod
+    def of(cls, rows: Float64) -> "Moments":
+        """The moments of rows, (n, d) with n >= 1."""
+        mean = rows.mean(axis=0)
+        centred = rows - mean
+        return cls(len(rows), mean, centred.T @ centred)
+
+    def merge(self, other: "Moments") -> "Moments":
+        """The moments of both sets of rows together.
+
+        Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample
+        Variances", 1979: it does not cancel as a sum of squares would.
+        """
+        count = self.count + other.count
+        apart = other.mean - self.mean
+        mean = self.mean + apart * (other.count / count)
+        between = np.outer(apart, apart) * (self.count * other.count / count)
+        return Moments(count, mean, self.scatter + other.scatter + between)
+
+
+@dataclass(frozen=True)
+class Pca:
+    """A fitted PCA.
+
+    Attributes:
+        rows: how many it was fitted on.
+        mean: (d,), subtracted before projecting.
+        components: (d, k), unit columns by falling variance; in each, the entry of the largest
+            magnitude is positive.
+        explained_variance: (min(rows - 1, d),), of all components, with n - 1 degrees of freedom.
+        explained_variance_ratio: likewise, as shares of the total variance.
+    """
+
+    rows: int
+    mean: Float64
+    components: Float64
+    explained_variance: Float64
+    explained_variance_ratio: Float64
+
+    @property
+    def kept_ratio(self) -> float:
+        """The share of the variance in the components."""
+        return float(self.explained_variance_ratio[: self.components.shape[1]].sum())
+
+    def project(self, rows: Float64) -> Float64:
+        """The scores of rows: (n, d) to (n, k)."""
+        return (rows - self.mean) @ self.components
+
+
+def fit(features: DataFrame, components: int | float | None, default: int = 50) -> Pca:
+    """Fit a PCA on the column `features`, array<float> of one length.
+
+    Args:
+        features: the rows; read once.
+        components: a count, or a share of the variance, or None for `default` or fewer.
+        default: the count that is taken when none is asked for.
+
+    Raises:
+        InputError: there are fewer than two rows, or they are all equal.
+        UsageError: more components than min(rows - 1, d).
+    """
+    return solve(compute_moments(features), components, default)
+
+
+def compute_moments(features: DataFrame) -> Moments:
+    """The moments of the column `features`: one pass, each partition on its own, merged as a tree.
+
+    Raises:
+        InputError: there is no row.
+    """
+
+    def of_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        moments = None
+        for batch in batches:
+            if batch.num_rows:
+                more = Moments.of(_to_matrix(batch.column(0)))
+                moments = moments.merge(more) if moments else more
+        if moments:
+            yield pa.record_batch(
+                {
+                    "count": [moments.count],
+                    "mean": [moments.mean.tobytes()],
+                    "scatter": [moments.scatter.tobytes()],
+                }
+            )
+
+    schema = "count long, mean binary, scatter binary"
+    partitions = max(1, features.sparkSession.sparkContext.defaultParallelism)
+    parts = features.select("features").coalesce(partitions).mapInArrow(of_partition, schema).rdd
+    moments = parts.map(_unpack).treeAggregate(None, _merge, _merge)
+    if moments is None:
+        raise InputError("There are no features to reduce.")
+    return moments
+
+
+def solve(moments: Moments, components: int | float | None, default: int = 50) -> Pca:
+    """The eigenvectors of the covariance matrix; arguments and errors as in `fit`."""
+    rows, d = moments.count, len(moments.mean)
+    most = min(rows - 1, d)
+    if most < 1:
+        raise InputError("There is only one image: PCA needs at least two that differ.")
+    total = float(np.trace(moments.scatter))
+    if total <= ZERO_VARIANCE * rows * float(moments.mean @ moments.mean):
+        raise InputError(
+            f"All {rows} images give the same features: there is no variance to reduce.",
+            "Give images that differ.",
+        )
+    check_components(components, rows, d)
+    eigenvalues, eigenvectors = np.linalg.eigh(moments.scatter)
+    eigenvalues = np.maximum(eigenvalues[::-1][:most], 0.0)
+    ratio = eigenvalues / total
+    vectors = eigenvectors[:, ::-1][:, : _count(components, ratio, default)]
+    largest = np.abs(vectors).argmax(axis=0)
+    signs = np.sign(vectors[largest, np.arange(vectors.shape[1])])
+    return Pca(
+        rows, moments.mean, np.ascontiguousarray(vectors * signs), eigenvalues / (rows - 1), ratio
+    )
+
+
+def check_components(components: int | float | None, rows: int, d: int = 1280) -> None:
+    """Refuse a count of components that `rows` rows of `d` numbers cannot have.
+
+    Raises:
+        UsageError: it is more than min(rows - 1, d).
+    """
+    most = min(rows - 1, d)
+    if isinstance(components, int) and components > most:
+        raise UsageError(
+            f"--components {components} is more than {rows} images can have: at most {most}.",
+            f"Ask for {most} or fewer, or for a share of the variance such as 0.95.",
+        )
+
+
+def project(features: DataFrame, pca: Pca) -> DataFrame:
+    """The scores of all rows: columns path, label and pca (array<double>), unsorted."""
+    broadcast = features.sparkSession.sparkContext.broadcast(pca)
+
+    def of_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            if batch.num_rows:
+                scores = broadcast.value.project(_to_matrix(batch.column(2)))
+                columns = [batch.column(0), batch.column(1), _to_lists(scores)]
+                yield pa.RecordBatch.from_arrays(columns, schema=SCORES_SCHEMA)
+
+    schema = "path string, label string, pca array<double>"
+    return features.select("path", "label", "features").mapInArrow(of_partition, schema)
+
+
+def to_spark_model(pca: Pca, spark: SparkSession) -> PipelineModel:
+    """The PCA as Spark ML's own classes: features -> centred -> pca, vectors all of them.
+
+    Spark offers no constructor for a model that it did not fit; its Scala classes do.
+    """
+    d, k = pca.components.shape
+
+    def java(name: str, *values: Any) -> Any:
+        uid = f"verger_{name.rpartition('.')[2]}"
+        return JavaParams._new_java_obj(name, uid, *(_to_java(spark, value) for value in values))
+
+    scaler = StandardScalerModel(
+        java(
+            "org.apache.spark.ml.feature.StandardScalerModel",
+            Vectors.dense(np.ones(d)),
+            Vectors.dense(pca.mean),
+        )
+    )
+    scaler._set(withMean=True, withStd=False, inputCol="features", outputCol="centred")
+    reducer = PCAModel(
+        java(
+            "org.apache.spark.ml.feature.PCAModel",
+            DenseMatrix(d, k, pca.components.ravel(order="F")),
+            DenseVector(pca.explained_variance_ratio[:k]),
+        )
+    )
+    reducer._set(k=k, inputCol="centred", outputCol="pca")
+    return PipelineModel([scaler, reducer])
+
+
+def _to_java(spark: SparkSession, value: Any) -> Any:
+    from pyspark.ml.common import _py2java
+
+    return _py2java(spark.sparkContext, value)
+
+
+def _count(components: int | float | None, ratio: Float64, default: int) -> int:
+    if components is None:
+        return min(default, len(ratio))
+    if isinstance(components, int):
+        return components
+    # The first count whose share is reached, but for the rounding of the sum.
+    return min(int(np.searchsorted(ratio.cumsum(), components - 1e-12)) + 1, len(ratio))
+
+
+def _merge(left: Moments | None, right: Moments | None) -> Moments | None:
+    return left.merge(right) if left and right else left or right
+
+
+def _unpack(row: Any) -> Moments:
+    mean = np.frombuffer(row["mean"])
+    return Moments(row["count"], mean, np.frombuffer(row["scatter"]).reshape(len(mean), -1))
+
+
+def _to_matrix(column: pa.ListArray) -> Float64:
+    """A column of lists of one length as (rows, length) float64."""
+    return column.flatten().to_numpy().reshape(len(column), -1).astype(np.float64)
+
+
+def _to_lists(matrix: Float64) -> pa.ListArray:
+    rows, length = matrix.shape
+    offsets = np.arange(0, rows * length + 1, length, dtype=np.int32)
+    return pa.ListArray.from_arrays(offsets, matrix.ravel())

