@@ -152,12 +152,15 @@ class _Chain:
 
     def extract(self, spark: SparkSession, ledger: Ledger) -> Ledger:
         """Extract what is not in the ledger yet, wave by wave."""
-        known = waves.committed_images(spark, self.output, ledger)
-        listing = waves.read_listing(spark, self.output)
-        pending = listing.join(known.select("path"), "path", "left_anti")
+        pending = waves.read_listing(spark, self.output)
+        count = self.manifest.counts.listed
         with self.stage("plan"):
+            if ledger.waves:
+                known = waves.committed_images(spark, self.output, ledger)
+                pending = pending.join(known.select("path"), "path", "left_anti")
+                count = pending.count()
             planned = waves.plan_waves(
-                pending, self.output, ledger.next_number(), self.settings.wave_size
+                pending, count, self.output, ledger.next_number(), self.settings.wave_size
             )
         context = spark.sparkContext
         extractor = Extractor(

@@ -125,6 +125,16 @@ def write_bytes(file: Location, data: bytes) -> None:
         raise
 
 
+def count_rows(folder: Location) -> int:
+    """The rows of the Parquet files in a folder, from their footers; 0 when it is absent."""
+    from pyarrow.dataset import dataset  # slow to import, and no worker needs it
+
+    if not exists(folder):
+        return 0
+    parquet = dataset(folder.path, filesystem=file_system(folder.is_s3), format="parquet")
+    return int(parquet.count_rows())
+
+
 def delete_folder(folder: Location) -> None:
     """Delete a folder and all that is in it, if it is there."""
     if folder.is_s3:

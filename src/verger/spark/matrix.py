@@ -9,7 +9,8 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that PySpark's u
 
 from verger import storage
 from verger.results import MATRIX_ROWS, Output
-from verger.spark.pca import Pca, to_spark_model
+from verger.spark.model import to_spark_model
+from verger.spark.pca import SCORES, Pca
 from verger.spark.session import spark_path, spark_target
 
 # RFC 4180: a quote is doubled, and nothing of a name is trimmed.
@@ -36,7 +37,7 @@ def write_scores(scores: DataFrame, output: Output) -> None:
 def write_csv(spark: SparkSession, output: Output, components: int, rows: int) -> None:
     """Write `pca/csv`, sorted by path, from `pca/parquet`, and `pca/matrix.csv` if not too long."""
     folder = output.pca.child("csv")
-    scores = spark.read.parquet(spark_path(output.pca.child("parquet")))
+    scores = spark.read.schema(SCORES).parquet(spark_path(output.pca.child("parquet")))
     header = ["path", "label", *(f"pc_{index + 1}" for index in range(components))]
     columns = [F.col("pca")[index].alias(f"pc_{index + 1}") for index in range(components)]
     table = scores.orderBy("path").select("path", "label", *columns)

@@ -1,4 +1,4 @@
-"""Exact PCA in one pass over the features, in float64, saved as a standard Spark ML model."""
+"""Exact PCA in one pass over the features, in float64: numpy in the workers, merged as a tree."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -7,11 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyspark.ml import PipelineModel
-from pyspark.ml.feature import PCAModel, StandardScalerModel
-from pyspark.ml.linalg import DenseMatrix, DenseVector, Vectors
-from pyspark.ml.wrapper import JavaParams
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 
 from verger.errors import InputError, UsageError
 
@@ -21,6 +17,7 @@ ZERO_VARIANCE = 1e-12
 """Total variance, relative to the squared length of the mean, that float32 features of identical
 images cannot be told from: the square of their rounding error is below it."""
 
+SCORES = "path string, label string, pca array<double>"
 SCORES_SCHEMA = pa.schema(
     [
         pa.field("path", pa.string()),
@@ -28,6 +25,7 @@ SCORES_SCHEMA = pa.schema(
         pa.field("pca", pa.list_(pa.float64())),
     ]
 )
+"""`SCORES` in Arrow's words."""
 
 
 @dataclass(frozen=True)
@@ -182,44 +180,7 @@ def project(features: DataFrame, pca: Pca) -> DataFrame:
                 columns = [batch.column(0), batch.column(1), _to_lists(scores)]
                 yield pa.RecordBatch.from_arrays(columns, schema=SCORES_SCHEMA)
 
-    schema = "path string, label string, pca array<double>"
-    return features.select("path", "label", "features").mapInArrow(of_partition, schema)
-
-
-def to_spark_model(pca: Pca, spark: SparkSession) -> PipelineModel:
-    """The PCA as Spark ML's own classes: features -> centred -> pca, vectors all of them.
-
-    Spark offers no constructor for a model that it did not fit; its Scala classes do.
-    """
-    d, k = pca.components.shape
-
-    def java(name: str, *values: Any) -> Any:
-        uid = f"verger_{name.rpartition('.')[2]}"
-        return JavaParams._new_java_obj(name, uid, *(_to_java(spark, value) for value in values))
-
-    scaler = StandardScalerModel(
-        java(
-            "org.apache.spark.ml.feature.StandardScalerModel",
-            Vectors.dense(np.ones(d)),
-            Vectors.dense(pca.mean),
-        )
-    )
-    scaler._set(withMean=True, withStd=False, inputCol="features", outputCol="centred")
-    reducer = PCAModel(
-        java(
-            "org.apache.spark.ml.feature.PCAModel",
-            DenseMatrix(d, k, pca.components.ravel(order="F")),
-            DenseVector(pca.explained_variance_ratio[:k]),
-        )
-    )
-    reducer._set(k=k, inputCol="centred", outputCol="pca")
-    return PipelineModel([scaler, reducer])
-
-
-def _to_java(spark: SparkSession, value: Any) -> Any:
-    from pyspark.ml.common import _py2java
-
-    return _py2java(spark.sparkContext, value)
+    return features.select("path", "label", "features").mapInArrow(of_partition, SCORES)
 
 
 def _count(components: int | float | None, ratio: Float64, default: int) -> int:

@@ -19,6 +19,10 @@ from verger.results import LISTING_SCHEMA, Output
 from verger.spark.extraction import SPARK_SCHEMA, Extractor
 from verger.spark.session import spark_path, spark_target
 
+LISTING = "path string, label string, size long, mtime_ns long, etag string"
+"""`LISTING_SCHEMA` in Spark's words."""
+FEATURES = "path string, label string, features array<float>"
+
 LISTING_BATCH = 50_000
 """Listed images that are held in memory before they are written."""
 
@@ -43,38 +47,40 @@ def save_listing(images: Iterable[ListedImage], output: Output, progress: Progre
 
 def read_listing(spark: SparkSession, output: Output) -> DataFrame:
     """The saved listing."""
-    return spark.read.parquet(spark_path(output.ledger.child("listing")))
+    return _read(spark, LISTING, [output.ledger.child("listing")])
 
 
 def committed_images(spark: SparkSession, output: Output, ledger: Ledger) -> DataFrame:
     """The fingerprints of the images of all committed waves."""
-    return _read_waves(spark, [images_of(output, wave.number) for wave in ledger.waves])
+    return _read(spark, LISTING, [images_of(output, wave.number) for wave in ledger.waves])
 
 
 def committed_features(spark: SparkSession, output: Output, ledger: Ledger) -> DataFrame:
     """The features of all committed waves: path, label, features."""
-    return spark.read.parquet(
-        *(spark_path(output.features_of(wave.number)) for wave in ledger.waves if wave.featurized)
-    )
+    folders = [output.features_of(wave.number) for wave in ledger.waves if wave.featurized]
+    return _read(spark, FEATURES, folders)
 
 
-def plan_waves(pending: DataFrame, output: Output, first: int, wave_size: int) -> dict[int, int]:
-    """Cut images into waves of about `wave_size`, kept in `_ledger/images/wave=N`.
+def plan_waves(
+    pending: DataFrame, count: int, output: Output, first: int, wave_size: int
+) -> dict[int, int]:
+    """Cut `count` images into waves of about `wave_size`, kept in `_ledger/images/wave=N`.
 
     An image's wave is chosen by a hash of its path, so that each wave is a sample of all classes.
 
     Returns:
         How many images each wave has, by its number; the numbers start at `first`.
     """
-    waves = -(-pending.count() // wave_size)
-    if not waves:
-        return {}
+    waves = -(-count // wave_size)
     number = F.pmod(F.xxhash64("path"), F.lit(waves)).cast("int") + F.lit(first)
     numbered = pending.withColumn("wave", number).repartition("wave")
     target = spark_target(output.ledger.child("images"))
     numbered.write.mode("append").partitionBy("wave").parquet(target)
-    counts = numbered.groupBy("wave").count().collect()
-    return {row["wave"]: row["count"] for row in sorted(counts)}
+    counts = {
+        number: storage.count_rows(images_of(output, number))
+        for number in range(first, first + waves)
+    }
+    return {number: count for number, count in counts.items() if count}
 
 
 def run_wave(
@@ -90,8 +96,9 @@ def run_wave(
     Raises:
         DefectError: the rows that came back are not as many as the images.
     """
-    images = _read_waves(spark, [images_of(output, number)])
-    tasks = images.repartition(-(-count // task_size))
+    files = spark.sparkContext.defaultParallelism
+    images = _read(spark, LISTING, [images_of(output, number)])
+    tasks = images.repartition(max(-(-count // task_size), min(count, 2 * files)))
     # Kept until both folders are written, so that no image goes through the network twice.
     rows = tasks.mapInArrow(extractor, SPARK_SCHEMA).persist()
     try:
@@ -99,7 +106,6 @@ def run_wave(
         featurized = counts.pop(None, 0)
         if featurized + sum(counts.values()) != count:
             raise DefectError(f"Wave {number} has {count} images but gave {featurized} + {counts}.")
-        files = spark.sparkContext.defaultParallelism
         if featurized:
             features = rows.where("reason is null").select("path", "label", "features")
             features.coalesce(files).write.parquet(spark_target(output.features_of(number)))
@@ -129,8 +135,8 @@ def watched(extractor: Extractor, progress: Progress) -> Iterator[None]:
         thread.join()
 
 
-def _read_waves(spark: SparkSession, folders: list[storage.Location]) -> DataFrame:
-    columns = "path string, label string, size long, mtime_ns long, etag string"
+def _read(spark: SparkSession, columns: str, folders: list[storage.Location]) -> DataFrame:
+    # With the columns given, Spark opens no file to find them.
     if not folders:
         return spark.createDataFrame([], columns)
     return spark.read.schema(columns).parquet(*map(spark_path, folders))
