@@ -101,7 +101,7 @@ def delete_uncommitted(output: Output, ledger: Ledger) -> int:
     ):
         for name in storage.names(parent):
             if name not in keep:
-                storage.delete_folder(parent.child(name))
+                storage.delete(parent.child(name))
                 deleted += 1
     return deleted
 

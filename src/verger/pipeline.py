@@ -6,18 +6,20 @@ from contextlib import contextmanager
 from itertools import chain, islice
 from time import monotonic
 
-from pyspark.sql import SparkSession
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
 
 import verger
+from verger import storage
 from verger.backbone.engines import engine_for
 from verger.backbone.graph import Backbone, engine_version, load_backbone
-from verger.errors import InputError, TooManyRejectedError, UsageError
-from verger.images.listing import list_images
+from verger.errors import DefectError, InputError, TooManyRejectedError, UsageError
+from verger.images.listing import ListedImage, list_images
 from verger.ledger import Identity, Ledger, delete_uncommitted, locked, read_ledger
 from verger.progress import Progress
 from verger.results import (
     BackboneRecord,
-    Counts,
     EngineRecord,
     Manifest,
     Output,
@@ -27,11 +29,13 @@ from verger.results import (
 )
 from verger.settings import DEFAULT_COMPONENTS, RunSettings
 from verger.spark import matrix, pca, waves
-from verger.spark.extraction import Extractor
-from verger.spark.session import default_master, start_session
+from verger.spark.extraction import Extractor, warm_up
+from verger.spark.session import default_master, explain, start_session
 
 
-def run(settings: RunSettings, progress: Progress | None = None, *, debug: bool = False) -> Manifest:
+def run(
+    settings: RunSettings, progress: Progress | None = None, *, debug: bool = False
+) -> Manifest:
     """Turn the images of `settings.input` into features and a PCA matrix in `settings.output`.
 
     Args:
@@ -64,15 +68,19 @@ def run(settings: RunSettings, progress: Progress | None = None, *, debug: bool 
 
     output = Output(settings.output)
     with locked(output):
-        chain_run = _Chain(settings, output, backbone, progress)
-        ledger = chain_run.open_ledger()
-        listed = chain_run.list(islice(chain([first], images), settings.limit))
+        stages = _Chain(settings, output, backbone, progress)
+        ledger = stages.open_ledger()
+        listed = stages.list(islice(chain([first], images), settings.limit))
         pca.check_components(settings.components, listed)
-        spark = chain_run.start_spark(debug)
-        ledger = chain_run.extract(spark, ledger)
-        chain_run.check_rejections(ledger)
-        chain_run.reduce(spark, ledger)
-        return chain_run.complete()
+        try:
+            spark = stages.start_spark(debug)
+            ledger = stages.extract(spark, ledger)
+            stages.check_rejections(ledger)
+            stages.reconcile(ledger)
+            stages.reduce(spark, ledger)
+        except (PySparkException, Py4JError) as error:
+            raise explain(error) from error
+        return stages.complete()
 
 
 class _Chain:
@@ -115,9 +123,7 @@ class _Chain:
             yield
         finally:
             elapsed = monotonic() - started
-            self.manifest.timings[name] = round(
-                self.manifest.timings.get(name, 0.0) + elapsed, 3
-            )
+            self.manifest.timings[name] = round(self.manifest.timings.get(name, 0.0) + elapsed, 3)
             self.progress.finish()
 
     def open_ledger(self) -> Ledger:
@@ -127,15 +133,40 @@ class _Chain:
             precision=self.settings.precision,
             label_from=self.settings.label_from,
         )
+        if self.settings.fresh:
+            self._delete_results()
         ledger = read_ledger(self.output)
         if ledger is None:
             ledger = Ledger(input=str(self.settings.input), identity=identity)
+        self._check_fits(ledger, identity)
         delete_uncommitted(self.output, ledger)
         # Until the run is complete, this is what the output is.
         self.manifest.write(self.output)
         return ledger
 
-    def list(self, images: Iterator) -> int:
+    def _delete_results(self) -> None:
+        for folder in (self.output.features, self.output.rejected):
+            storage.delete(folder)
+        for name in ("images", "listing", "ledger.json"):
+            storage.delete(self.output.ledger.child(name))
+        matrix.remove_matrix(self.output)
+
+    def _check_fits(self, ledger: Ledger, identity: Identity) -> None:
+        """Refuse an old output whose rows would not be comparable with new ones."""
+        differs = [
+            f"{name} {old!r} instead of {new!r}"
+            for (name, old), (_, new) in zip(ledger.identity, identity, strict=True)
+            if old != new
+        ]
+        if ledger.input != str(self.settings.input):
+            differs.append(f"input {ledger.input!r} instead of {str(self.settings.input)!r}")
+        if differs:
+            raise UsageError(
+                f"{self.output.location} was made with {', '.join(differs)}.",
+                "Give another output folder, or start this one over with --fresh.",
+            )
+
+    def list(self, images: Iterator[ListedImage]) -> int:
         with self.stage("list"):
             self.manifest.counts.listed = waves.save_listing(images, self.output, self.progress)
         return self.manifest.counts.listed
@@ -145,27 +176,30 @@ class _Chain:
             spark = start_session(
                 self.settings.master, driver_memory=self.settings.driver_memory, debug=debug
             )
-        self.manifest.spark = SparkRecord(
-            version=spark.version, master=spark.sparkContext.master
-        )
+        master = spark.sparkContext.master or ""
+        self.manifest.spark = SparkRecord(version=spark.version, master=master)
         return spark
 
     def extract(self, spark: SparkSession, ledger: Ledger) -> Ledger:
         """Extract what is not in the ledger yet, wave by wave."""
+        broadcast = spark.sparkContext.broadcast(self.backbone)
+        warm_up(spark, broadcast)
         pending = waves.read_listing(spark, self.output)
         count = self.manifest.counts.listed
         with self.stage("plan"):
             if ledger.waves:
                 known = waves.committed_images(spark, self.output, ledger)
+                self._check_unchanged(known, pending)
                 pending = pending.join(known.select("path"), "path", "left_anti")
                 count = pending.count()
+                self.manifest.counts.reused = sum(wave.featurized for wave in ledger.waves)
             planned = waves.plan_waves(
                 pending, count, self.output, ledger.next_number(), self.settings.wave_size
             )
         context = spark.sparkContext
         extractor = Extractor(
             folder=self.settings.input,
-            backbone=context.broadcast(self.backbone),
+            backbone=broadcast,
             max_pixels=self.settings.max_pixels,
             max_bytes=self.settings.max_bytes,
             read_ahead=self.settings.read_ahead,
@@ -179,7 +213,12 @@ class _Chain:
         ):
             for number, count in planned.items():
                 wave = waves.run_wave(
-                    spark, self.output, number, count, extractor, self.settings.task_size
+                    spark,
+                    self.output,
+                    number,
+                    count,
+                    extractor=extractor,
+                    task_size=self.settings.task_size,
                 )
                 ledger = ledger.with_wave(wave)
                 ledger.write(self.output)
@@ -188,6 +227,17 @@ class _Chain:
         if planned:
             self.manifest.images_per_second = round(sum(planned.values()) / seconds, 1)
         return ledger
+
+    def _check_unchanged(self, known: DataFrame, listing: DataFrame) -> None:
+        """Refuse to mix old rows with images that are not what they were."""
+        gone = known.join(listing.select("path"), "path", "left_anti").count()
+        changed = known.join(listing, "path").count() - known.intersect(listing).count()
+        if gone or changed:
+            raise UsageError(
+                f"Since {self.output.location} was made, {changed} of its images changed and "
+                f"{gone} are not listed any more.",
+                "Start it over with --fresh, or give another output folder.",
+            )
 
     def check_rejections(self, ledger: Ledger) -> None:
         """Stop a run that lost too much, with its work kept."""
@@ -214,7 +264,7 @@ class _Chain:
             raise TooManyRejectedError(
                 f"{lost} of {images} images were rejected ({found}), more than "
                 f"{self.settings.max_rejected:.2%}.",
-                f"See {self.output.rejected}; allow more with --max-rejected, the features are kept.",
+                f"See {self.output.rejected}; --max-rejected allows more. The features are kept.",
             )
 
     def reduce(self, spark: SparkSession, ledger: Ledger) -> None:
@@ -232,6 +282,22 @@ class _Chain:
             matrix.write_csv(spark, self.output, kept, fitted.rows)
             matrix.write_variance(fitted, self.output)
             matrix.write_model(fitted, spark, self.output)
+
+    def reconcile(self, ledger: Ledger) -> None:
+        """Compare the counts with what is on disk.
+
+        Raises:
+            DefectError: they differ.
+        """
+        rows = sum(storage.count_rows(self.output.features_of(w.number)) for w in ledger.waves)
+        rejected = sum(storage.count_rows(self.output.rejected_of(w.number)) for w in ledger.waves)
+        counts = self.manifest.counts
+        accounted = counts.featurized + counts.reused + counts.rejected
+        if (counts.rows, counts.rejected, counts.listed) != (rows, rejected, accounted):
+            raise DefectError(
+                f"The counts do not reconcile: {counts}, but {rows} rows of features and "
+                f"{rejected} rejections are in {self.output.location}."
+            )
 
     def complete(self) -> Manifest:
         """Say that the output is whole."""

@@ -18,7 +18,9 @@ def parse_components(value: object) -> object:
         try:
             return int(value) if re.fullmatch(r"\d+", value.strip()) else float(value)
         except ValueError:
-            raise ValueError("a count such as 50, or a share of the variance such as 0.95") from None
+            raise ValueError(
+                "a count such as 50, or a share of the variance such as 0.95"
+            ) from None
     return value
 
 
@@ -51,6 +53,8 @@ class RunSettings(BaseModel):
     output: Place
     components: Components = None
     """A count (int), a share of the variance (float), or None: 50, or fewer if rows are few."""
+    fresh: bool = False
+    """Delete what an earlier run left in the output, and start over."""
     limit: int | None = Field(default=None, ge=1)
     label_from: str = "parent"
     weights: str = "bundled"
@@ -72,7 +76,7 @@ class RunSettings(BaseModel):
 
     @field_validator("components")
     @classmethod
-    def _check_components(cls, value: int | float | None) -> int | float | None:
+    def _check_components(cls, value: float | None) -> int | float | None:
         if isinstance(value, bool) or (isinstance(value, int) and value < 1):
             raise ValueError("a count of components is at least 1")
         if isinstance(value, float) and not 0 < value <= 1:

@@ -1,7 +1,6 @@
 """The one door to bytes: folders on this machine and `s3://` prefixes, through `pyarrow.fs`."""
 
 import os
-import shutil
 import tempfile
 from dataclasses import dataclass
 from functools import cache
@@ -135,10 +134,11 @@ def count_rows(folder: Location) -> int:
     return int(parquet.count_rows())
 
 
-def delete_folder(folder: Location) -> None:
-    """Delete a folder and all that is in it, if it is there."""
-    if folder.is_s3:
-        if exists(folder):
-            file_system(is_s3=True).delete_dir(folder.path)
-    else:
-        shutil.rmtree(folder.path, ignore_errors=not Path(folder.path).exists())
+def delete(location: Location) -> None:
+    """Delete a file, or a folder and all that is in it, if it is there."""
+    files = file_system(location.is_s3)
+    kind = files.get_file_info(location.path).type
+    if kind == fs.FileType.Directory:
+        files.delete_dir(location.path)
+    elif kind == fs.FileType.File:
+        files.delete_file(location.path)

@@ -9,7 +9,7 @@ import zipfile
 from dataclasses import dataclass
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -53,7 +53,9 @@ def load_backbone(
     """
     found = find_weights(weights)
     maker = _export_openvino if engine == "openvino" else _export_arrays
-    key = "-".join((FORMAT, engine, version("openvino"), version("keras"), found.convention, found.sha256))
+    key = "-".join(
+        (FORMAT, engine, version("openvino"), version("keras"), found.convention, found.sha256)
+    )
     cached = cache_folder() / f"backbone-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
     payload = _read_cached(cached)
     if payload is None:
@@ -114,11 +116,12 @@ def _export_arrays(weights: Weights) -> bytes:
     return buffer.getvalue()
 
 
-def _build_quietly(weights: Weights) -> "object":
+def _build_quietly(weights: Weights) -> Any:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     try:
         from verger.backbone.mobilenet_v2 import build_model
+
         return build_model(weights)
     except ImportError as error:
         raise SetupError(

@@ -61,7 +61,9 @@ def torch_arrays(weights: Weights) -> list[Array]:
             depthwise = tensor.shape[1] == 1
             # torch (out, in, height, width); Keras (height, width, in, out), a depthwise
             # kernel (height, width, channels, 1).
-            arrays.append(tensor.transpose(2, 3, 0, 1) if depthwise else tensor.transpose(2, 3, 1, 0))
+            arrays.append(
+                tensor.transpose(2, 3, 0, 1) if depthwise else tensor.transpose(2, 3, 1, 0)
+            )
         else:
             arrays.append(tensor)  # gamma, beta, mean, variance: the order of both
     return [np.ascontiguousarray(array) for array in arrays]

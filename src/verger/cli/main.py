@@ -1,5 +1,6 @@
 """The commands. Spark and TensorFlow are loaded by the command that needs them, not before."""
 
+import logging
 import signal
 import sys
 import traceback
@@ -46,12 +47,11 @@ def run(
     ] = "bundled",
     engine: Annotated[str, typer.Option(help="openvino or tensorflow.")] = "openvino",
     precision: Annotated[str, typer.Option(help="f32 or bf16.")] = "f32",
-    max_rejected: Annotated[
-        str, typer.Option(help="Share of images that may be rejected.")
-    ] = "1%",
+    max_rejected: Annotated[str, typer.Option(help="Share of images that may be rejected.")] = "1%",
     master: Annotated[
         str | None, typer.Option(help="Spark's master URL. Default: this machine.")
     ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete an old result first.")] = False,
     wave_size: Annotated[int | None, typer.Option(help="Images committed together.")] = None,
     json: Json = False,
     debug: Debug = False,
@@ -70,6 +70,7 @@ def run(
             precision=precision,
             max_rejected=max_rejected,
             master=master,
+            fresh=fresh,
             **options,
         )
         run_chain(settings, as_json=json, debug=debug)
@@ -159,6 +160,9 @@ def run_chain(settings: "RunSettings", *, as_json: bool, debug: bool) -> None:
 def reporting(debug: bool) -> Iterator[None]:
     """Turn what is raised into a line or two and an exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
+    if not debug:
+        # What py4j logs of an interrupted call would bury the line that explains it.
+        logging.disable()
     try:
         yield
     except VergerError as error:
@@ -182,7 +186,7 @@ def reporting(debug: bool) -> Iterator[None]:
         raise typer.Exit(defect.exit_code) from error
 
 
-def _interrupt(signum: int, frame: FrameType | None) -> None:
+def _interrupt(_signum: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 

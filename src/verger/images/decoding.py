@@ -12,8 +12,8 @@ from verger.results import Reason
 from verger.settings import MAX_IMAGE_PIXELS
 
 IMAGE_SIDE = 224
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-"""Pillow's names; MPO is the JPEG with several pictures that some phones write."""
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+"""Pillow's names; a JPEG may hold several pictures (MPO), of which the first is taken."""
 
 WHITE = (255, 255, 255, 255)
 

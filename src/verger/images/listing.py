@@ -11,11 +11,11 @@ from verger.storage import Location
 
 @dataclass(frozen=True)
 class ListedImage:
-    """A file that may be an image.
+    r"""A file that may be an image.
 
     Attributes:
         path: relative to the input, `/` between its parts; bytes that are not UTF-8 are shown as
-            `\\xNN`, and such a file is later rejected as unreadable.
+            `\xNN`, and such a file is later rejected as unreadable.
         label: its class, empty when there is none.
         size: in bytes.
         mtime_ns: time of modification in nanoseconds since 1970, of a local file.
@@ -62,7 +62,7 @@ def list_images(folder: Location, label_from: str = "parent") -> Iterator[Listed
 def label_rule(label_from: str) -> Callable[[str], str]:
     """The function from a path to its label that `--label-from` names."""
     if label_from == "none":
-        return lambda path: ""
+        return lambda _: ""
     if label_from == "parent":
         return lambda path: path.rpartition("/")[0].rpartition("/")[2]
     pattern = re.compile(label_from)
@@ -84,7 +84,9 @@ def _walk(
         return
     with os.scandir(folder) as found:
         # The order of S3, where a folder's name ends in a slash.
-        entries = sorted(found, key=lambda entry: f"{entry.name}/" if entry.is_dir() else entry.name)
+        entries = sorted(
+            found, key=lambda entry: f"{entry.name}/" if entry.is_dir() else entry.name
+        )
     for entry in entries:
         if entry.is_dir():
             yield from _walk(entry.path, f"{prefix}{entry.name}/", above | {here})

@@ -1,11 +1,16 @@
 """Features on the executors: paths go out, rows of features or of rejections come back."""
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from threading import Thread
+from time import sleep
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pyspark import Accumulator, Broadcast
+from pyspark.sql import SparkSession
 
 from verger import storage
 from verger.backbone.engines import BATCH_SIZE, Engine, Features, engine_for
@@ -57,7 +62,7 @@ class Extractor:
     rejected: "Accumulator[int]"
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Extract a partition, as `mapInArrow` wants it: `LISTING_SCHEMA` to `EXTRACTION_SCHEMA`."""
+        """Extract a partition for `mapInArrow`: `LISTING_SCHEMA` to `EXTRACTION_SCHEMA`."""
         engine = engine_for(self.backbone.value)
         images = (ListedImage(**row) for batch in batches for row in batch.to_pylist())
         rows: list[Row] = []
@@ -90,14 +95,16 @@ class Extractor:
         limit = HEAD_BYTES if image.size > self.max_bytes else None
         return storage.read_bytes(self.folder.child(image.path), limit)
 
-    def _decode(self, image: ListedImage, data: bytes | OSError) -> np.ndarray | Rejection:
+    def _decode(self, image: ListedImage, data: bytes | OSError) -> NDArray[np.uint8] | Rejection:
         if isinstance(data, OSError):
             return Rejection(Reason.UNREADABLE, f"{type(data).__name__}: {data.strerror or data}")
         decoded = decode(data, self.max_pixels)
         if image.size > self.max_bytes and not (
             isinstance(decoded, Rejection) and decoded.reason is Reason.NOT_AN_IMAGE
         ):
-            return Rejection(Reason.TOO_LARGE, f"{image.size:,} bytes, more than {self.max_bytes:,}")
+            return Rejection(
+                Reason.TOO_LARGE, f"{image.size:,} bytes, more than {self.max_bytes:,}"
+            )
         return decoded
 
     def _pack(self, rows: list[Row]) -> pa.RecordBatch:
@@ -116,3 +123,24 @@ class Extractor:
             for column, field in zip(columns, EXTRACTION_SCHEMA, strict=True)
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=EXTRACTION_SCHEMA)
+
+
+def warm_up(spark: SparkSession, backbone: "Broadcast[Backbone]") -> None:
+    """Have the workers load their engines while the driver is busy elsewhere.
+
+    A failure shows again in the first wave, where it is reported.
+    """
+
+    def load(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        engine_for(backbone.value)
+        sleep(0.2)  # a worker that ended at once would be given the next task too
+        yield from batches
+
+    workers = spark.sparkContext.defaultParallelism
+    job = spark.range(workers, numPartitions=workers).mapInArrow(load, "id long")
+
+    def run() -> None:
+        with contextlib.suppress(Exception):
+            job.collect()
+
+    Thread(target=run, daemon=True).start()

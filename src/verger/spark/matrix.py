@@ -14,7 +14,7 @@ from verger.spark.pca import SCORES, Pca
 from verger.spark.session import spark_path, spark_target
 
 # RFC 4180: a quote is doubled, and nothing of a name is trimmed.
-CSV_OPTIONS = {
+CSV_OPTIONS: dict[str, bool | str] = {
     "header": True,
     "escape": '"',
     "emptyValue": "",
@@ -25,8 +25,8 @@ CSV_OPTIONS = {
 
 def remove_matrix(output: Output) -> None:
     """Delete the matrix and the model of an earlier run."""
-    storage.delete_folder(output.pca)
-    storage.delete_folder(output.model)
+    storage.delete(output.pca)
+    storage.delete(output.model)
 
 
 def write_scores(scores: DataFrame, output: Output) -> None:

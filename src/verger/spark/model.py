@@ -22,7 +22,9 @@ def to_spark_model(pca: Pca, spark: SparkSession) -> PipelineModel:
 
     def java(name: str, *values: Any) -> Any:
         uid = f"verger_{name.rpartition('.')[2]}"
-        return JavaParams._new_java_obj(name, uid, *(_py2java(spark.sparkContext, value) for value in values))
+        return JavaParams._new_java_obj(
+            name, uid, *(_py2java(spark.sparkContext, value) for value in values)
+        )
 
     scaler = StandardScalerModel(
         java(

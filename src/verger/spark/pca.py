@@ -30,7 +30,7 @@ SCORES_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Moments:
-    """Count, mean (d,) and scatter matrix (d, d) of some rows: the sum of centred outer products."""
+    """Count, mean (d,) and scatter (d, d) of some rows: the sum of centred outer products."""
 
     count: int
     mean: Float64
@@ -85,7 +85,7 @@ class Pca:
         return (rows - self.mean) @ self.components
 
 
-def fit(features: DataFrame, components: int | float | None, default: int = 50) -> Pca:
+def fit(features: DataFrame, components: float | None, default: int = 50) -> Pca:
     """Fit a PCA on the column `features`, array<float> of one length.
 
     Args:
@@ -131,7 +131,7 @@ def compute_moments(features: DataFrame) -> Moments:
     return moments
 
 
-def solve(moments: Moments, components: int | float | None, default: int = 50) -> Pca:
+def solve(moments: Moments, components: float | None, default: int = 50) -> Pca:
     """The eigenvectors of the covariance matrix; arguments and errors as in `fit`."""
     rows, d = moments.count, len(moments.mean)
     most = min(rows - 1, d)
@@ -155,7 +155,7 @@ def solve(moments: Moments, components: int | float | None, default: int = 50) -
     )
 
 
-def check_components(components: int | float | None, rows: int, d: int = 1280) -> None:
+def check_components(components: float | None, rows: int, d: int = 1280) -> None:
     """Refuse a count of components that `rows` rows of `d` numbers cannot have.
 
     Raises:
@@ -183,7 +183,7 @@ def project(features: DataFrame, pca: Pca) -> DataFrame:
     return features.select("path", "label", "features").mapInArrow(of_partition, SCORES)
 
 
-def _count(components: int | float | None, ratio: Float64, default: int) -> int:
+def _count(components: float | None, ratio: Float64, default: int) -> int:
     if components is None:
         return min(default, len(ratio))
     if isinstance(components, int):
@@ -203,7 +203,8 @@ def _unpack(row: Any) -> Moments:
 
 def _to_matrix(column: pa.ListArray) -> Float64:
     """A column of lists of one length as (rows, length) float64."""
-    return column.flatten().to_numpy().reshape(len(column), -1).astype(np.float64)
+    matrix: Float64 = column.flatten().to_numpy().reshape(len(column), -1).astype(np.float64)
+    return matrix
 
 
 def _to_lists(matrix: Float64) -> pa.ListArray:

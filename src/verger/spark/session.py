@@ -1,13 +1,15 @@
-"""A Spark session that starts anywhere: its Java comes with verger, its log stays out of the way."""
+"""A Spark session that starts anywhere: its Java comes with verger, its log stays quiet."""
 
 import os
+import signal
 import sys
+import threading
 from importlib.resources import files
 from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from verger.errors import SetupError
+from verger.errors import SetupError, VergerError
 from verger.storage import Location
 
 LOCAL_RETRIES = 4
@@ -58,13 +60,35 @@ def start_session(
         builder = builder.config("spark.driver.host", "127.0.0.1").config(
             "spark.sql.shuffle.partitions", str(2 * len(os.sched_getaffinity(0)))
         )
+    interrupt = signal.getsignal(signal.SIGINT)
     try:
-        return builder.getOrCreate()
+        spark = builder.getOrCreate()
     except Exception as error:
         raise SetupError(
             f"Spark does not start with master {master}: {str(error).splitlines()[0]}",
             "Look at `verger doctor`; run again with --debug for Spark's own log.",
         ) from error
+    # PySpark's own handler calls Java in the middle of another call, and both fail.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, interrupt)
+    return spark
+
+
+def explain(error: Exception) -> VergerError:
+    """What a failure inside Spark means for the reader."""
+    text = str(error)
+    if "No space left on device" in text:
+        return SetupError("The disk is full.", "Free some space; the same command goes on.")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    for index, line in enumerate(lines):
+        # A worker's traceback ends with the error and its hint.
+        if line.startswith("verger.errors.SetupError: "):
+            hint = lines[index + 1] if index + 1 < len(lines) else ""
+            return SetupError(line.removeprefix("verger.errors.SetupError: "), hint)
+    return VergerError(
+        f"Spark failed: {lines[0] if lines else type(error).__name__}",
+        "What was committed is kept; --debug shows Spark's own log.",
+    )
 
 
 def default_master() -> str:

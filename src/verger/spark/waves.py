@@ -32,7 +32,7 @@ POLL_SECONDS = 0.25
 def save_listing(images: Iterable[ListedImage], output: Output, progress: Progress) -> int:
     """Write the listing as Parquet to `_ledger/listing`; returns how many images there are."""
     folder = output.ledger.child("listing")
-    storage.delete_folder(folder)
+    storage.delete(folder)
     files = storage.file_system(folder.is_s3)
     files.create_dir(folder.path, recursive=True)
     remaining = iter(images)
@@ -88,6 +88,7 @@ def run_wave(
     output: Output,
     number: int,
     count: int,
+    *,
     extractor: Extractor,
     task_size: int,
 ) -> Wave:

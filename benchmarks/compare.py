@@ -1,0 +1,251 @@
+"""How fast is verger, next to its engine alone and to the usual Spark jobs, on the same images?
+
+Run by `.venv/bin/python benchmarks/compare.py FOLDER`; README.md says what each row measures.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import random
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from time import monotonic
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pyspark import Broadcast
+from pyspark.sql.pandas.functions import pandas_udf
+from rich.console import Console
+from rich.table import Table
+
+from verger.backbone.engines import BATCH_SIZE, engine_for
+from verger.backbone.graph import Backbone, load_backbone
+from verger.backbone.mobilenet_v2 import model_from_arrays, torch_arrays
+from verger.backbone.weights import find_weights
+from verger.images.decoding import Rejection, decode
+from verger.images.listing import list_images
+from verger.spark.session import start_session
+from verger.storage import Location
+
+SMALL = 300
+"""Images of the short run, whose extraction is subtracted from that of the long one."""
+BATCHED_FACTOR = 5
+"""The batched job takes so many times the images of the job that goes one by one."""
+
+console = Console()
+make_udf: Any = pandas_udf  # its stubs know no pandas
+Shared = dict[str, Any]
+"""What is broadcast to the usual jobs: `arrays`, and in a worker its `model`, once it is built."""
+Job = Callable[["Broadcast[Shared]"], Any]
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A row of the result."""
+
+    name: str
+    images: int
+    images_per_second: float
+
+
+def to_pixels(data: bytes) -> NDArray[np.uint8]:
+    """Decode and resize an image, as verger does, for all jobs alike."""
+    pixels = decode(data)
+    if isinstance(pixels, Rejection):
+        raise ValueError(f"The benchmark takes sound images only: {pixels}")  # noqa: TRY004
+    return pixels
+
+
+def link_images(folder: Path, target: Path, count: int) -> list[Path]:
+    """Link a random sample of the folder's files, the same each time, and read each file once."""
+    location = Location.parse(str(folder))
+    names = [image.path for image in list_images(location)]
+    chosen = random.Random(0).sample(names, min(count, len(names)))  # noqa: S311
+    links = [target / f"{index:06}{Path(name).suffix}" for index, name in enumerate(chosen)]
+    for link, name in zip(links, chosen, strict=True):
+        link.symlink_to(location.child(name).path)
+        link.read_bytes()  # from now on it is in the page cache, for every job alike
+    return links
+
+
+def bare_worker(paths: list[Path], backbone: Backbone, ready: Any) -> tuple[float, float]:
+    """A process of the bare loop: when it started, all being ready, and when it ended."""
+    engine = engine_for(backbone)
+    batch = np.stack([to_pixels(paths[0].read_bytes())] * BATCH_SIZE)
+    engine.features(batch)
+    ready.wait(timeout=120)
+    started = monotonic()
+    for start in range(0, len(paths), BATCH_SIZE):
+        part = paths[start : start + BATCH_SIZE]
+        for index, path in enumerate(part):
+            batch[index] = to_pixels(path.read_bytes())
+        engine.features(batch[: len(part)])
+    return started, monotonic()
+
+
+def measure_bare(paths: list[Path], backbone: Backbone, processes: int) -> float:
+    """Images/s of the engine without Spark, from all being ready to the last one's end."""
+    spawn = multiprocessing.get_context("spawn")
+    with spawn.Manager() as manager, ProcessPoolExecutor(processes, mp_context=spawn) as pool:
+        ready = manager.Barrier(processes)
+        shares = [paths[n::processes] for n in range(processes)]
+        futures = [pool.submit(bare_worker, share, backbone, ready) for share in shares]
+        starts, ends = zip(*(future.result() for future in futures), strict=True)
+    return len(paths) / (max(ends) - min(starts))
+
+
+def run_verger(images: Path, output: Path, limit: int) -> dict[str, float]:
+    """Run the command as a user does, into an empty folder: seconds of each stage, and `whole`."""
+    command = [str(Path(sys.executable).with_name("verger")), "run", str(images), str(output)]
+    command += ["--fresh", "--limit", str(limit), "--json"]
+    started = monotonic()
+    done = subprocess.run(command, check=True, capture_output=True)  # noqa: S603
+    return {"whole": round(monotonic() - started, 3), **json.loads(done.stdout)["timings"]}
+
+
+def worker_model(shared: Shared) -> Any:
+    """The Keras model of this worker; a broadcast value lives as long as its process."""
+    if "model" not in shared:
+        shared["model"] = model_from_arrays(shared["arrays"], "torch")
+    return shared["model"]
+
+
+def one_by_one(shared: "Broadcast[Shared]") -> Any:
+    """The usual job: a pandas UDF that calls `model.predict` for each image."""
+
+    def features(contents: pd.Series) -> pd.Series:
+        model = worker_model(shared.value)
+        return contents.map(lambda data: model.predict(to_pixels(data)[None], verbose=0)[0])
+
+    return make_udf(features, "array<float>")
+
+
+def batched(shared: "Broadcast[Shared]") -> Any:
+    """The careful job: a scalar-iterator pandas UDF with `model.predict`."""
+
+    def features(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:
+        model = worker_model(shared.value)
+        for contents in batches:
+            yield pd.Series(list(model.predict(np.stack(contents.map(to_pixels)), verbose=0)))
+
+    return make_udf(features, "array<float>")
+
+
+def measure_job(job: Job, paths: list[Path], output: Path, backbone: Backbone) -> float:
+    """Images/s of a usual job, with its workers started and their models built before."""
+    processes = len(os.sched_getaffinity(0))
+    spark = start_session(f"local[{processes}]")
+    try:
+        shared = spark.sparkContext.broadcast({"arrays": torch_arrays(find_weights("bundled"))})
+        featurize = job(shared)
+
+        def extract(some: list[Path], name: str) -> float:
+            started = monotonic()
+            images = spark.read.format("binaryFile").load([f"file://{path}" for path in some])
+            features = featurize("content").alias("features")
+            rows = images.repartition(processes).select("path", features)
+            rows.write.parquet(f"file://{output / name}")
+            return monotonic() - started
+
+        extract(paths[: 4 * processes], "warm-up")
+        seconds = extract(paths, "features")
+    finally:
+        spark.stop()
+    check_features(output / "features", len(paths), backbone)
+    return len(paths) / seconds
+
+
+def check_features(folder: Path, count: int, backbone: Backbone) -> None:
+    """Check that a job computes what the engine does, by the first of its rows."""
+    rows = pq.read_table(folder)
+    first = rows.slice(0, 1).to_pylist()[0]
+    data = Path(first["path"].removeprefix("file:")).read_bytes()
+    expected = engine_for(backbone).features(to_pixels(data)[None])[0]
+    difference = np.abs(np.asarray(first["features"]) - expected).max()
+    if len(rows) != count or difference > 1e-3:
+        raise ValueError(f"{len(rows)} rows instead of {count}, features {difference:.2g} apart")
+
+
+def machine() -> dict[str, str | int]:
+    """What the numbers depend on."""
+    found = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    model = found[1] if found else platform.machine()
+    return {"processors": len(os.sched_getaffinity(0)), "model": model}
+
+
+def show(rates: list[Rate], facts: dict[str, str | int], short_run: float) -> None:
+    """Print the table; each ratio is to the job of that letter."""
+    table = Table("", "images", "images/s", "x (a)", "x (c)", "x (d)", title="Extraction")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    bases = [next(r for r in rates if r.name.startswith(letter)) for letter in ("(a", "(c", "(d")]
+    for rate in rates:
+        ratios = (rate.images_per_second / base.images_per_second for base in bases)
+        numbers = (f"{ratio:.2f}" for ratio in ratios)
+        table.add_row(rate.name, f"{rate.images}", f"{rate.images_per_second:.1f}", *numbers)
+    console.print(table)
+    console.print(f"`verger run` on {SMALL} images, start-up and all: {short_run:.1f} s")
+    console.print(", ".join(f"{name} {value}" for name, value in facts.items()), highlight=False)
+
+
+def main() -> None:
+    """Measure all, show it, and write it where asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="a folder of sound images")
+    parser.add_argument("--images", type=int, default=2000, help="of (a) and (b)")
+    parser.add_argument("--slow-images", type=int, default=100, help="of (c); (d) takes five times")
+    parser.add_argument("--repeats", type=int, default=3, help="of (a) and (b); medians are shown")
+    parser.add_argument("--json", type=Path, help="a file for the numbers")
+    options = parser.parse_args()
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    facts, backbone = machine(), load_backbone()
+    with tempfile.TemporaryDirectory() as name:
+        images = Path(name) / "images"
+        images.mkdir()
+        paths = link_images(options.folder, images, options.images)
+        count = len(paths)
+        if count < 2 * SMALL:
+            parser.error(f"{count} images are too few: {2 * SMALL} are needed")
+        bare: list[float] = []
+        short, long = [], []
+        for repeat in range(options.repeats):
+            console.log(f"(a) and (b), {repeat + 1} of {options.repeats}")
+            bare.append(measure_bare(paths, backbone, int(facts["processors"])))
+            short.append(run_verger(images, Path(name) / "short", SMALL))
+            long.append(run_verger(images, Path(name) / "long", count))
+        extra = median(run["extract"] for run in long) - median(run["extract"] for run in short)
+        rates = [
+            Rate("(a) engine alone, no Spark", count, median(bare)),
+            Rate("(b) verger run, extraction", count, (count - SMALL) / extra),
+            Rate("    verger run, all of it", count, count / median(run["whole"] for run in long)),
+        ]
+        for title, job, few in (
+            ("(c) UDF, predict by image", one_by_one, options.slow_images),
+            ("(d) UDF, predict by batch", batched, options.slow_images * BATCHED_FACTOR),
+        ):
+            console.log(title)
+            speed = measure_job(job, paths[:few], Path(name) / job.__name__, backbone)
+            rates.append(Rate(title, len(paths[:few]), speed))
+    short_run = median(run["whole"] for run in short)
+    show(rates, facts, short_run)
+    if options.json:
+        result = {"machine": facts, "rates": [asdict(rate) for rate in rates]}
+        runs = {"bare": bare, "short": short, "long": long}
+        text = json.dumps({**result, "short_run_seconds": short_run, "runs": runs}, indent=2)
+        options.json.write_text(f"{text}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

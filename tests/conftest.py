@@ -1,0 +1,25 @@
+"""Small orchards for the tests, and one Spark session for all of them."""
+
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from verger.images.demo import KINDS, render
+from verger.spark.session import start_session
+
+
+@pytest.fixture(scope="session")
+def spark() -> SparkSession:
+    return start_session()
+
+
+@pytest.fixture(scope="session")
+def orchard(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 photographs of 4 kinds; tests must not write to it."""
+    folder = tmp_path_factory.mktemp("orchard")
+    for kind in KINDS[:4]:
+        (folder / kind).mkdir()
+        for frame in range(6):
+            render(kind, frame, 6).save(folder / kind / f"r_{frame}_100.jpg", quality=90)
+    return folder

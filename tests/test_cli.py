@@ -1,0 +1,141 @@
+"""The command itself, as a process of its own: exit codes, streams, Ctrl-C, and no Java around."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+VERGER = [sys.executable, "-m", "verger"]
+
+
+def verger(*arguments: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [*VERGER, *map(str, arguments)], capture_output=True, text=True, env=env, check=False
+    )
+
+
+@pytest.fixture
+def path_without_java(tmp_path: Path) -> Path:
+    """A folder with what Spark's scripts call, and no java."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in (
+        "bash",
+        "env",
+        "dirname",
+        "basename",
+        "ps",
+        "nice",
+        "uname",
+        "sh",
+        "readlink",
+        "chmod",
+        "ls",
+        "id",
+    ):
+        found = shutil.which(name)
+        if found:
+            (folder / name).symlink_to(found)
+    return folder
+
+
+def test_it_runs_without_java_and_prints_the_manifest(
+    orchard: Path, tmp_path: Path, path_without_java: Path
+) -> None:
+    env = {"HOME": os.environ["HOME"], "PATH": str(path_without_java)}
+    assert shutil.which("java", path=env["PATH"]) is None
+    done = verger("run", orchard, tmp_path / "out", "--components", "0.9", "--json", env=env)
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads(done.stdout)
+    assert manifest["counts"]["featurized"] == 24
+    assert manifest["explained_variance_ratio"] >= 0.9
+    assert "Traceback" not in done.stderr
+    assert "WARN" not in done.stderr.replace('"WARN"', "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["{missing}", "{out}"], 3, "does not exist"),
+        (["{orchard}", "{orchard}/out"], 2, "inside the input"),
+        (["{orchard}", "{out}", "--components", "0"], 2, "--components"),
+        (["{orchard}", "{out}", "--components", "many"], 2, "--components"),
+        (["{orchard}", "{out}", "--components", "25"], 2, "at most 23"),
+        (["{orchard}", "{out}", "--engine", "onnx"], 2, "--engine"),
+        (["{orchard}", "{out}", "--weights", "/no/such.weights.h5"], 2, "--weights"),
+        (["{orchard}", "{out}", "--label-from", "["], 2, "--label-from"),
+        (["{orchard}", "{out}", "--max-rejected", "2"], 2, "--max-rejected"),
+        (["ftp://host/images", "{out}"], 2, "ftp://"),
+        (["{orchard}", "/proc/nowhere"], 5, "cannot be written"),
+        (["{orchard}"], 2, "output"),
+    ],
+)
+def test_a_mistake_is_a_line_and_an_exit_code(
+    orchard: Path, tmp_path: Path, arguments: list[str], code: int, words: str
+) -> None:
+    places = {"orchard": orchard, "out": tmp_path / "out", "missing": tmp_path / "missing"}
+    done = verger("run", *(argument.format(**places) for argument in arguments))
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_ends_with_130_and_the_next_run_goes_on(orchard: Path, tmp_path: Path) -> None:
+    arguments = ["run", orchard, tmp_path / "out", "--wave-size", "4"]
+    process = subprocess.Popen(
+        [*VERGER, *map(str, arguments)], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    ledger = tmp_path / "out/_ledger/ledger.json"
+    while not ledger.exists() and process.poll() is None:
+        time.sleep(0.05)
+    # As a terminal does: to the whole process group.
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "goes on from here" in errors
+    assert "Traceback" not in errors
+    status = json.loads((tmp_path / "out/manifest.json").read_text())["status"]
+    assert status == "interrupted"
+    done = verger(*arguments, "--json")
+    counts = json.loads(done.stdout)["counts"]
+    assert counts["reused"] > 0
+    assert counts["reused"] + counts["featurized"] == 24
+
+
+def test_a_second_run_on_an_output_in_use_is_refused(orchard: Path, tmp_path: Path) -> None:
+    from verger.ledger import locked
+    from verger.results import Output
+    from verger.storage import Location
+
+    with locked(Output(Location.parse(str(tmp_path / "out")))):
+        done = verger("run", orchard, tmp_path / "out")
+    assert done.returncode == 5
+    assert "in use" in done.stderr
+
+
+def test_the_demo_says_where_matrix_and_model_are(tmp_path: Path) -> None:
+    done = verger("demo", tmp_path / "demo", "--images", "30")
+    assert done.returncode == 0, done.stderr
+    for name in ("pca/matrix.csv", "model"):
+        assert (tmp_path / "demo/output" / name).exists()
+        assert name in done.stdout.replace("\n", "")
+
+
+def test_doctor_finds_everything_here() -> None:
+    done = verger("doctor", "--json")
+    findings = {finding["name"]: finding for finding in json.loads(done.stdout)}
+    assert done.returncode == 0
+    assert {"Java", "Spark", "OpenVINO", "TensorFlow", "Weights", "Memory"} <= set(findings)
+    assert all(finding["ok"] for finding in findings.values() if finding["needed"])
+
+
+def test_doctor_names_a_java_that_does_not_run(tmp_path: Path) -> None:
+    done = verger("doctor", env={**os.environ, "JAVA_HOME": str(tmp_path)})
+    assert done.returncode == 5
+    assert "JAVA_HOME" in done.stdout
