@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
-from pyspark.ml.feature import PCA as SparkPCA
+from pyspark.ml import feature
 from pyspark.ml.functions import array_to_vector, vector_to_array
 from pyspark.sql import DataFrame, SparkSession
-from sklearn.decomposition import PCA as SklearnPCA
+from sklearn import decomposition
 
 from verger.errors import InputError, UsageError
 from verger.spark import pca
@@ -40,7 +40,7 @@ def test_it_equals_scikit_learn(spark: SparkSession) -> None:
     rows = random_rows(200, 30)
     frame = to_frame(spark, rows)
     fitted = pca.fit(frame, 10)
-    reference = SklearnPCA(10, svd_solver="full").fit(rows.astype(np.float64))
+    reference = decomposition.PCA(10, svd_solver="full").fit(rows.astype(np.float64))
     assert_allclose(
         fitted.explained_variance_ratio[:10], reference.explained_variance_ratio_, atol=1e-9
     )
@@ -52,7 +52,7 @@ def test_it_equals_scikit_learn(spark: SparkSession) -> None:
 def test_it_equals_spark_ml_but_for_the_mean(spark: SparkSession) -> None:
     frame = to_frame(spark, random_rows(120, 12))
     fitted = pca.fit(frame, 5)
-    reference = SparkPCA(k=5, inputCol="features", outputCol="pca").fit(
+    reference = feature.PCA(k=5, inputCol="features", outputCol="pca").fit(
         frame.select(array_to_vector("features").alias("features"))
     )
     components = reference.pc.toArray()

@@ -67,7 +67,8 @@ def test_the_output_is_the_one_that_is_promised(finished) -> None:
 def test_matrix_csv_parts_and_parquet_hold_the_same_scores(finished) -> None:
     _, output = finished
     matrix = pd.read_csv(output / "pca/matrix.csv", float_precision="round_trip")
-    parts = pd.concat([pd.read_csv(file, float_precision="round_trip") for file in sorted(output.glob("pca/csv/*.csv"))])
+    files = sorted(output.glob("pca/csv/*.csv"))
+    parts = pd.concat([pd.read_csv(file, float_precision="round_trip") for file in files])
     pd.testing.assert_frame_equal(matrix, parts.reset_index(drop=True))
     parquet = pd.concat(
         [pq.read_table(file).to_pandas() for file in output.glob("pca/parquet/*.parquet")]

@@ -1,0 +1,304 @@
+"""From bytes to pixels: what is decoded, how, and what is refused with which reason."""
+
+import io
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from verger.images.decoding import IMAGE_SIDE, Rejection, decode
+from verger.results import Reason
+
+SHAPE = (IMAGE_SIDE, IMAGE_SIDE, 3)
+FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"]
+WHITE, RED, BLUE = (255, 255, 255), (255, 0, 0), (0, 0, 255)
+
+
+def picture(width: int = 60, height: int = 40) -> Image.Image:
+    """A picture that no rotation or flip leaves as it is."""
+    y, x = np.mgrid[:height, :width]
+    planes = [x * 255 // width, y * 255 // height, (x * y) % 256]
+    return Image.fromarray(np.stack(planes, axis=-1).astype(np.uint8))
+
+
+def noise(width: int = 120, height: int = 90) -> Image.Image:
+    generator = np.random.default_rng(7)
+    return Image.fromarray(generator.integers(0, 256, (height, width, 3), np.uint8))
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def pixels(data: bytes) -> np.ndarray:
+    result = decode(data)
+    assert not isinstance(result, Rejection), result
+    assert result.shape == SHAPE
+    assert result.dtype == np.uint8
+    return result
+
+
+def rejected(data: bytes, **options: int) -> Rejection:
+    result = decode(data, **options)
+    assert isinstance(result, Rejection)
+    assert result.detail
+    return result
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_format_gives_224_x_224_rgb_by_its_content(kind: str) -> None:
+    result = pixels(encoded(picture(), kind))
+    expected = np.asarray(picture().resize((224, 224), Image.Resampling.BICUBIC), np.int16)
+    tolerance = 0 if kind in {"PNG", "BMP", "TIFF"} else 12
+    assert np.abs(result - expected).mean() <= tolerance
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (224, 224), (640, 480)])
+def test_bicubic_is_exactly_that_of_pillow(size: tuple[int, int]) -> None:
+    image = noise(*size)
+    expected = np.asarray(image.resize((224, 224), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(pixels(encoded(image)), expected)
+
+
+STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda a: a,
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: a.transpose(1, 0, 2),
+    6: np.rot90,
+    7: lambda a: np.rot90(a, 2).transpose(1, 0, 2),
+    8: lambda a: np.rot90(a, -1),
+}
+"""How a camera stores an upright picture under each orientation."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"), [("PNG", {}), ("WEBP", {"lossless": True}), ("TIFF", {})]
+)
+@pytest.mark.parametrize("orientation", STORED)
+def test_exif_orientation_is_applied_once(
+    orientation: int, kind: str, options: dict[str, bool]
+) -> None:
+    stored = np.ascontiguousarray(STORED[orientation](np.asarray(picture())))
+    exif = Image.Exif()
+    exif[274] = orientation
+    data = encoded(Image.fromarray(stored), kind, exif=exif, **options)
+    np.testing.assert_array_equal(pixels(data), pixels(encoded(picture())))
+
+
+def test_exif_orientation_of_a_jpeg_is_applied() -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    data = encoded(picture().transpose(Image.Transpose.ROTATE_90), "JPEG", quality=95, exif=exif)
+    difference = pixels(data).astype(int) - pixels(encoded(picture(), "JPEG", quality=95))
+    assert np.abs(difference).mean() < 3
+
+
+def test_cmyk_jpeg_is_used() -> None:
+    data = encoded(Image.new("RGB", (40, 40), RED).convert("CMYK"), "JPEG")
+    difference = pixels(data).astype(int) - np.array(RED)
+    assert np.abs(difference).max() < 20
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_16_bit_greyscale_is_scaled_not_clipped(kind: str) -> None:
+    ramp = np.linspace(0, 65535, 224).astype(np.uint16)
+    result = pixels(encoded(Image.fromarray(np.tile(ramp, (224, 1))), kind))
+    np.testing.assert_array_equal(result, np.tile(ramp >> 8, (3, 224, 1)).transpose(1, 2, 0))
+
+
+def half_transparent(mode: str) -> Image.Image:
+    """Left half opaque red (or black), right half fully transparent."""
+    image = Image.new("RGBA", (224, 224), (*RED, 255))
+    image.paste((0, 0, 0, 0), (112, 0, 224, 224))
+    return image.convert(mode)
+
+
+def test_transparency_is_laid_on_white() -> None:
+    result = pixels(encoded(half_transparent("RGBA")))
+    assert (result[:, :112] == RED).all()
+    assert (result[:, 112:] == WHITE).all()
+
+
+def test_partial_transparency_is_blended_with_white() -> None:
+    result = pixels(encoded(Image.new("RGBA", (8, 8), (0, 0, 0, 51))))
+    assert (result == 204).all()
+
+
+def test_grey_with_alpha_is_laid_on_white() -> None:
+    result = pixels(encoded(half_transparent("LA")))
+    assert (result[:, :112] == 76).all()
+    assert (result[:, 112:] == WHITE).all()
+
+
+def paletted() -> Image.Image:
+    image = Image.new("P", (224, 224), 0)
+    image.putpalette([*RED, *BLUE])
+    image.paste(1, (112, 0, 224, 224))
+    return image
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "TIFF"])
+def test_palette_is_looked_up(kind: str) -> None:
+    result = pixels(encoded(paletted(), kind))
+    assert (result[:, :112] == RED).all()
+    assert (result[:, 112:] == BLUE).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "transparency"), [("PNG", 1), ("GIF", 1), ("PNG", b"\xff\x00")], ids=str
+)
+def test_transparent_entry_of_a_palette_becomes_white(kind: str, transparency: int | bytes) -> None:
+    result = pixels(encoded(paletted(), kind, transparency=transparency))
+    assert (result[:, :112] == RED).all()
+    assert (result[:, 112:] == WHITE).all()
+
+
+def test_transparent_colour_of_an_rgb_png_becomes_white() -> None:
+    image = Image.new("RGB", (224, 224), BLUE)
+    assert (pixels(encoded(image, transparency=BLUE)) == WHITE).all()
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "shown"), [("L", 77, 77), ("1", 0, 0), ("1", 1, 255)], ids=str
+)
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
+def test_greyscale_and_1_bit_are_used(mode: str, colour: int, shown: int, kind: str) -> None:
+    assert (pixels(encoded(Image.new(mode, (9, 9), colour), kind)) == shown).all()
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_the_first_frame_of_several_is_taken(kind: str) -> None:
+    frames = [Image.new("RGB", (32, 32), colour) for colour in (RED, BLUE)]
+    data = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
+    difference = pixels(data).astype(int) - np.array(RED)
+    assert np.abs(difference).max() < 12
+
+
+def test_floating_point_pixels_are_unsupported() -> None:
+    data = encoded(Image.fromarray(np.ones((8, 8), np.float32)), "TIFF")
+    assert rejected(data).reason is Reason.UNSUPPORTED
+
+
+@pytest.mark.parametrize(
+    ("start", "named"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIF"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0", "AVIF"),
+        (b"\xff\x0a\xfa\x7f", "JPEG XL"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+    ],
+)
+def test_formats_that_are_not_read_are_named(start: bytes, named: str) -> None:
+    rejection = rejected(start + bytes(100))
+    assert rejection.reason is Reason.UNSUPPORTED
+    assert named in rejection.detail
+
+
+def test_nothing_is_empty() -> None:
+    assert rejected(b"").reason is Reason.EMPTY
+
+
+def zipped() -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("apple.png", encoded(picture()))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"apple,red\n",
+        b"%PDF-1.7\n%\xe2\xe3",
+        zipped(),
+        b"BM is how this text, which is no bitmap, starts",
+        b"RIFF\x24\0\0\0WAVEfmt ",
+        b"\0\0\0\x18ftypmp42\0\0\0\0",
+        b"\0",
+        b"BM",
+        b"\xff\xd8",
+    ],
+    ids=["text", "pdf", "zip", "text-BM", "wave", "mp4", "zero", "BM", "half-signature"],
+)
+def test_other_files_are_not_images(data: bytes) -> None:
+    assert rejected(data).reason is Reason.NOT_AN_IMAGE
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_a_cut_file_is_truncated(kind: str, share: float) -> None:
+    data = encoded(noise(), kind)
+    assert rejected(data[: int(len(data) * share)]).reason is Reason.TRUNCATED
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_file_of_a_signature_and_zeros_is_corrupt(kind: str) -> None:
+    assert rejected(encoded(picture(), kind)[:18] + bytes(200)).reason is Reason.CORRUPT
+
+
+def test_a_damaged_png_is_corrupt() -> None:
+    data = bytearray(encoded(noise()))
+    middle = len(data) // 2
+    data[middle : middle + 64] = bytes(64)
+    assert rejected(bytes(data)).reason is Reason.CORRUPT
+
+
+def test_a_pixel_bomb_is_too_large_without_being_decoded() -> None:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0))
+    body = chunk(b"IDAT", zlib.compress(bytes(1000)))
+    data = b"\x89PNG\r\n\x1a\n" + header + body + chunk(b"IEND", b"")
+    assert rejected(data).reason is Reason.TOO_LARGE
+
+
+def test_max_pixels_is_the_largest_size_decoded() -> None:
+    assert rejected(encoded(picture(101, 1)), max_pixels=100).reason is Reason.TOO_LARGE
+    assert not isinstance(decode(encoded(picture(10, 10)), max_pixels=100), Rejection)
+
+
+SIGNATURES = [
+    b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*",
+    b"II+\0", b"MM\0+", b"\xff\x0a", b"\0\0\0\x0cJXL ", b"\0\0\0\x0cjP  ", b"8BPS",
+    b"RIFF\x40\0\0\0WEBPVP8 ", b"BM" + bytes(12) + b"\x28\0\0\0", b"\0\0\0\x18ftypheic",
+]  # fmt: skip
+VALID = [encoded(picture(16, 16), kind) for kind in FORMATS]
+
+
+def assert_decodes_or_is_rejected(data: bytes) -> None:
+    result = decode(data, max_pixels=1_000_000)
+    if isinstance(result, Rejection):
+        assert isinstance(result.reason, Reason)
+    else:
+        assert result.shape == SHAPE
+        assert result.dtype == np.uint8
+
+
+FUZZ = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@FUZZ
+@given(signature=st.sampled_from(SIGNATURES), rest=st.binary(max_size=300))
+def test_no_bytes_make_it_raise(signature: bytes, rest: bytes) -> None:
+    assert_decodes_or_is_rejected(signature + rest)
+
+
+@FUZZ
+@given(data=st.sampled_from(VALID), where=st.floats(0, 1), damage=st.binary(max_size=8))
+def test_no_damage_makes_it_raise(data: bytes, where: float, damage: bytes) -> None:
+    at = int(len(data) * where)
+    assert_decodes_or_is_rejected(data[:at] + damage + data[at + len(damage) :])

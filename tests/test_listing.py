@@ -1,0 +1,129 @@
+"""Which files are listed, in which order, under which label."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from verger.errors import InputError
+from verger.images.listing import ListedImage, label_rule, list_images
+from verger.storage import Location
+
+
+def make(root: Path, *paths: str) -> None:
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(path.encode())
+
+
+def listed(root: Path, label_from: str = "parent") -> list[ListedImage]:
+    return list(list_images(Location.parse(str(root)), label_from))
+
+
+def paths(root: Path) -> list[str]:
+    return [image.path for image in listed(root)]
+
+
+def test_all_files_at_every_depth_are_listed_with_size_and_time(tmp_path: Path) -> None:
+    make(tmp_path, "a.jpg", "Apple/b.jpg", "x/y/z/c.txt", ".hidden/.d")
+    os.utime(tmp_path / "a.jpg", ns=(1, 1_234_567_891))
+    found = listed(tmp_path)
+    assert {image.path for image in found} == {"a.jpg", "Apple/b.jpg", "x/y/z/c.txt", ".hidden/.d"}
+    assert all(image.size == len(image.path) and image.etag is None for image in found)
+    assert next(i for i in found if i.path == "a.jpg").mtime_ns == 1_234_567_891
+
+
+def test_the_order_is_that_of_the_sorted_paths(tmp_path: Path) -> None:
+    # Characters just below and above the slash, where walking by name alone goes wrong.
+    make(
+        tmp_path, *(f"a{end}" for end in ("/1", "/b/2", "-b/1", ".jpg", "0/1", "b", "", "é/1")[:6])
+    )
+    make(tmp_path, "é/1", "B/1", "b/a b/1", "b/a/1", "b/a!", "b/a.png", "10", "9", "😀/1")
+    assert paths(tmp_path) == sorted(paths(tmp_path))
+    assert len(paths(tmp_path)) == 15
+
+
+def test_an_empty_folder_gives_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    assert listed(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("label_from", "path", "label"),
+    [
+        ("parent", "Apple/1.jpg", "Apple"),
+        ("parent", "Training/Apple Red 1/1.jpg", "Apple Red 1"),
+        ("parent", "1.jpg", ""),
+        ("none", "Apple/1.jpg", ""),
+        (r"^([^/]+)/", "Training/Apple/1.jpg", "Training"),
+        (r"^([^/]+)/", "1.jpg", ""),
+        (r"(\d+)_", "Apple/r_12_100.jpg", "12"),
+        (r"^(Pear)?", "Apple/1.jpg", ""),
+    ],
+)
+def test_labels(tmp_path: Path, label_from: str, path: str, label: str) -> None:
+    make(tmp_path, path)
+    assert [image.label for image in listed(tmp_path, label_from)] == [label]
+    assert label_rule(label_from)(path) == label
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a b", " a ", "pêche", "pe\u0302che", "🍎", "100%", "%20", "#1", "it's", '"q"', "a,b", "a=b",
+     "a\\b", "a\nb", "?*[x]", "a:b", "_x", "~"],
+)  # fmt: skip
+def test_odd_names_are_listed_as_they_are(tmp_path: Path, name: str) -> None:
+    make(tmp_path, f"{name}/{name}.jpg")
+    (found,) = listed(tmp_path)
+    assert found.path == f"{name}/{name}.jpg"
+    assert found.label == name
+
+
+def test_a_name_that_is_not_utf8_is_shown_with_backslashes(tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path) + b"/p\xeache"
+    os.mkdir(folder)  # noqa: PTH102
+    Path(os.fsdecode(folder + b"/\xff.jpg")).write_bytes(b"x")
+    (found,) = listed(tmp_path)
+    assert found.path == r"p\xeache/\xff.jpg"
+    assert found.label == r"p\xeache"
+
+
+def test_a_folder_linked_inside_itself_is_listed_once(tmp_path: Path) -> None:
+    make(tmp_path, "a/1.jpg", "a/b/2.jpg")
+    (tmp_path / "a" / "b" / "up").symlink_to(tmp_path / "a")
+    (tmp_path / "root").symlink_to(tmp_path)
+    assert paths(tmp_path) == ["a/1.jpg", "a/b/2.jpg"]
+
+
+def test_links_are_followed(tmp_path: Path) -> None:
+    make(tmp_path, "elsewhere/Apple/1.jpg", "elsewhere/2.jpg", "input/3.jpg")
+    (tmp_path / "input" / "Pear").symlink_to(tmp_path / "elsewhere" / "Apple")
+    (tmp_path / "input" / "link.jpg").symlink_to(tmp_path / "elsewhere" / "2.jpg")
+    found = listed(tmp_path / "input")
+    assert [(i.path, i.label) for i in found] == [
+        ("3.jpg", ""),
+        ("Pear/1.jpg", "Pear"),
+        ("link.jpg", ""),
+    ]
+    assert found[2].size == len("elsewhere/2.jpg")
+
+
+def test_what_is_no_file_is_not_listed(tmp_path: Path) -> None:
+    make(tmp_path, "1.jpg")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "dangling.jpg").symlink_to(tmp_path / "nowhere")
+    assert paths(tmp_path) == ["1.jpg"]
+
+
+def test_a_missing_input_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist") as caught:
+        listed(tmp_path / "missing")
+    assert caught.value.exit_code == 3
+    assert caught.value.hint
+
+
+def test_a_file_as_input_is_an_input_error(tmp_path: Path) -> None:
+    make(tmp_path, "1.jpg")
+    with pytest.raises(InputError, match="is a file") as caught:
+        listed(tmp_path / "1.jpg")
+    assert caught.value.exit_code == 3
