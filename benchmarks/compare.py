@@ -1,13 +1,12 @@
 """How fast is verger, next to its engine alone and to the usual Spark jobs, on the same images?
 
-Run by `.venv/bin/python benchmarks/compare.py FOLDER`; README.md says what each row measures.
+README.md says what each row measures.
 """
 
 import argparse
 import json
 import multiprocessing
 import os
-import platform
 import random
 import re
 import subprocess
@@ -15,14 +14,14 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from math import nan
 from pathlib import Path
 from statistics import median
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
+import pandas as pd  # type: ignore[import-untyped]
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyspark import Broadcast
@@ -39,10 +38,9 @@ from verger.images.listing import list_images
 from verger.spark.session import start_session
 from verger.storage import Location
 
-SMALL = 300
-"""Images of the short run, whose extraction is subtracted from that of the long one."""
-BATCHED_FACTOR = 5
-"""The batched job takes so many times the images of the job that goes one by one."""
+SMALL = 300  # images of the run that is subtracted from the long one
+BATCHED_FACTOR = 5  # (d) takes so many times the images of (c)
+TOLERANCE = 1e-3  # what features may lie apart
 
 console = Console()
 make_udf: Any = pandas_udf  # its stubs know no pandas
@@ -51,8 +49,7 @@ Shared = dict[str, Any]
 Job = Callable[["Broadcast[Shared]"], Any]
 
 
-@dataclass(frozen=True)
-class Rate:
+class Rate(NamedTuple):
     """A row of the result."""
 
     name: str
@@ -103,7 +100,7 @@ def measure_bare(paths: list[Path], backbone: Backbone, processes: int) -> float
         shares = [paths[n::processes] for n in range(processes)]
         futures = [pool.submit(bare_worker, share, backbone, ready) for share in shares]
         starts, ends = zip(*(future.result() for future in futures), strict=True)
-    return len(paths) / (max(ends) - min(starts))
+    return len(paths) / float(max(ends) - min(starts))
 
 
 def run_verger(images: Path, output: Path, limit: int) -> dict[str, float]:
@@ -148,8 +145,8 @@ def measure_job(job: Job, paths: list[Path], output: Path, backbone: Backbone) -
     processes = len(os.sched_getaffinity(0))
     spark = start_session(f"local[{processes}]")
     try:
-        shared = spark.sparkContext.broadcast({"arrays": torch_arrays(find_weights("bundled"))})
-        featurize = job(shared)
+        arrays = torch_arrays(find_weights("bundled"))
+        featurize = job(spark.sparkContext.broadcast({"arrays": arrays}))
 
         def extract(some: list[Path], name: str) -> float:
             started = monotonic()
@@ -160,41 +157,41 @@ def measure_job(job: Job, paths: list[Path], output: Path, backbone: Backbone) -
             return monotonic() - started
 
         extract(paths[: 4 * processes], "warm-up")
-        seconds = extract(paths, "features")
+        speed = len(paths) / extract(paths, "features")
     finally:
         spark.stop()
     check_features(output / "features", len(paths), backbone)
-    return len(paths) / seconds
+    return speed
 
 
 def check_features(folder: Path, count: int, backbone: Backbone) -> None:
     """Check that a job computes what the engine does, by the first of its rows."""
     rows = pq.read_table(folder)
     first = rows.slice(0, 1).to_pylist()[0]
-    data = Path(first["path"].removeprefix("file:")).read_bytes()
-    expected = engine_for(backbone).features(to_pixels(data)[None])[0]
+    pixels = to_pixels(Path(first["path"].removeprefix("file:")).read_bytes())
+    expected = engine_for(backbone).features(pixels[None])[0]
     difference = np.abs(np.asarray(first["features"]) - expected).max()
-    if len(rows) != count or difference > 1e-3:
+    if len(rows) != count or difference > TOLERANCE:
         raise ValueError(f"{len(rows)} rows instead of {count}, features {difference:.2g} apart")
 
 
-def machine() -> dict[str, str | int]:
+def machine() -> dict[str, Any]:
     """What the numbers depend on."""
     found = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
-    model = found[1] if found else platform.machine()
-    return {"processors": len(os.sched_getaffinity(0)), "model": model}
+    model = found[1] if found else "unknown"
+    count, load = len(os.sched_getaffinity(0)), round(os.getloadavg()[0], 2)
+    return {"processors": count, "model": model, "load before": load}
 
 
-def show(rates: list[Rate], facts: dict[str, str | int], short_run: float) -> None:
+def show(rates: list[Rate], facts: dict[str, Any], short_run: float) -> None:
     """Print the table; each ratio is to the job of that letter."""
     table = Table("", "images", "images/s", "x (a)", "x (c)", "x (d)", title="Extraction")
     for column in table.columns[1:]:
         column.justify = "right"
-    bases = [next(r for r in rates if r.name.startswith(letter)) for letter in ("(a", "(c", "(d")]
+    bases = [rate.images_per_second for rate in rates if rate.name[:3] in {"(a)", "(c)", "(d)"}]
     for rate in rates:
-        ratios = (rate.images_per_second / base.images_per_second for base in bases)
-        numbers = (f"{ratio:.2f}" for ratio in ratios)
-        table.add_row(rate.name, f"{rate.images}", f"{rate.images_per_second:.1f}", *numbers)
+        ratios = (f"{rate.images_per_second / base:.2f}" for base in bases)
+        table.add_row(rate.name, f"{rate.images}", f"{rate.images_per_second:.1f}", *ratios)
     console.print(table)
     console.print(f"`verger run` on {SMALL} images, start-up and all: {short_run:.1f} s")
     console.print(", ".join(f"{name} {value}" for name, value in facts.items()), highlight=False)
@@ -212,23 +209,23 @@ def main() -> None:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     facts, backbone = machine(), load_backbone()
     with tempfile.TemporaryDirectory() as name:
-        images = Path(name) / "images"
-        images.mkdir()
+        (images := Path(name) / "images").mkdir()
         paths = link_images(options.folder, images, options.images)
         count = len(paths)
         if count < 2 * SMALL:
             parser.error(f"{count} images are too few: {2 * SMALL} are needed")
         bare: list[float] = []
-        short, long = [], []
+        short, long = list[dict[str, float]](), list[dict[str, float]]()
         for repeat in range(options.repeats):
             console.log(f"(a) and (b), {repeat + 1} of {options.repeats}")
-            bare.append(measure_bare(paths, backbone, int(facts["processors"])))
-            short.append(run_verger(images, Path(name) / "short", SMALL))
-            long.append(run_verger(images, Path(name) / "long", count))
+            bare.append(measure_bare(paths, backbone, facts["processors"]))
+            for runs, limit in ((short, SMALL), (long, count))[:: -1 if repeat % 2 else 1]:
+                runs.append(run_verger(images, Path(name) / f"{limit}", limit))
         extra = median(run["extract"] for run in long) - median(run["extract"] for run in short)
+        steady = (count - SMALL) / extra if extra > 0 else nan
         rates = [
             Rate("(a) engine alone, no Spark", count, median(bare)),
-            Rate("(b) verger run, extraction", count, (count - SMALL) / extra),
+            Rate("(b) verger run, extraction", count, steady),
             Rate("    verger run, all of it", count, count / median(run["whole"] for run in long)),
         ]
         for title, job, few in (
@@ -238,13 +235,14 @@ def main() -> None:
             console.log(title)
             speed = measure_job(job, paths[:few], Path(name) / job.__name__, backbone)
             rates.append(Rate(title, len(paths[:few]), speed))
-    short_run = median(run["whole"] for run in short)
-    show(rates, facts, short_run)
+    show(rates, facts, median(run["whole"] for run in short))
+    shown = [f"{run['extract']:.1f}" for run in (*short, *long)]
+    console.print(f"Extraction of short and long runs, s: {', '.join(shown)}", highlight=False)
+    if not steady <= median(bare):
+        console.print("[bold red](b) above (a) is noise: the machine was not idle.[/]")
     if options.json:
-        result = {"machine": facts, "rates": [asdict(rate) for rate in rates]}
-        runs = {"bare": bare, "short": short, "long": long}
-        text = json.dumps({**result, "short_run_seconds": short_run, "runs": runs}, indent=2)
-        options.json.write_text(f"{text}\n", encoding="utf-8")
+        facts |= {"rates": [r._asdict() for r in rates], "bare": bare, "short": short, "long": long}
+        options.json.write_text(f"{json.dumps(facts, indent=2)}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -249,7 +249,7 @@ def test_a_cut_file_is_truncated(kind: str, share: float) -> None:
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_file_of_a_signature_and_zeros_is_corrupt(kind: str) -> None:
-    assert rejected(encoded(picture(), kind)[:18] + bytes(200)).reason is Reason.CORRUPT
+    assert rejected(encoded(picture(), kind)[:18] + bytes(40_000)).reason is Reason.CORRUPT
 
 
 def test_a_damaged_png_is_corrupt() -> None:
@@ -302,3 +302,38 @@ def test_no_bytes_make_it_raise(signature: bytes, rest: bytes) -> None:
 def test_no_damage_makes_it_raise(data: bytes, where: float, damage: bytes) -> None:
     at = int(len(data) * where)
     assert_decodes_or_is_rejected(data[:at] + damage + data[at + len(damage) :])
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_a_cut_webp_is_truncated(share: float) -> None:
+    noise = np.random.default_rng(7).integers(0, 256, (90, 120, 3), np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(noise).save(stream, "WEBP")
+    data = stream.getvalue()
+    result = decode(data[: int(len(data) * share)])
+    assert isinstance(result, Rejection)
+    assert result.reason is Reason.TRUNCATED
+
+
+def tiff(photometric: int, samples: int, bits: int, per_sample: int) -> bytes:
+    body = struct.pack("<4H", *[bits] * 4) + bytes(4 * 4 * per_sample // 8 * samples)
+    bits_at, pixels_at = 8, 16
+    tags = [
+        (256, 3, 1, 4),
+        (257, 3, 1, 4),
+        (258, 3, samples, bits_at if samples > 2 else bits),
+        (259, 3, 1, 1),
+        (262, 3, 1, photometric),
+        (273, 4, 1, pixels_at),
+        (277, 3, 1, samples),
+        (278, 3, 1, 4),
+        (279, 4, 1, len(body) - 8),
+    ]
+    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *t) for t in tags)
+    return struct.pack("<2sHI", b"II", 42, 8 + len(body)) + body + directory + bytes(4)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_zero_in_a_white_is_zero_tiff_is_white_or_rejected(bits: int) -> None:
+    result = decode(tiff(0, 1, bits, bits))
+    assert isinstance(result, Rejection) or (result == 255).all()

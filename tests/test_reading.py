@@ -38,8 +38,8 @@ def test_no_images_give_nothing() -> None:
     assert list(read_ahead([], lambda _: b"", 2)) == []
 
 
-def started_per_yield(listed: list[ListedImage], threads: int) -> list[int]:
-    """How many reads had started when each image came out, given time for more to start."""
+def assert_ahead(listed: list[ListedImage], threads: int, ahead: int) -> None:
+    """Exactly `ahead` reads more than images that came out before have started, to the end."""
     started = 0
     lock = threading.Lock()
 
@@ -49,30 +49,28 @@ def started_per_yield(listed: list[ListedImage], threads: int) -> list[int]:
             started += 1
         return b""
 
-    counts = []
-    for _ in read_ahead(listed, read, threads):
-        time.sleep(0.005)
-        counts.append(started)
-    assert started == len(listed)
-    return counts
+    for done, _ in enumerate(read_ahead(listed, read, threads)):
+        expected = min(done + ahead, len(listed))
+        deadline = time.monotonic() + 5
+        while started < expected and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(0.003)  # for one too many to start
+        assert started == expected
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_at_most_twice_the_threads_wait(threads: int) -> None:
-    counts = started_per_yield(images(20), threads)
-    assert all(count <= 2 * threads + done for done, count in enumerate(counts))
-    assert counts[0] == 2 * threads
+def test_twice_the_threads_wait_and_no_more(threads: int) -> None:
+    assert_ahead(images(20), threads, ahead=2 * threads)
 
 
 def test_bytes_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "MAX_AHEAD_BYTES", 100)
-    counts = started_per_yield(images(12, size=40), 4)
-    assert all(count <= 2 + done for done, count in enumerate(counts))
+    assert_ahead(images(12, size=40), threads=4, ahead=2)
 
 
 def test_a_file_above_the_bound_waits_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "MAX_AHEAD_BYTES", 100)
-    assert started_per_yield(images(4, size=1000), 4) == [1, 2, 3, 4]
+    assert_ahead(images(4, size=1000), threads=4, ahead=1)
 
 
 def test_leaving_early_starts_no_further_reads() -> None:

@@ -141,3 +141,8 @@ def test_a_location_contains_what_lies_below_it(outer: str, inner: str, is_insid
 def test_children_lie_below(parent: str, child: str) -> None:
     assert Location.parse(parent).child("b", "c").uri == child
     assert Location.parse(parent).child("b/c").uri == child
+
+
+def test_true_is_no_count_of_components() -> None:
+    with pytest.raises(ValueError, match="components"):
+        RunSettings(input="/in", output="/out", components=True)

@@ -38,17 +38,18 @@ def loaded(code: str, *modules: str) -> set[str]:
     return set(last.split()) & set(modules)
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import verger",
-        "import sys; sys.argv = ['verger', '--help']\n"
-        "from verger.cli.main import main\n"
-        "try: main()\n"
-        "except SystemExit as left: assert not left.code",
-    ],
-    ids=["import", "help"],
-)
+HELP = """
+import sys
+sys.argv = ["verger", "--help"]
+from verger.cli.main import main
+try:
+    main()
+except SystemExit as left:
+    assert not left.code
+"""
+
+
+@pytest.mark.parametrize("code", ["import verger", HELP], ids=["import", "help"])
 def test_importing_and_helping_load_no_heavy_package(code: str) -> None:
     assert loaded(code, "pyspark", "tensorflow", "keras", "openvino", "torch") == set()
 
@@ -210,3 +211,27 @@ assert weights.find_weights("keras").path.read_bytes() == b"fake weights"
     assert found.sha256 == hashlib.sha256(b"fake weights").hexdigest()
     assert (found.name, found.convention) == ("keras", "keras")
     assert asked.count("/weights") == 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pickle.dumps(1) * 3 + pickle.dumps([]) + pickle.dumps([]),
+        pickle.dumps(1) * 3 + pickle.dumps({"a": 1}) + pickle.dumps([]),
+        b"\x80\x02K\x01Q.",
+        b"\x80\x02ctorch\nFloatStorage\n)R.",
+        b"\x80\x02}]a.",
+    ],
+    ids=[
+        "list-as-state",
+        "number-as-tensor",
+        "bad-persistent-id",
+        "call-of-dtype",
+        "append-to-dict",
+    ],
+)
+def test_pickles_that_are_no_state_dictionary_are_setup_errors(tmp_path: Path, data: bytes) -> None:
+    file = tmp_path / "odd.pt"
+    file.write_bytes(data)
+    with pytest.raises(SetupError):
+        read_torch_weights(file)

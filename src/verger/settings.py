@@ -14,6 +14,8 @@ MAX_IMAGE_PIXELS = 89_478_485
 
 def parse_components(value: object) -> object:
     """Read `50` as a count of components and `0.95` or `1.0` as a share of the variance."""
+    if isinstance(value, bool):
+        raise ValueError("components: a count or a share, not a yes or no")  # noqa: TRY004
     if isinstance(value, str):
         try:
             return int(value) if re.fullmatch(r"\d+", value.strip()) else float(value)
@@ -77,7 +79,7 @@ class RunSettings(BaseModel):
     @field_validator("components")
     @classmethod
     def _check_components(cls, value: float | None) -> int | float | None:
-        if isinstance(value, bool) or (isinstance(value, int) and value < 1):
+        if isinstance(value, int) and value < 1:
             raise ValueError("a count of components is at least 1")
         if isinstance(value, float) and not 0 < value <= 1:
             raise ValueError("a share of the variance is above 0 and at most 1.0")

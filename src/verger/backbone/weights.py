@@ -151,6 +151,9 @@ def read_torch_weights(path: Path) -> dict[str, Array]:
     magic number, a protocol version, system facts, the state, the list of storage keys, then for
     each key an int64 count and its raw little-endian numbers.
 
+    Args:
+        path: a file whose digest is known: its shapes and strides are believed.
+
     Returns:
         The tensors by their names, in the file's order.
 
@@ -167,13 +170,14 @@ def read_torch_weights(path: Path) -> dict[str, Array]:
                 storage = unpickler.storages[key]
                 (count,) = struct.unpack("<q", file.read(8))
                 storage[:] = np.frombuffer(file.read(count * storage.itemsize), storage.dtype)
-    except (OSError, pickle.UnpicklingError, EOFError, ValueError, KeyError, struct.error) as error:
+        return {
+            name: np.lib.stride_tricks.as_strided(
+                unpickler.storages[tensor.storage][tensor.offset :],
+                tensor.shape,
+                [step * unpickler.storages[tensor.storage].itemsize for step in tensor.stride],
+            )
+            for name, tensor in state.items()
+        }
+    # A pickle that is none of ours can make Python raise anything; none of its code has run.
+    except Exception as error:
         raise SetupError(f"{path} is not a PyTorch state dictionary: {error}") from error
-    return {
-        name: np.lib.stride_tricks.as_strided(
-            unpickler.storages[tensor.storage][tensor.offset :],
-            tensor.shape,
-            [step * unpickler.storages[tensor.storage].itemsize for step in tensor.stride],
-        )
-        for name, tensor in state.items()
-    }

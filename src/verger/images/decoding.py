@@ -15,6 +15,10 @@ IMAGE_SIDE = 224
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """Pillow's names; a JPEG may hold several pictures (MPO), of which the first is taken."""
 
+PHOTOMETRIC = 262
+WHITE_IS_ZERO = 0
+"""A tag of TIFF 6.0 and its value for greys that run from white to black."""
+
 WHITE = (255, 255, 255, 255)
 
 
@@ -56,7 +60,7 @@ def decode(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> NDArray[np.uint8]
         return Rejection(Reason.TOO_LARGE, _describe(error))
     # Pillow's decoders raise nearly anything on damaged data; a status goes back for each.
     except Exception as error:  # noqa: BLE001
-        truncated = "truncated" in str(error).lower()
+        truncated = "truncated" in str(error).lower() or (known == "WEBP" and _is_cut_webp(data))
         return Rejection(Reason.TRUNCATED if truncated else Reason.CORRUPT, _describe(error))
 
 
@@ -68,19 +72,21 @@ def _decode(data: bytes, max_pixels: int) -> NDArray[np.uint8] | Rejection:
         image.load()
         upright = ImageOps.exif_transpose(image)
         try:
-            rgb = _to_rgb(upright)
+            rgb = _to_rgb(upright, image)
         except ValueError as error:
             return Rejection(Reason.UNSUPPORTED, f"{_describe(error)}; convert it to 8-bit RGB")
         resized = rgb.resize((IMAGE_SIDE, IMAGE_SIDE), Image.Resampling.BICUBIC)
         return np.asarray(resized)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, original: Image.Image) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode == "I" or image.mode.startswith("I;16"):
         # Pillow would clip 16 bits at 255 instead of scaling them.
         wide = np.asarray(image).astype(np.int64)
+        if getattr(original, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO:
+            wide = 65535 - wide  # Pillow inverts these with 8 bits, and not with 16
         return Image.fromarray((wide.clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise ValueError("pixels are floating-point numbers, of a range that is not known")
@@ -121,6 +127,11 @@ def _sniff(data: bytes) -> str | None:
     if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
         return "HEIF or AVIF"
     return None
+
+
+def _is_cut_webp(data: bytes) -> bool:
+    """Whether there are fewer bytes than the header says; libwebp itself does not say."""
+    return len(data) < 8 + int.from_bytes(data[4:8], "little")
 
 
 def _describe(error: BaseException) -> str:

@@ -85,10 +85,19 @@ def _walk(
     with os.scandir(folder) as found:
         # The order of S3, where a folder's name ends in a slash.
         entries = sorted(
-            found, key=lambda entry: f"{entry.name}/" if entry.is_dir() else entry.name
+            (entry for entry in found if not _leads_nowhere(entry)),
+            key=lambda entry: f"{entry.name}/" if entry.is_dir() else entry.name,
         )
     for entry in entries:
         if entry.is_dir():
             yield from _walk(entry.path, f"{prefix}{entry.name}/", above | {here})
-        elif entry.is_file():
+        else:
             yield f"{prefix}{entry.name}", entry
+
+
+def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
+    """Whether no file is there to list: a pipe, or a link that is dead or leads to itself."""
+    try:
+        return not (entry.is_dir() or entry.is_file())
+    except OSError:
+        return True
