@@ -71,6 +71,8 @@ def test_it_runs_without_java_and_prints_the_manifest(
         (["{orchard}", "{out}", "--weights", "/no/such.weights.h5"], 2, "--weights"),
         (["{orchard}", "{out}", "--label-from", "["], 2, "--label-from"),
         (["{orchard}", "{out}", "--max-rejected", "2"], 2, "--max-rejected"),
+        (["{orchard}", "{out}", "--engine", "tensorflow", "--precision", "bf16"], 2, "bf16"),
+        (["s3://bucket/images", "{out}"], 2, "S3"),
         (["ftp://host/images", "{out}"], 2, "ftp://"),
         (["{orchard}", "/proc/nowhere"], 5, "cannot be written"),
         (["{orchard}"], 2, "output"),

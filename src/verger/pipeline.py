@@ -55,6 +55,10 @@ def run(
             f"The output {settings.output} lies inside the input {settings.input}.",
             "Give an output elsewhere: its files would be listed as images by the next run.",
         )
+    if settings.input.is_s3 or settings.output.is_s3:
+        raise UsageError("S3 is not supported yet.", "Give folders of this machine.")
+    if (settings.engine, settings.precision) == ("tensorflow", "bf16"):
+        raise UsageError("--precision bf16 is OpenVINO's.", "Use --engine openvino, or f32.")
     images = list_images(settings.input, settings.label_from)
     first = next(images, None)
     if first is None:

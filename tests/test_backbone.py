@@ -1,0 +1,60 @@
+"""Weights of the user's own, the cache of graphs, and what is asked of the engines."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from verger.backbone import graph
+from verger.backbone.engines import engine_for
+from verger.backbone.mobilenet_v2 import torch_arrays
+from verger.backbone.weights import find_weights
+from verger.errors import SetupError
+
+
+def test_a_keras_weights_file_gives_the_features_of_keras(tmp_path: Path, monkeypatch) -> None:
+    import keras
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    model = keras.applications.MobileNetV2(include_top=False, pooling="avg", weights=None,
+                                           input_shape=(224, 224, 3))  # fmt: skip
+    # Trained numbers: random ones fade to nothing on their way through 53 layers.
+    model.set_weights(torch_arrays(find_weights("bundled")))
+    model.save_weights(tmp_path / "own.weights.h5")
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
+    scaled = keras.applications.mobilenet_v2.preprocess_input(pixels.astype(np.float32))
+    expected = model.predict(scaled, verbose=0)
+    backbone = graph.load_backbone(str(tmp_path / "own.weights.h5"))
+    assert backbone.weights.convention == "keras"
+    np.testing.assert_allclose(engine_for(backbone).features(pixels), expected, atol=1e-3)
+    assert expected.std() > 1e-3
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path, monkeypatch) -> None:
+    import keras
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    other.save_weights(tmp_path / "other.weights.h5")
+    with pytest.raises(SetupError, match="does not fit MobileNetV2"):
+        graph.load_backbone(str(tmp_path / "other.weights.h5"))
+
+
+def test_the_graph_is_made_once_and_a_damaged_cache_is_made_again(
+    tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    made = []
+
+    def make(weights) -> bytes:
+        made.append(weights.name)
+        return b"a graph\nof two lines"
+
+    monkeypatch.setattr(graph, "_export_openvino", make)
+    first = graph.load_backbone()
+    assert graph.load_backbone().payload == first.payload == b"a graph\nof two lines"
+    assert made == ["bundled"]
+    cached = next((tmp_path / "verger").iterdir())
+    cached.write_bytes(cached.read_bytes()[:-3])
+    assert graph.load_backbone().payload == first.payload
+    assert made == ["bundled", "bundled"]
