@@ -73,7 +73,9 @@ def plan_waves(
     """
     waves = -(-count // wave_size)
     number = F.pmod(F.xxhash64("path"), F.lit(waves)).cast("int") + F.lit(first)
-    numbered = pending.withColumn("wave", number).repartition("wave")
+    numbered = pending.withColumn("wave", number)
+    # A shuffle is a stage more, and a single wave needs none.
+    numbered = numbered.repartition("wave") if waves > 1 else numbered.coalesce(1)
     target = spark_target(output.ledger.child("images"))
     numbered.write.mode("append").partitionBy("wave").parquet(target)
     counts = {
