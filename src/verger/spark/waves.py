@@ -71,6 +71,8 @@ def plan_waves(
     Returns:
         How many images each wave has, by its number; the numbers start at `first`.
     """
+    if not count:
+        return {}
     waves = -(-count // wave_size)
     number = F.pmod(F.xxhash64("path"), F.lit(waves)).cast("int") + F.lit(first)
     numbered = pending.withColumn("wave", number)
