@@ -27,7 +27,7 @@ from verger.results import (
     SparkRecord,
     now,
 )
-from verger.settings import DEFAULT_COMPONENTS, RunSettings
+from verger.settings import RunSettings
 from verger.spark import matrix, pca, waves
 from verger.spark.extraction import Extractor, warm_up
 from verger.spark.session import default_master, explain, start_session
@@ -276,7 +276,7 @@ class _Chain:
         """Fit the PCA on all rows and write the matrix and the model."""
         features = waves.committed_features(spark, self.output, ledger)
         with self.stage("fit"):
-            fitted = pca.fit(features, self.settings.components, DEFAULT_COMPONENTS)
+            fitted = pca.fit(features, self.settings.components)
         kept = fitted.components.shape[1]
         self.manifest.components = kept
         self.manifest.explained_variance_ratio = fitted.kept_ratio

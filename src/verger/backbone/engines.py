@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verger.backbone.graph import Backbone
-from verger.backbone.mobilenet_v2 import FEATURES, IMAGE_SIDE, model_from_arrays
+from verger.backbone.mobilenet_v2 import FEATURES, model_from_arrays
 from verger.errors import SetupError
+from verger.images.decoding import IMAGE_SIDE
 
 BATCH_SIZE = 4
 """Images a call of the engine: batches of 2 to 8 stay in the processor's cache, 32 do not."""

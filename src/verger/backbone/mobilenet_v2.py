@@ -9,9 +9,8 @@ import numpy as np
 
 from verger.backbone.weights import Array, Weights, read_torch_weights
 from verger.errors import SetupError
+from verger.images.decoding import IMAGE_SIDE
 
-IMAGE_SIDE = 224
-"""Pixels a side of the image that the network takes."""
 FEATURES = 1280
 """Length of the feature vector: the channels of the network's last convolution."""
 

@@ -12,6 +12,7 @@ from verger.results import Reason
 from verger.settings import MAX_IMAGE_PIXELS
 
 IMAGE_SIDE = 224
+"""Pixels a side of the image that the network takes."""
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """Pillow's names; a JPEG may hold several pictures (MPO), of which the first is taken."""
 

@@ -9,7 +9,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
+from verger.backbone.mobilenet_v2 import FEATURES
 from verger.errors import InputError, UsageError
+from verger.settings import DEFAULT_COMPONENTS
 
 Float64 = NDArray[np.float64]
 
@@ -85,7 +87,7 @@ class Pca:
         return (rows - self.mean) @ self.components
 
 
-def fit(features: DataFrame, components: float | None, default: int = 50) -> Pca:
+def fit(features: DataFrame, components: float | None, default: int = DEFAULT_COMPONENTS) -> Pca:
     """Fit a PCA on the column `features`, array<float> of one length.
 
     Args:
@@ -131,7 +133,7 @@ def compute_moments(features: DataFrame) -> Moments:
     return moments
 
 
-def solve(moments: Moments, components: float | None, default: int = 50) -> Pca:
+def solve(moments: Moments, components: float | None, default: int = DEFAULT_COMPONENTS) -> Pca:
     """The eigenvectors of the covariance matrix; arguments and errors as in `fit`."""
     rows, d = moments.count, len(moments.mean)
     most = min(rows - 1, d)
@@ -155,7 +157,7 @@ def solve(moments: Moments, components: float | None, default: int = 50) -> Pca:
     )
 
 
-def check_components(components: float | None, rows: int, d: int = 1280) -> None:
+def check_components(components: float | None, rows: int, d: int = FEATURES) -> None:
     """Refuse a count of components that `rows` rows of `d` numbers cannot have.
 
     Raises:
