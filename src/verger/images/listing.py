@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from verger.errors import InputError
 from verger.storage import Location
@@ -41,8 +42,8 @@ def list_images(folder: Location, label_from: str = "parent") -> Iterator[Listed
         InputError: the folder is missing or cannot be read.
     """
     label = label_rule(label_from)
-    if not os.path.isdir(folder.path):  # noqa: PTH112 - os.scandir's own kind of path
-        what = "is a file, not a folder" if os.path.exists(folder.path) else "does not exist"  # noqa: PTH110
+    if not Path(folder.path).is_dir():
+        what = "is a file, not a folder" if Path(folder.path).exists() else "does not exist"
         raise InputError(f"The input {folder} {what}.", "Give a folder that holds images.")
     try:
         for path, entry in _walk(folder.path, "", frozenset()):
@@ -78,7 +79,7 @@ def _walk(
     folder: str, prefix: str, above: frozenset[tuple[int, int]]
 ) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Files below `folder`; `above` holds the folders on the way down, which a link may repeat."""
-    stat = os.stat(folder)  # noqa: PTH116
+    stat = Path(folder).stat()
     here = (stat.st_dev, stat.st_ino)
     if here in above:
         return
