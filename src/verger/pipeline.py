@@ -187,6 +187,8 @@ class _Chain:
     def extract(self, spark: SparkSession, ledger: Ledger) -> Ledger:
         """Extract what is not in the ledger yet, wave by wave."""
         broadcast = spark.sparkContext.broadcast(self.backbone)
+        if not ledger.waves:
+            warm_up(spark, broadcast)
         pending = waves.read_listing(spark, self.output)
         count = self.manifest.counts.listed
         with self.stage("plan"):
@@ -196,8 +198,6 @@ class _Chain:
                 pending = pending.join(known.select("path"), "path", "left_anti")
                 count = pending.count()
                 self.manifest.counts.reused = sum(wave.featurized for wave in ledger.waves)
-            if count:
-                warm_up(spark, broadcast)
             planned = waves.plan_waves(
                 pending, count, self.output, ledger.next_number(), self.settings.wave_size
             )

@@ -131,16 +131,16 @@ def warm_up(spark: SparkSession, backbone: "Broadcast[Backbone]") -> None:
     A failure shows again in the first wave, where it is reported.
     """
 
-    def load(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def load(_: object) -> None:
         engine_for(backbone.value)
         sleep(0.2)  # a worker that ended at once would be given the next task too
-        yield from batches
 
     workers = spark.sparkContext.defaultParallelism
-    job = spark.range(workers, numPartitions=workers).mapInArrow(load, "id long")
+    # No SQL: that starts slowly, and the driver starts it meanwhile.
+    job = spark.sparkContext.parallelize(range(workers), workers)
 
     def run() -> None:
         with contextlib.suppress(Exception):
-            job.collect()
+            job.foreach(load)
 
     Thread(target=run, daemon=True).start()

@@ -49,6 +49,8 @@ def start_session(
         .config("spark.driver.extraJavaOptions", _java_options(debug, local))
         .config("spark.sql.execution.arrow.maxRecordsPerBatch", "2048")
         .config("spark.sql.session.timeZone", "UTC")
+        # With it, SQL would not share the workers that RDDs have warmed up.
+        .config("spark.sql.execution.pyspark.udf.simplifiedTraceback.enabled", "false")
         # The ledger says what is whole; marker files would only be in the way.
         .config("spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs", "false")
         # Each worker computes on one thread: there are as many workers as processors.
