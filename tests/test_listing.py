@@ -1,6 +1,8 @@
 """Which files are listed, in which order, under which label."""
 
+import inspect
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -148,3 +150,16 @@ def test_a_link_that_leads_nowhere_is_not_listed(tmp_path: Path, target: str) ->
     (tmp_path / "1.jpg").write_bytes(b"x")
     (tmp_path / "self.jpg").symlink_to(tmp_path / target)
     assert paths(tmp_path) == ["1.jpg"]
+
+
+def test_nesting_is_not_limited_by_pythons_stack(tmp_path: Path) -> None:
+    deep = tmp_path.joinpath(*["d"] * 150)  # 1,000 levels would break pytest's own cleaning up
+    deep.mkdir(parents=True)
+    (deep / "1.jpg").write_bytes(b"x")
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + 100)
+    try:
+        found = paths(tmp_path)
+    finally:
+        sys.setrecursionlimit(before)
+    assert found == ["d/" * 150 + "1.jpg"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from verger.results import Reason
 from verger.settings import MAX_IMAGE_PIXELS
@@ -59,6 +59,10 @@ def decode(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> NDArray[np.uint8]
             return _decode(data, max_pixels)
     except (Image.DecompressionBombError, MemoryError) as error:
         return Rejection(Reason.TOO_LARGE, _describe(error))
+    except UnidentifiedImageError:
+        if known == "TIFF" and _has_unknown_pixels(data):
+            return Rejection(Reason.UNSUPPORTED, "TIFF of an unknown kind of pixel; convert it")
+        return Rejection(Reason.CORRUPT, f"{known} whose header cannot be read")
     # Pillow's decoders raise nearly anything on damaged data; a status goes back for each.
     except Exception as error:  # noqa: BLE001
         truncated = "truncated" in str(error).lower() or (known == "WEBP" and _is_cut_webp(data))
@@ -133,6 +137,17 @@ def _sniff(data: bytes) -> str | None:
 def _is_cut_webp(data: bytes) -> bool:
     """Whether there are fewer bytes than the header says; libwebp itself does not say."""
     return len(data) < 8 + int.from_bytes(data[4:8], "little")
+
+
+def _has_unknown_pixels(data: bytes) -> bool:
+    """Whether the tags of a TIFF can be read and ask for pixels that Pillow does not know."""
+    try:
+        TiffImagePlugin.TiffImageFile(io.BytesIO(data))
+    except SyntaxError as error:
+        return str(error) == "unknown pixel mode"
+    except Exception:  # noqa: BLE001 - damaged tags raise nearly anything
+        return False
+    return False
 
 
 def _describe(error: BaseException) -> str:

@@ -46,16 +46,17 @@ def list_images(folder: Location, label_from: str = "parent") -> Iterator[Listed
         what = "is a file, not a folder" if Path(folder.path).exists() else "does not exist"
         raise InputError(f"The input {folder} {what}.", "Give a folder that holds images.")
     try:
-        for path, entry in _walk(folder.path, "", frozenset()):
+        for path, entry in _walk(folder.path):
             try:
                 stat = entry.stat()
             except FileNotFoundError:
                 continue  # deleted since its folder was read
             text = os.fsencode(path).decode(errors="backslashreplace")
             yield ListedImage(text, label(text), stat.st_size, stat.st_mtime_ns)
-    except PermissionError as error:
+    except OSError as error:
+        # Going on without a folder would take its images for deleted ones.
         raise InputError(
-            f"{error.filename} cannot be read: permission denied.",
+            f"{error.filename} cannot be read: {error.strerror}.",
             "Give this user the right to read it, or move it out of the input.",
         ) from error
 
@@ -75,25 +76,35 @@ def label_rule(label_from: str) -> Callable[[str], str]:
     return matched
 
 
-def _walk(
-    folder: str, prefix: str, above: frozenset[tuple[int, int]]
-) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Files below `folder`; `above` holds the folders on the way down, which a link may repeat."""
-    stat = Path(folder).stat()
-    here = (stat.st_dev, stat.st_ino)
-    if here in above:
-        return
-    with os.scandir(folder) as found:
-        # The order of S3, where a folder's name ends in a slash.
-        entries = sorted(
-            (entry for entry in found if not _leads_nowhere(entry)),
-            key=lambda entry: f"{entry.name}/" if entry.is_dir() else entry.name,
-        )
-    for entry in entries:
-        if entry.is_dir():
-            yield from _walk(entry.path, f"{prefix}{entry.name}/", above | {here})
-        else:
+def _walk(root: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Files below a folder, each with its path from there."""
+    # The folders on the way down: their identity, which a link may repeat, and what is left of them.
+    trail = [(_identity(root), "", _entries(root))]
+    while trail:
+        _, prefix, entries = trail[-1]
+        entry = next(entries, None)
+        if entry is None:
+            trail.pop()
+        elif not entry.is_dir():
             yield f"{prefix}{entry.name}", entry
+        elif (identity := _identity(entry.path)) not in {above for above, _, _ in trail}:
+            trail.append((identity, f"{prefix}{entry.name}/", _entries(entry.path)))
+
+
+def _identity(folder: str) -> tuple[int, int]:
+    stat = Path(folder).stat()
+    return stat.st_dev, stat.st_ino
+
+
+def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
+    """What is in a folder, in the order of S3, where a folder's name ends in a slash."""
+    with os.scandir(folder) as found:
+        return iter(
+            sorted(
+                (entry for entry in found if not _leads_nowhere(entry)),
+                key=lambda entry: f"{entry.name}/" if entry.is_dir() else entry.name,
+            )
+        )
 
 
 def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
