@@ -339,24 +339,6 @@ def test_zero_in_a_white_is_zero_tiff_is_white_or_rejected(bits: int) -> None:
     assert isinstance(result, Rejection) or (result == 255).all()
 
 
-def tiff(photometric: int, samples: int, bits: int, per_sample: int) -> bytes:
-    body = struct.pack("<4H", *[bits] * 4) + bytes(4 * 4 * per_sample // 8 * samples)
-    bits_at, pixels_at = 8, 16
-    tags = [
-        (256, 3, 1, 4),
-        (257, 3, 1, 4),
-        (258, 3, samples, bits_at if samples > 2 else bits),
-        (259, 3, 1, 1),
-        (262, 3, 1, photometric),
-        (273, 4, 1, pixels_at),
-        (277, 3, 1, samples),
-        (278, 3, 1, 4),
-        (279, 4, 1, len(body) - 8),
-    ]
-    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *t) for t in tags)
-    return struct.pack("<2sHI", b"II", 42, 8 + len(body)) + body + directory + bytes(4)
-
-
 def test_a_sound_tiff_that_pillow_cannot_read_is_unsupported() -> None:
     assert not isinstance(decode(tiff(1, 1, 8, 8)), Rejection)
     result = decode(tiff(2, 3, 32, 32))

@@ -59,14 +59,9 @@ def decode(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> NDArray[np.uint8]
             return _decode(data, max_pixels)
     except (Image.DecompressionBombError, MemoryError) as error:
         return Rejection(Reason.TOO_LARGE, _describe(error))
-    except UnidentifiedImageError:
-        if known == "TIFF" and _has_unknown_pixels(data):
-            return Rejection(Reason.UNSUPPORTED, "TIFF of an unknown kind of pixel; convert it")
-        return Rejection(Reason.CORRUPT, f"{known} whose header cannot be read")
     # Pillow's decoders raise nearly anything on damaged data; a status goes back for each.
     except Exception as error:  # noqa: BLE001
-        truncated = "truncated" in str(error).lower() or (known == "WEBP" and _is_cut_webp(data))
-        return Rejection(Reason.TRUNCATED if truncated else Reason.CORRUPT, _describe(error))
+        return Rejection(_reason(error, known, data), _describe(error))
 
 
 def _decode(data: bytes, max_pixels: int) -> NDArray[np.uint8] | Rejection:
@@ -134,12 +129,19 @@ def _sniff(data: bytes) -> str | None:
     return None
 
 
+def _reason(error: Exception, known: str, data: bytes) -> Reason:
+    if known == "TIFF" and isinstance(error, UnidentifiedImageError) and _has_odd_pixels(data):
+        return Reason.UNSUPPORTED
+    cut = known == "WEBP" and _is_cut_webp(data)
+    return Reason.TRUNCATED if cut or "truncated" in str(error).lower() else Reason.CORRUPT
+
+
 def _is_cut_webp(data: bytes) -> bool:
     """Whether there are fewer bytes than the header says; libwebp itself does not say."""
     return len(data) < 8 + int.from_bytes(data[4:8], "little")
 
 
-def _has_unknown_pixels(data: bytes) -> bool:
+def _has_odd_pixels(data: bytes) -> bool:
     """Whether the tags of a TIFF can be read and ask for pixels that Pillow does not know."""
     try:
         TiffImagePlugin.TiffImageFile(io.BytesIO(data))

@@ -78,7 +78,7 @@ def label_rule(label_from: str) -> Callable[[str], str]:
 
 def _walk(root: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Files below a folder, each with its path from there."""
-    # The folders on the way down: their identity, which a link may repeat, and what is left of them.
+    # The folders on the way down: identity, which a link may repeat, and what is left to do.
     trail = [(_identity(root), "", _entries(root))]
     while trail:
         _, prefix, entries = trail[-1]
