@@ -5,19 +5,12 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-VERGER = [sys.executable, "-m", "verger"]
-
-
-def verger(*arguments: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [*VERGER, *map(str, arguments)], capture_output=True, text=True, env=env, check=False
-    )
+from helpers import VERGER, verger
 
 
 @pytest.fixture

@@ -11,10 +11,9 @@ import pytest
 from PIL import Image
 from pyspark.sql import SparkSession
 
+from helpers import features_of, go, matrix_of
 from verger.errors import InputError, TooManyRejectedError, UsageError
-from verger.pipeline import run
 from verger.results import Manifest
-from verger.settings import RunSettings
 
 ODD_NAMES = [
     "with space.jpg",
@@ -27,16 +26,6 @@ ODD_NAMES = [
     " lead and trail .jpg",
     "%20.jpg",
 ]
-
-
-def go(orchard: Path, output: Path, **options: object) -> Manifest:
-    return run(RunSettings(input=str(orchard), output=str(output), **options))
-
-
-def features_of(output: Path) -> pd.DataFrame:
-    files = sorted(output.glob("features/wave-*/*.parquet"))
-    table = pd.concat([pq.read_table(file).to_pandas() for file in files])
-    return table.sort_values("path").reset_index(drop=True)
 
 
 @pytest.fixture(scope="module")
@@ -148,18 +137,28 @@ def test_labels_may_be_left_out_or_taken_by_a_pattern(
     assert list(pd.read_csv(tmp_path / "frame/pca/matrix.csv").label) == [0, 1, 2]
 
 
-def test_a_changed_image_or_another_rule_on_an_old_output_is_refused(
+@pytest.mark.parametrize("name", ["backbone", "weights_sha256", "precision", "label_from"])
+def test_rows_of_another_kind_in_the_output_are_refused_with_both_remedies(
+    finished, orchard: Path, tmp_path: Path, name: str
+) -> None:
+    shutil.copytree(finished[1], tmp_path / "out")
+    file = tmp_path / "out/_ledger/ledger.json"
+    ledger = json.loads(file.read_text())
+    ledger["identity"][name] = "other"
+    file.write_text(json.dumps(ledger))
+    with pytest.raises(UsageError, match=name) as raised:
+        go(orchard, tmp_path / "out")
+    assert "another output folder" in raised.value.hint
+    assert "--fresh" in raised.value.hint
+
+
+def test_fresh_starts_an_output_of_another_rule_over(
     spark: SparkSession, orchard: Path, tmp_path: Path
 ) -> None:
-    shutil.copytree(orchard, tmp_path / "in")
-    go(tmp_path / "in", tmp_path / "out", limit=4)
-    with pytest.raises(UsageError, match="label_from"):
-        go(tmp_path / "in", tmp_path / "out", label_from="none")
-    image = min(tmp_path.glob("in/*/*.jpg"))
-    shutil.copy(max(tmp_path.glob("in/*/*.jpg")), image)
-    with pytest.raises(UsageError, match="1 of its images changed"):
-        go(tmp_path / "in", tmp_path / "out")
-    assert go(tmp_path / "in", tmp_path / "out", fresh=True, limit=4).counts.featurized == 4
+    go(orchard, tmp_path / "out", limit=3)
+    again = go(orchard, tmp_path / "out", limit=4, label_from="none", fresh=True)
+    assert (again.counts.featurized, again.counts.reused) == (4, 0)
+    assert set(matrix_of(tmp_path / "out").label) == {""}
 
 
 @pytest.mark.parametrize(

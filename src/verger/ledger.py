@@ -6,6 +6,7 @@ names it and not before, because no committer of Spark is atomic over a whole jo
 
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,9 @@ class Wave(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     number: int
+    """Of its folders `features/wave-N` and `rejected/wave-N`."""
+    images: int
+    """Of its folder `_ledger/images/wave=N`; another than `number` after --rebase."""
     featurized: int
     rejected: dict[str, int]
     """Rejected files by reason."""
@@ -50,13 +54,10 @@ class Ledger(BaseModel):
     identity: Identity
     waves: tuple[Wave, ...] = ()
 
-    def next_number(self) -> int:
-        """A number that no wave of this ledger has had."""
-        return max((wave.number for wave in self.waves), default=0) + 1
-
-    def with_wave(self, wave: Wave) -> "Ledger":
-        """The ledger after a commit."""
-        return self.model_copy(update={"waves": (*self.waves, wave)})
+    def with_waves(self, *added: Wave, without: frozenset[int] = frozenset()) -> "Ledger":
+        """The ledger after a commit of some waves, in the place of those numbered `without`."""
+        left = (wave for wave in self.waves if wave.number not in without)
+        return self.model_copy(update={"waves": (*left, *added)})
 
     def write(self, output: Output) -> None:
         """Switch to this ledger."""
@@ -91,19 +92,26 @@ def read_ledger(output: Output) -> Ledger | None:
 
 
 def delete_uncommitted(output: Output, ledger: Ledger) -> int:
-    """Delete the folders of waves that the ledger does not name; returns how many."""
-    numbers = [wave.number for wave in ledger.waves]
-    deleted = 0
+    """Delete the folders of waves that the ledger does not name.
+
+    Returns:
+        A number for the next wave, which no folder has had: a killed run's last job may still be
+        writing to one that was just deleted.
+    """
+    numbers = {f"{wave.number:06}" for wave in ledger.waves}
+    images = {str(wave.images) for wave in ledger.waves}
+    seen = [0]
     for parent, keep in (
-        (output.features, {f"wave-{number:06}" for number in numbers}),
-        (output.rejected, {f"wave-{number:06}" for number in numbers}),
-        (output.ledger.child("images"), {f"wave={number}" for number in numbers}),
+        (output.features, numbers),
+        (output.rejected, numbers),
+        (output.ledger.child("images"), images),
     ):
         for name in storage.names(parent):
-            if name not in keep:
+            number = re.split("[-=]", name)[-1]
+            seen.append(int(number) if number.isdecimal() else 0)
+            if number not in keep:
                 storage.delete(parent.child(name))
-                deleted += 1
-    return deleted
+    return max(seen) + 1
 
 
 @contextmanager

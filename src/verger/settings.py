@@ -1,9 +1,17 @@
 """What a command was asked to do: one validated, frozen object."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    field_validator,
+    model_validator,
+)
 
 from verger.storage import Location
 
@@ -58,6 +66,16 @@ class RunSettings(BaseModel):
     fresh: bool = False
     """Delete what an earlier run left in the output, and start over."""
     limit: int | None = Field(default=None, ge=1)
+    prune: bool = False
+    """Delete the rows of images that have gone from the input."""
+    retry_rejected: bool = False
+    """Try images again that were rejected and have not changed."""
+    keep_pca: bool = False
+    """Project through the PCA that the output has, instead of fitting one."""
+    rebase: bool = False
+    """Take the input for the same images at another place, told apart by their sizes alone."""
+    model: Place | None = None
+    """Project through the PCA of this output (or `model/` folder), instead of fitting one."""
     label_from: str = "parent"
     weights: str = "bundled"
     engine: Literal["openvino", "tensorflow"] = "openvino"
@@ -74,6 +92,8 @@ class RunSettings(BaseModel):
     """The largest file that is read, in bytes."""
     read_ahead: int = Field(default=16, ge=1)
     """Files that a worker reads at once, ahead of the network."""
+    image_seconds: float = Field(default=60.0, gt=0)
+    """What an image may take before it is given up as `timeout`."""
     driver_memory: str = "2g"
 
     @field_validator("components")
@@ -99,3 +119,15 @@ class RunSettings(BaseModel):
                     r"such as '^([^/]+)/'"
                 )
         return value
+
+    @model_validator(mode="after")
+    def _check_combinations(self) -> Self:
+        if self.prune and self.limit:
+            raise ValueError("--limit with --prune would delete the rows of all other images")
+        if self.components is not None and (self.keep_pca or self.model):
+            raise ValueError("--components is fixed by the PCA that is kept")
+        if self.keep_pca and (self.fresh or self.model):
+            raise ValueError(
+                "--keep-pca takes the PCA of this output; leave out --fresh and --model"
+            )
+        return self

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import pyarrow as pa
 from pyarrow import fs
 
 from verger.errors import UsageError
@@ -55,6 +56,11 @@ class Location:
     def child(self, *parts: str) -> "Location":
         """The location below this one; parts may hold slashes."""
         return Location("/".join((self.uri.rstrip("/"), *parts)))
+
+    @property
+    def parent(self) -> "Location":
+        """The location above this one."""
+        return Location(self.uri.rpartition("/")[0] or "/")
 
     def contains(self, other: "Location") -> bool:
         """Whether `other` is this location or lies below it."""
@@ -122,6 +128,28 @@ def write_bytes(file: Location, data: bytes) -> None:
     except BaseException:
         Path(partial).unlink(missing_ok=True)
         raise
+
+
+def read_parquet(folder: Location) -> pa.Table:
+    """All rows of the Parquet files in a folder, in memory."""
+    from pyarrow.dataset import dataset  # slow to import, and no worker needs it
+
+    files = file_system(folder.is_s3)
+    return dataset(folder.path, filesystem=files, format="parquet").to_table()
+
+
+def write_parquet(file: Location, rows: pa.Table) -> None:
+    """Write a Parquet file, and the folders that it lies in.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    from pyarrow.parquet import write_table
+
+    files = file_system(file.is_s3)
+    if not file.is_s3:
+        Path(file.path).parent.mkdir(parents=True, exist_ok=True)
+    write_table(rows, file.path, filesystem=files)
 
 
 def count_rows(folder: Location) -> int:

@@ -32,6 +32,7 @@ STAGES = {
     "spark": "Starting Spark",
     "plan": "Comparing with what is done",
     "extract": "Extracting features",
+    "account": "Accounting for every file",
     "fit": "Fitting the PCA",
     "project": "Projecting",
     "write": "Writing the matrix",

@@ -30,50 +30,87 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and Spark'
 Json = Annotated[bool, typer.Option("--json", help="Print the manifest as JSON, for scripts.")]
 
 
+Input = Annotated[str, typer.Argument(help="A folder of images, or s3://bucket/prefix.")]
+OutputFolder = Annotated[str, typer.Argument(help="Where the results go.")]
+Limit = Annotated[int | None, typer.Option(help="Take the first N files only.")]
+LabelFrom = Annotated[
+    str, typer.Option(help="parent, none, or a regular expression with one group.")
+]
+WeightsOption = Annotated[str, typer.Option(help="bundled, keras, or a Keras .weights.h5 file.")]
+EngineOption = Annotated[str, typer.Option(help="openvino or tensorflow.")]
+Precision = Annotated[str, typer.Option(help="f32 or bf16.")]
+MaxRejected = Annotated[str, typer.Option(help="Share of images that may be rejected.")]
+Master = Annotated[str | None, typer.Option(help="Spark's master URL. Default: this machine.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Delete an old result first.")]
+Prune = Annotated[bool, typer.Option("--prune", help="Delete rows of images that have gone.")]
+RetryRejected = Annotated[bool, typer.Option("--retry-rejected", help="Try rejected images again.")]
+Rebase = Annotated[
+    bool, typer.Option("--rebase", help="INPUT is the same tree as before, at another place.")
+]
+WaveSize = Annotated[int, typer.Option(help="Images committed together.")]
+DriverMemory = Annotated[str, typer.Option(help="Memory of Spark's Java machine.")]
+
+
 @app.command()
 def run(
-    input: Annotated[str, typer.Argument(help="A folder of images, or s3://bucket/prefix.")],
-    output: Annotated[str, typer.Argument(help="Where the results go.")],
+    input: Input,
+    output: OutputFolder,
     components: Annotated[
         str | None,
         typer.Option(help="A count (50), or a share of the variance (0.95). Default: 50."),
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Take the first N files only.")] = None,
-    label_from: Annotated[
-        str, typer.Option(help="parent, none, or a regular expression with one group.")
-    ] = "parent",
-    weights: Annotated[
-        str, typer.Option(help="bundled, keras, or a Keras .weights.h5 file.")
-    ] = "bundled",
-    engine: Annotated[str, typer.Option(help="openvino or tensorflow.")] = "openvino",
-    precision: Annotated[str, typer.Option(help="f32 or bf16.")] = "f32",
-    max_rejected: Annotated[str, typer.Option(help="Share of images that may be rejected.")] = "1%",
-    master: Annotated[
-        str | None, typer.Option(help="Spark's master URL. Default: this machine.")
-    ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Delete an old result first.")] = False,
-    wave_size: Annotated[int | None, typer.Option(help="Images committed together.")] = None,
+    limit: Limit = None,
+    label_from: LabelFrom = "parent",
+    weights: WeightsOption = "bundled",
+    engine: EngineOption = "openvino",
+    precision: Precision = "f32",
+    max_rejected: MaxRejected = "1%",
+    master: Master = None,
+    fresh: Fresh = False,
+    prune: Prune = False,
+    retry_rejected: RetryRejected = False,
+    keep_pca: Annotated[
+        bool, typer.Option("--keep-pca", help="Project through the PCA that OUTPUT has.")
+    ] = False,
+    rebase: Rebase = False,
+    wave_size: WaveSize = 8192,
+    driver_memory: DriverMemory = "2g",
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Turn a folder of images into features and a PCA matrix."""
+    """Turn a folder of images into features and a PCA matrix; give it again to go on or add."""
+    options = dict(locals())
     with reporting(debug):
-        options: dict[str, Any] = {"wave_size": wave_size} if wave_size is not None else {}
-        settings = make_settings(
-            input=input,
-            output=output,
-            components=components,
-            limit=limit,
-            label_from=label_from,
-            weights=weights,
-            engine=engine,
-            precision=precision,
-            max_rejected=max_rejected,
-            master=master,
-            fresh=fresh,
-            **options,
-        )
-        run_chain(settings, as_json=json, debug=debug)
+        run_chain(options)
+
+
+@app.command()
+def transform(
+    input: Input,
+    output: OutputFolder,
+    model: Annotated[
+        str, typer.Option(help="The OUTPUT of an earlier run, or the model/ folder in it.")
+    ],
+    limit: Limit = None,
+    label_from: LabelFrom = "parent",
+    weights: WeightsOption = "bundled",
+    engine: EngineOption = "openvino",
+    precision: Precision = "f32",
+    max_rejected: MaxRejected = "1%",
+    master: Master = None,
+    fresh: Fresh = False,
+    prune: Prune = False,
+    retry_rejected: RetryRejected = False,
+    rebase: Rebase = False,
+    wave_size: WaveSize = 8192,
+    driver_memory: DriverMemory = "2g",
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Project the images of another folder through the PCA of an earlier run."""
+    options = dict(locals())
+    with reporting(debug):
+        run_chain(options)
 
 
 @app.command()
@@ -99,8 +136,14 @@ def demo(
                     on_image=lambda done, _: shown.update(done),
                 )
                 shown.finish()
-        settings = make_settings(input=str(photographs), output=str(folder / "output"))
-        run_chain(settings, as_json=json, debug=debug)
+        run_chain(
+            {
+                "input": str(photographs),
+                "output": str(folder / "output"),
+                "json": json,
+                "debug": debug,
+            }
+        )
 
 
 @app.command()
@@ -138,13 +181,18 @@ def make_settings(**options: Any) -> "RunSettings":
         return RunSettings(**options)
     except ValidationError as error:
         first = error.errors()[0]
-        option = "--" + str(first["loc"][0]).replace("_", "-") if first["loc"] else "The options"
         message = first["msg"].removeprefix("Value error, ")
+        if not first["loc"]:
+            raise UsageError(f"{message}.") from error
+        option = "--" + str(first["loc"][0]).replace("_", "-")
         raise UsageError(f"{option}: {message} (got {first['input']!r}).") from error
 
 
-def run_chain(settings: "RunSettings", *, as_json: bool, debug: bool) -> None:
-    """Run the chain and show what came of it."""
+def run_chain(options: dict[str, Any]) -> None:
+    """Run the chain with the options of a command and show what came of it."""
+    as_json, debug = options.pop("json"), options.pop("debug")
+    settings = make_settings(**options)
+
     from verger.pipeline import run as run_pipeline
     from verger.results import Output
 

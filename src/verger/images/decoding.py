@@ -52,16 +52,16 @@ def decode(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> NDArray[np.uint8]
         return Rejection(Reason.NOT_AN_IMAGE, f"starts with {data[:8]!r}")
     if known not in FORMATS:
         return Rejection(Reason.UNSUPPORTED, f"{known}; convert it to JPEG or PNG")
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns from half of its limit on; ours is checked below.
-            warnings.simplefilter("ignore")
+    with warnings.catch_warnings():
+        # Pillow warns of damage, and from half of its limit on; ours is checked below.
+        warnings.simplefilter("ignore")
+        try:
             return _decode(data, max_pixels)
-    except (Image.DecompressionBombError, MemoryError) as error:
-        return Rejection(Reason.TOO_LARGE, _describe(error))
-    # Pillow's decoders raise nearly anything on damaged data; a status goes back for each.
-    except Exception as error:  # noqa: BLE001
-        return Rejection(_reason(error, known, data), _describe(error))
+        except (Image.DecompressionBombError, MemoryError) as error:
+            return Rejection(Reason.TOO_LARGE, _describe(error))
+        # Pillow's decoders raise nearly anything on damaged data; a status goes back for each.
+        except Exception as error:  # noqa: BLE001
+            return Rejection(_reason(error, known, data), _describe(error))
 
 
 def _decode(data: bytes, max_pixels: int) -> NDArray[np.uint8] | Rejection:

@@ -1,34 +1,35 @@
 """Features on the executors: paths go out, rows of features or of rejections come back."""
 
 import contextlib
+import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from threading import Thread
 from time import sleep
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
-from pyspark import Accumulator, Broadcast
+from pyspark import Accumulator, Broadcast, TaskContext
+from pyspark.serializers import CloudPickleSerializer
 from pyspark.sql import SparkSession
 
-from verger import storage
 from verger.backbone.engines import BATCH_SIZE, Engine, Features, engine_for
 from verger.backbone.graph import Backbone
-from verger.images.decoding import IMAGE_SIDE, Rejection, decode
+from verger.images.decoding import IMAGE_SIDE, Rejection
+from verger.images.guard import Guard
 from verger.images.listing import ListedImage
+from verger.images.loading import Loader, Pixels
 from verger.images.reading import read_ahead
-from verger.results import EXTRACTION_SCHEMA, Reason
-from verger.storage import Location
+from verger.results import EXTRACTION_SCHEMA
 
 SPARK_SCHEMA = "path string, label string, features array<float>, reason string, detail string"
 """`EXTRACTION_SCHEMA` in Spark's words."""
 
+T = TypeVar("T")
+
 ROWS_A_BATCH = 64
 """Rows in a batch that goes back to Spark: a third of a megabyte of features."""
-
-HEAD_BYTES = 64
-"""What is read of a file that is too large, to tell an image from anything else."""
 
 
 @dataclass(frozen=True)
@@ -44,29 +45,34 @@ class Extractor:
     """What a task does; sent to the workers.
 
     Attributes:
-        folder: the input.
+        loader: reads and decodes.
         backbone: the broadcast network.
-        max_pixels: the largest image that is decoded, width x height.
-        max_bytes: the largest file that is read whole.
         read_ahead: threads that read.
+        image_seconds: what an image may take.
         done: counts images as tasks end, for whoever watches.
         rejected: counts rejections, likewise.
+        careful: load each image in a process that may die; so does any task that is tried again.
     """
 
-    folder: Location
+    loader: Loader
     backbone: "Broadcast[Backbone]"
-    max_pixels: int
-    max_bytes: int
     read_ahead: int
+    image_seconds: float
     done: "Accumulator[int]"
     rejected: "Accumulator[int]"
+    careful: bool = False
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Extract a partition for `mapInArrow`: `LISTING_SCHEMA` to `EXTRACTION_SCHEMA`."""
         engine = engine_for(self.backbone.value)
         images = (ListedImage(**row) for batch in batches for row in batch.to_pylist())
+        task = TaskContext.get()
+        if self.careful or (task is not None and task.attemptNumber() > 0):
+            loaded = self._load_carefully(images)
+        else:
+            loaded = limited(self._load_ahead(images), self.image_seconds)
         rows: list[Row] = []
-        for row in self.extract(images, engine):
+        for row in extract(loaded, engine):
             rows.append(row)
             if len(rows) == ROWS_A_BATCH:
                 yield self._pack(rows)
@@ -74,38 +80,20 @@ class Extractor:
         if rows:
             yield self._pack(rows)
 
-    def extract(self, images: Iterable[ListedImage], engine: Engine) -> Iterator[Row]:
-        """Features or a rejection for each image, rejections ahead of their turn."""
-        pixels = np.empty((BATCH_SIZE, IMAGE_SIDE, IMAGE_SIDE, 3), np.uint8)
-        batch: list[ListedImage] = []
-        for image, data in read_ahead(images, self._read, self.read_ahead):
-            decoded = self._decode(image, data)
-            if isinstance(decoded, Rejection):
-                yield Row(image, decoded)
-                continue
-            pixels[len(batch)] = decoded
-            batch.append(image)
-            if len(batch) == BATCH_SIZE:
-                yield from map(Row, batch, engine.features(pixels))
-                batch = []
-        if batch:
-            yield from map(Row, batch, engine.features(pixels[: len(batch)]))
+    def _load_ahead(
+        self, images: Iterable[ListedImage]
+    ) -> Iterator[tuple[ListedImage, Pixels | Rejection]]:
+        for image, data in read_ahead(images, self.loader.read, self.read_ahead):
+            yield image, self.loader.decode(image, data)
 
-    def _read(self, image: ListedImage) -> bytes:
-        limit = HEAD_BYTES if image.size > self.max_bytes else None
-        return storage.read_bytes(self.folder.child(image.path), limit)
-
-    def _decode(self, image: ListedImage, data: bytes | OSError) -> NDArray[np.uint8] | Rejection:
-        if isinstance(data, OSError):
-            return Rejection(Reason.UNREADABLE, f"{type(data).__name__}: {data.strerror or data}")
-        decoded = decode(data, self.max_pixels)
-        if image.size > self.max_bytes and not (
-            isinstance(decoded, Rejection) and decoded.reason is Reason.NOT_AN_IMAGE
-        ):
-            return Rejection(
-                Reason.TOO_LARGE, f"{image.size:,} bytes, more than {self.max_bytes:,}"
-            )
-        return decoded
+    def _load_carefully(
+        self, images: Iterable[ListedImage]
+    ) -> Iterator[tuple[ListedImage, Pixels | Rejection]]:
+        # Spark's own pickle also takes decoders that no module holds.
+        loader: bytes = CloudPickleSerializer().dumps(self.loader)  # type: ignore[no-untyped-call]
+        with Guard(loader, self.image_seconds) as guard:
+            for image in images:
+                yield image, guard(image)
 
     def _pack(self, rows: list[Row]) -> pa.RecordBatch:
         rejections = [row.outcome if isinstance(row.outcome, Rejection) else None for row in rows]
@@ -123,6 +111,43 @@ class Extractor:
             for column, field in zip(columns, EXTRACTION_SCHEMA, strict=True)
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=EXTRACTION_SCHEMA)
+
+
+def extract(
+    loaded: Iterable[tuple[ListedImage, Pixels | Rejection]], engine: Engine
+) -> Iterator[Row]:
+    """Features or a rejection for each image, rejections ahead of their turn."""
+    pixels = np.empty((BATCH_SIZE, IMAGE_SIDE, IMAGE_SIDE, 3), np.uint8)
+    batch: list[ListedImage] = []
+    for image, outcome in loaded:
+        if isinstance(outcome, Rejection):
+            yield Row(image, outcome)
+            continue
+        pixels[len(batch)] = outcome
+        batch.append(image)
+        if len(batch) == BATCH_SIZE:
+            yield from map(Row, batch, engine.features(pixels))
+            batch = []
+    if batch:
+        yield from map(Row, batch, engine.features(pixels[: len(batch)]))
+
+
+def limited(items: Iterable[T], seconds: float) -> Iterator[T]:
+    """The same items; the kernel ends this process when one of them takes longer.
+
+    A signal that is not handled works where a thread would not: in a decoder that loops in C and
+    never lets Python run.
+    """
+    iterator = iter(items)
+    while True:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        try:
+            item = next(iterator)
+        except StopIteration:
+            return
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        yield item
 
 
 def warm_up(spark: SparkSession, backbone: "Broadcast[Backbone]") -> None:

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that PySpark's u
 from verger import storage
 from verger.results import MATRIX_ROWS, Output
 from verger.spark.model import to_spark_model
-from verger.spark.pca import SCORES, Pca
+from verger.spark.pca import SCORES, Pca, Projection
 from verger.spark.session import spark_path, spark_target
 
 # RFC 4180: a quote is doubled, and nothing of a name is trimmed.
@@ -27,6 +27,12 @@ def remove_matrix(output: Output) -> None:
     """Delete the matrix and the model of an earlier run."""
     storage.delete(output.pca)
     storage.delete(output.model)
+
+
+def remove_scores(output: Output) -> None:
+    """Delete the matrix of an earlier run; its model and variance stay."""
+    for folder in (output.pca.child("csv"), output.pca.child("parquet"), output.matrix_csv):
+        storage.delete(folder)
 
 
 def write_scores(scores: DataFrame, output: Output) -> None:
@@ -65,7 +71,7 @@ def write_variance(pca: Pca, output: Output) -> None:
         storage.write_bytes(output.pca.child(name), text.getvalue().encode())
 
 
-def write_model(pca: Pca, spark: SparkSession, output: Output) -> None:
+def write_model(pca: Projection, spark: SparkSession, output: Output) -> None:
     """Write `model/`, a `PipelineModel` that plain PySpark loads."""
     to_spark_model(pca, spark).save(spark_target(output.model))
 

@@ -10,10 +10,14 @@ from pyspark.ml.linalg import DenseMatrix, DenseVector, Vectors
 from pyspark.ml.wrapper import JavaParams
 from pyspark.sql import SparkSession
 
-from verger.spark.pca import Pca
+from verger import storage
+from verger.errors import UsageError
+from verger.spark.pca import Projection
+from verger.spark.session import spark_path
+from verger.storage import Location
 
 
-def to_spark_model(pca: Pca, spark: SparkSession) -> PipelineModel:
+def to_spark_model(pca: Projection, spark: SparkSession) -> PipelineModel:
     """The PCA as Spark ML's own classes: features -> centred -> pca, vectors all of them.
 
     Spark offers no constructor for a model that it did not fit; its Scala classes do.
@@ -43,3 +47,28 @@ def to_spark_model(pca: Pca, spark: SparkSession) -> PipelineModel:
     )
     reducer._set(k=k, inputCol="centred", outputCol="pca")
     return PipelineModel([scaler, reducer])
+
+
+def load_projection(place: Location) -> Projection:
+    """The projection in a saved model.
+
+    Args:
+        place: a `model/` folder, or the output folder that holds it.
+
+    Raises:
+        UsageError: there is no model of verger.
+    """
+    inside = place.child("model")
+    folder = inside if storage.exists(inside) else place
+    if not storage.exists(folder.child("metadata")):
+        raise UsageError(
+            f"{place} holds no fitted PCA.", "Give the output folder of a run that is complete."
+        )
+    # Read by the session that runs. The stages have more than their base class shows.
+    stages: list[Any] = PipelineModel.load(spark_path(folder)).stages
+    scaler, reducer = stages
+    return Projection(
+        mean=scaler.mean.toArray(),
+        components=reducer.pc.toArray(),
+        explained_variance_ratio=reducer.explainedVariance.toArray(),
+    )

@@ -59,22 +59,18 @@ class Moments:
 
 
 @dataclass(frozen=True)
-class Pca:
-    """A fitted PCA.
+class Projection:
+    """What turns features into scores.
 
     Attributes:
-        rows: how many it was fitted on.
         mean: (d,), subtracted before projecting.
         components: (d, k), unit columns by falling variance; in each, the entry of the largest
             magnitude is positive.
-        explained_variance: (min(rows - 1, d),), of all components, with n - 1 degrees of freedom.
-        explained_variance_ratio: likewise, as shares of the total variance.
+        explained_variance_ratio: shares of the total variance, of these components at least.
     """
 
-    rows: int
     mean: Float64
     components: Float64
-    explained_variance: Float64
     explained_variance_ratio: Float64
 
     @property
@@ -85,6 +81,20 @@ class Pca:
     def project(self, rows: Float64) -> Float64:
         """The scores of rows: (n, d) to (n, k)."""
         return (rows - self.mean) @ self.components
+
+
+@dataclass(frozen=True)
+class Pca(Projection):
+    """A fitted PCA.
+
+    Attributes:
+        rows: how many it was fitted on.
+        explained_variance: (min(rows - 1, d),), of all components, with n - 1 degrees of freedom;
+            `explained_variance_ratio` is as long.
+    """
+
+    rows: int
+    explained_variance: Float64
 
 
 def fit(features: DataFrame, components: float | None, default: int = DEFAULT_COMPONENTS) -> Pca:
@@ -153,7 +163,11 @@ def solve(moments: Moments, components: float | None, default: int = DEFAULT_COM
     largest = np.abs(vectors).argmax(axis=0)
     signs = np.sign(vectors[largest, np.arange(vectors.shape[1])])
     return Pca(
-        rows, moments.mean, np.ascontiguousarray(vectors * signs), eigenvalues / (rows - 1), ratio
+        mean=moments.mean,
+        components=np.ascontiguousarray(vectors * signs),
+        explained_variance_ratio=ratio,
+        rows=rows,
+        explained_variance=eigenvalues / (rows - 1),
     )
 
 
@@ -171,9 +185,9 @@ def check_components(components: float | None, rows: int, d: int = FEATURES) -> 
         )
 
 
-def project(features: DataFrame, pca: Pca) -> DataFrame:
+def project(features: DataFrame, projection: Projection) -> DataFrame:
     """The scores of all rows: columns path, label and pca (array<double>), unsorted."""
-    broadcast = features.sparkSession.sparkContext.broadcast(pca)
+    broadcast = features.sparkSession.sparkContext.broadcast(projection)
 
     def of_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:

@@ -79,8 +79,9 @@ def start_session(
 def explain(error: Exception) -> VergerError:
     """What a failure inside Spark means for the reader."""
     text = str(error)
-    if "No space left on device" in text:
-        return SetupError("The disk is full.", "Free some space; the same command goes on.")
+    for words, message, hint in _KNOWN_FAILURES:
+        if any(word in text for word in words):
+            return SetupError(message, hint)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     for index, line in enumerate(lines):
         # A worker's traceback ends with the error and its hint.
@@ -91,6 +92,43 @@ def explain(error: Exception) -> VergerError:
         f"Spark failed: {lines[0] if lines else type(error).__name__}",
         "What was committed is kept; --debug shows Spark's own log.",
     )
+
+
+GOES_ON = "the same command goes on from the last wave"
+_KNOWN_FAILURES = (
+    (
+        ("No space left on device", "Disk quota exceeded"),
+        "The disk is full.",
+        f"Free some space, in the output and in the folder for temporary files; {GOES_ON}.",
+    ),
+    (
+        ("Read-only file system", "Permission denied", "Mkdirs failed to create"),
+        "The output cannot be written any more: it is read-only, or permission is denied.",
+        f"Make it writable; {GOES_ON}.",
+    ),
+    (
+        ("java.lang.OutOfMemoryError", "Cannot allocate memory", "GC overhead limit"),
+        "Spark's Java machine has too little memory.",
+        f"Give it more with --driver-memory; {GOES_ON}.",
+    ),
+    (
+        (
+            "Answer from Java side is empty",
+            "Error while sending or receiving",
+            "Connection refused",
+        ),
+        "Spark's Java machine has ended: it was killed, or the system had no memory left.",
+        f"Look at the memory of this machine (`verger doctor`); {GOES_ON}.",
+    ),
+)
+
+
+def lost_worker(error: Exception) -> bool:
+    """Whether a job failed because processes that computed for it died."""
+    return any(words in str(error) for words in _LOST_WORKER)
+
+
+_LOST_WORKER = ("Python worker exited unexpectedly", "ExecutorLostFailure")
 
 
 def default_master() -> str:

@@ -1,45 +1,51 @@
 """The driver's side of extraction: what is left to do, cut into waves, each committed whole."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from threading import Event, Thread
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the name that PySpark's users know
 
 from verger import storage
-from verger.errors import DefectError
+from verger.errors import DefectError, SetupError
 from verger.images.listing import ListedImage
 from verger.ledger import Ledger, Wave, images_of
 from verger.progress import Progress
-from verger.results import LISTING_SCHEMA, Output
+from verger.results import LISTING_SCHEMA, Output, Reason
 from verger.spark.extraction import SPARK_SCHEMA, Extractor
-from verger.spark.session import spark_path, spark_target
+from verger.spark.session import lost_worker, spark_path, spark_target
 
 LISTING = "path string, label string, size long, mtime_ns long, etag string"
 """`LISTING_SCHEMA` in Spark's words."""
 FEATURES = "path string, label string, features array<float>"
+REJECTED = "path string, label string, reason string, detail string"
 
 LISTING_BATCH = 50_000
 """Listed images that are held in memory before they are written."""
 
 POLL_SECONDS = 0.25
 
+MAX_CRASHED = 20
+"""Images of a run that may be given up because workers die of them even alone."""
+
 
 def save_listing(images: Iterable[ListedImage], output: Output, progress: Progress) -> int:
     """Write the listing as Parquet to `_ledger/listing`; returns how many images there are."""
     folder = output.ledger.child("listing")
     storage.delete(folder)
-    files = storage.file_system(folder.is_s3)
-    files.create_dir(folder.path, recursive=True)
     remaining = iter(images)
     listed = 0
     while batch := list(islice(remaining, LISTING_BATCH)):
         table = pa.Table.from_pylist([vars(image) for image in batch], LISTING_SCHEMA)
-        pq.write_table(table, folder.child(f"{listed:012}.parquet").path, filesystem=files)
+        storage.write_parquet(folder.child(f"{listed:012}.parquet"), table)
         listed += len(batch)
         progress.update(listed)
     return listed
@@ -51,14 +57,32 @@ def read_listing(spark: SparkSession, output: Output) -> DataFrame:
 
 
 def committed_images(spark: SparkSession, output: Output, ledger: Ledger) -> DataFrame:
-    """The fingerprints of the images of all committed waves."""
-    return _read(spark, LISTING, [images_of(output, wave.number) for wave in ledger.waves])
+    """The fingerprints of the images of all committed waves, each with its column `wave`."""
+    folders = [images_of(output, wave.images) for wave in ledger.waves]
+    base = spark_target(output.ledger.child("images"))
+    return _read(spark, f"{LISTING}, wave int", folders, basePath=base)
 
 
 def committed_features(spark: SparkSession, output: Output, ledger: Ledger) -> DataFrame:
     """The features of all committed waves: path, label, features."""
     folders = [output.features_of(wave.number) for wave in ledger.waves if wave.featurized]
     return _read(spark, FEATURES, folders)
+
+
+def committed_rejections(spark: SparkSession, output: Output, ledger: Ledger) -> DataFrame:
+    """The rejected files of all committed waves: path, label, reason, detail."""
+    folders = [output.rejected_of(wave.number) for wave in ledger.waves if wave.rejected]
+    return read_rejections(spark, folders)
+
+
+def read_rejections(spark: SparkSession, folders: list[storage.Location]) -> DataFrame:
+    """The rejected files in some folders."""
+    return _read(spark, REJECTED, folders)
+
+
+def count_by(rows: DataFrame, column: str) -> dict[Any, int]:
+    """How many rows there are of each value."""
+    return {row[column]: row["count"] for row in rows.groupBy(column).count().collect()}
 
 
 def plan_waves(
@@ -87,6 +111,48 @@ def plan_waves(
     return {number: count for number, count in counts.items() if count}
 
 
+def run_waves(
+    spark: SparkSession,
+    output: Output,
+    planned: dict[int, int],
+    extractor: Extractor,
+    task_size: int,
+) -> Iterator[Wave]:
+    """Extract planned waves one after the other; each is to be committed before the next.
+
+    A wave whose workers die is cut in two halves, which are extracted carefully, and so on down to
+    the one image that is rejected as crashed.
+
+    Raises:
+        SetupError: workers die whatever the image.
+    """
+    queue = deque((number, count, extractor) for number, count in planned.items())
+    crashed = 0
+    while queue:
+        number, count, chosen = queue.popleft()
+        try:
+            yield run_wave(spark, output, number, count, extractor=chosen, task_size=task_size)
+        except (PySparkException, Py4JError) as error:
+            if not lost_worker(error):
+                raise
+            for folder in (output.features_of(number), output.rejected_of(number)):
+                storage.delete(folder)
+            if count > 1:
+                careful = replace(extractor, careful=True)
+                first = max(planned) + 1
+                halves = _halve(output, number, first)
+                planned = planned | halves
+                queue.extendleft((n, half, careful) for n, half in reversed(halves.items()))
+                continue
+            crashed += 1
+            if crashed > MAX_CRASHED:
+                raise SetupError(
+                    f"Workers die whatever the image: {crashed} in this run.",
+                    "Look at memory and at the log of --debug; the same command goes on.",
+                ) from error
+            yield _reject_crashed(output, number)
+
+
 def run_wave(
     spark: SparkSession,
     output: Output,
@@ -107,7 +173,7 @@ def run_wave(
     # Kept until both folders are written, so that no image goes through the network twice.
     rows = tasks.mapInArrow(extractor, SPARK_SCHEMA).persist()
     try:
-        counts = {row["reason"]: row["count"] for row in rows.groupBy("reason").count().collect()}
+        counts = count_by(rows, "reason")
         featurized = counts.pop(None, 0)
         if featurized + sum(counts.values()) != count:
             raise DefectError(f"Wave {number} has {count} images but gave {featurized} + {counts}.")
@@ -119,7 +185,29 @@ def run_wave(
             rejected.coalesce(1).write.parquet(spark_target(output.rejected_of(number)))
     finally:
         rows.unpersist()
-    return Wave(number=number, featurized=featurized, rejected=counts)
+    return Wave(number=number, images=number, featurized=featurized, rejected=counts)
+
+
+def _halve(output: Output, number: int, first: int) -> dict[int, int]:
+    """Cut a planned wave into two, numbered from `first`; returns their sizes."""
+    folder = images_of(output, number)
+    images = storage.read_parquet(folder)
+    middle = images.num_rows // 2
+    halves = {first: images.slice(0, middle), first + 1: images.slice(middle)}
+    for half, rows in halves.items():
+        storage.write_parquet(images_of(output, half).child("part.parquet"), rows)
+    storage.delete(folder)
+    return {half: rows.num_rows for half, rows in halves.items()}
+
+
+def _reject_crashed(output: Output, number: int) -> Wave:
+    """The wave of a single image that no worker survives."""
+    images = storage.read_parquet(images_of(output, number)).select(["path", "label"])
+    (row,) = images.to_pylist()
+    rejection = {**row, "reason": str(Reason.CRASHED), "detail": "no worker survives this image"}
+    rows = pa.Table.from_pylist([rejection])
+    storage.write_parquet(output.rejected_of(number).child("part.parquet"), rows)
+    return Wave(number=number, images=number, featurized=0, rejected={Reason.CRASHED: 1})
 
 
 @contextmanager
@@ -140,8 +228,11 @@ def watched(extractor: Extractor, progress: Progress) -> Iterator[None]:
         thread.join()
 
 
-def _read(spark: SparkSession, columns: str, folders: list[storage.Location]) -> DataFrame:
+def _read(
+    spark: SparkSession, columns: str, folders: list[storage.Location], **options: str
+) -> DataFrame:
     # With the columns given, Spark opens no file to find them.
     if not folders:
         return spark.createDataFrame([], columns)
-    return spark.read.schema(columns).parquet(*map(spark_path, folders))
+    reader = spark.read.schema(columns).options(**options)
+    return reader.parquet(*map(spark_path, folders))

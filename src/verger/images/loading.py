@@ -1,0 +1,77 @@
+"""From a listed image to its pixels: read with patience, then decoded, or refused with a reason."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verger import storage
+from verger.images.decoding import Rejection, decode
+from verger.images.listing import ListedImage
+from verger.results import Reason
+from verger.storage import Location
+
+HEAD_BYTES = 64
+"""What is read of a file that is too large, to tell an image from anything else."""
+
+RETRY_SECONDS = (0.1, 0.4, 1.6)
+"""Pauses before reading again what could not be read."""
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Reads and decodes the images of a folder.
+
+    Attributes:
+        folder: the input.
+        max_pixels: the largest image that is decoded, width x height.
+        max_bytes: the largest file that is read whole.
+        decoder: turns bytes into (224, 224, 3) uint8, or says why not.
+    """
+
+    folder: Location
+    max_pixels: int
+    max_bytes: int
+    decoder: Callable[[bytes, int], Pixels | Rejection] = decode
+
+    def __call__(self, image: ListedImage) -> Pixels | Rejection:
+        """Read and decode."""
+        try:
+            data: bytes | OSError = self.read(image)
+        except OSError as error:
+            data = error
+        return self.decode(image, data)
+
+    def read(self, image: ListedImage) -> bytes:
+        """The bytes of an image, or the first of a file that is too large; tried four times.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        for seconds in RETRY_SECONDS:
+            try:
+                return self._read_once(image)
+            except OSError:
+                time.sleep(seconds)
+        return self._read_once(image)
+
+    def _read_once(self, image: ListedImage) -> bytes:
+        limit = HEAD_BYTES if image.size > self.max_bytes else None
+        return storage.read_bytes(self.folder.child(image.path), limit)
+
+    def decode(self, image: ListedImage, data: bytes | OSError) -> Pixels | Rejection:
+        """The pixels in what `read` returned or raised."""
+        if isinstance(data, OSError):
+            return Rejection(Reason.UNREADABLE, f"{type(data).__name__}: {data.strerror or data}")
+        decoded = self.decoder(data, self.max_pixels)
+        if image.size > self.max_bytes and not (
+            isinstance(decoded, Rejection) and decoded.reason is Reason.NOT_AN_IMAGE
+        ):
+            return Rejection(
+                Reason.TOO_LARGE, f"{image.size:,} bytes, more than {self.max_bytes:,}"
+            )
+        return decoded

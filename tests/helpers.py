@@ -1,0 +1,56 @@
+"""What several tests use to run the chain and to read what it made."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from verger.pipeline import run
+from verger.results import Manifest
+from verger.settings import RunSettings
+
+VERGER = [sys.executable, "-m", "verger"]
+
+
+def go(images: Path, output: Path, **options: object) -> Manifest:
+    return run(RunSettings(input=str(images), output=str(output), **options))
+
+
+def verger(*arguments: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [*VERGER, *map(str, arguments)], capture_output=True, text=True, env=env, check=False
+    )
+
+
+def features_of(output: Path) -> pd.DataFrame:
+    """All rows of features, sorted by path."""
+    return _rows_of(output, "features")
+
+
+def rejected_of(output: Path) -> dict[str, str]:
+    """The reason of each rejected file."""
+    rows = _rows_of(output, "rejected")
+    return dict(zip(rows.path, rows.reason, strict=True)) if len(rows) else {}
+
+
+def matrix_of(output: Path) -> pd.DataFrame:
+    return pd.read_csv(
+        output / "pca/matrix.csv", float_precision="round_trip", keep_default_na=False
+    )
+
+
+def assert_same_features(left: Path, right: Path) -> None:
+    """Same paths, once each, and bit for bit the same features."""
+    ours, theirs = features_of(left), features_of(right)
+    assert ours.path.is_unique
+    pd.testing.assert_frame_equal(ours, theirs)
+
+
+def _rows_of(output: Path, kind: str) -> pd.DataFrame:
+    files = sorted(output.glob(f"{kind}/wave-*/*.parquet"))
+    if not files:
+        return pd.DataFrame({"path": []})
+    table = pd.concat([pq.read_table(file).to_pandas() for file in files])
+    return table.sort_values("path").reset_index(drop=True)

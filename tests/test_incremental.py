@@ -1,0 +1,231 @@
+"""A bucket that grows every night: what is new, changed, gone, moved, rejected before."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helpers import assert_same_features, features_of, go, matrix_of, rejected_of
+from verger.errors import DefectError, UsageError
+from verger.ledger import read_ledger
+from verger.results import Output
+from verger.storage import Location
+
+pytestmark = pytest.mark.usefixtures("spark")
+
+
+@pytest.fixture
+def images(orchard: Path, tmp_path: Path) -> Path:
+    """A copy of the orchard that a test may change."""
+    shutil.copytree(orchard, tmp_path / "in")
+    return tmp_path / "in"
+
+
+def photos(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*/*.jpg"))
+
+
+def counts_of(images: Path, output: Path, **options: object) -> dict[str, int]:
+    return go(images, output, **options).counts.model_dump()
+
+
+def test_new_images_are_added_and_the_rest_is_reused(images: Path, tmp_path: Path) -> None:
+    newcomer = photos(images)[7]
+    shutil.move(newcomer, tmp_path / "later.jpg")
+    go(images, tmp_path / "out")
+    shutil.move(tmp_path / "later.jpg", newcomer)
+    counts = counts_of(images, tmp_path / "out")
+    assert counts == {"listed": 24, "featurized": 1, "reused": 23, "rejected": 0, "kept": 0}
+    go(images, tmp_path / "whole")
+    assert_same_features(tmp_path / "out", tmp_path / "whole")
+    np.testing.assert_allclose(
+        matrix_of(tmp_path / "out").iloc[:, 2:], matrix_of(tmp_path / "whole").iloc[:, 2:],
+        atol=1e-9,
+    )  # fmt: skip
+
+
+def test_changed_images_are_replaced(images: Path, tmp_path: Path) -> None:
+    go(images, tmp_path / "out", wave_size=8)
+    changed, touched = photos(images)[0], photos(images)[20]
+    changed.write_bytes(photos(images)[12].read_bytes())
+    os.utime(touched, ns=(1, 1))
+    counts = counts_of(images, tmp_path / "out", wave_size=8)
+    assert counts == {"listed": 24, "featurized": 2, "reused": 22, "rejected": 0, "kept": 0}
+    go(images, tmp_path / "whole")
+    assert_same_features(tmp_path / "out", tmp_path / "whole")
+
+
+def test_vanished_images_are_kept_until_they_are_pruned(images: Path, tmp_path: Path) -> None:
+    go(images, tmp_path / "out")
+    gone = photos(images)[3]
+    gone.unlink()
+    counts = counts_of(images, tmp_path / "out")
+    assert counts == {"listed": 23, "featurized": 0, "reused": 23, "rejected": 0, "kept": 1}
+    name = str(gone.relative_to(images))
+    assert name in set(matrix_of(tmp_path / "out").path)
+    counts = counts_of(images, tmp_path / "out", prune=True)
+    assert counts == {"listed": 23, "featurized": 0, "reused": 23, "rejected": 0, "kept": 0}
+    assert name not in set(features_of(tmp_path / "out").path)
+    assert len(matrix_of(tmp_path / "out")) == 23
+
+
+def test_pruning_a_whole_wave_leaves_nothing_of_it(images: Path, tmp_path: Path) -> None:
+    first = photos(images)[:6]
+    go(images, tmp_path / "out", limit=6)
+    for photo in first:
+        photo.unlink()
+    counts = counts_of(images, tmp_path / "out", prune=True)
+    assert counts == {"listed": 18, "featurized": 18, "reused": 0, "rejected": 0, "kept": 0}
+    assert len(features_of(tmp_path / "out")) == 18
+
+
+def test_rejected_images_are_retried_when_they_changed_or_when_asked(
+    images: Path, tmp_path: Path
+) -> None:
+    cut, sound = photos(images)[5], photos(images)[6].read_bytes()
+    cut.write_bytes(sound[:1000])
+    output, name = tmp_path / "out", str(cut.relative_to(images))
+    options = {"max_rejected": 0.5}
+    rejected = {"listed": 24, "featurized": 23, "reused": 0, "rejected": 1, "kept": 0}
+    assert counts_of(images, output, **options) == rejected
+    wave = next((output / "rejected").iterdir())
+    # Not retried: it is the rejection of the first run that is there.
+    again = {"listed": 24, "featurized": 0, "reused": 23, "rejected": 1, "kept": 0}
+    assert counts_of(images, output, **options) == again
+    assert wave.exists()
+    assert counts_of(images, output, retry_rejected=True, **options) == again
+    assert not wave.exists()
+    assert rejected_of(output) == {name: "truncated"}
+    cut.write_bytes(sound)
+    mended = {"listed": 24, "featurized": 1, "reused": 23, "rejected": 0, "kept": 0}
+    assert counts_of(images, output, **options) == mended
+    assert rejected_of(output) == {}
+
+
+def test_a_rejected_image_that_has_gone_is_counted_no_more(images: Path, tmp_path: Path) -> None:
+    cut = photos(images)[5]
+    cut.write_bytes(b"")
+    go(images, tmp_path / "out", max_rejected=0.5)
+    cut.unlink()
+    counts = counts_of(images, tmp_path / "out", max_rejected=0)
+    assert counts == {"listed": 23, "featurized": 0, "reused": 23, "rejected": 0, "kept": 0}
+
+
+def test_a_limit_takes_nothing_away(images: Path, tmp_path: Path) -> None:
+    go(images, tmp_path / "out")
+    counts = counts_of(images, tmp_path / "out", limit=10)
+    assert counts == {"listed": 10, "featurized": 0, "reused": 10, "rejected": 0, "kept": 14}
+    with pytest.raises(ValueError, match="--limit with --prune"):
+        go(images, tmp_path / "out", limit=10, prune=True)
+
+
+def test_nothing_new_leaves_the_matrix_alone(images: Path, tmp_path: Path) -> None:
+    first = go(images, tmp_path / "out", components=3)
+    before = (tmp_path / "out/pca/matrix.csv").stat().st_mtime_ns
+    again = go(images, tmp_path / "out", components=3)
+    assert (tmp_path / "out/pca/matrix.csv").stat().st_mtime_ns == before
+    assert again.explained_variance_ratio == first.explained_variance_ratio
+    assert (again.status, again.components) == ("complete", 3)
+    # Other components are another matrix of the same features.
+    assert go(images, tmp_path / "out", components=4).components == 4
+    assert matrix_of(tmp_path / "out").shape == (24, 6)
+
+
+def test_the_same_tree_elsewhere_needs_rebase_and_computes_nothing(
+    images: Path, tmp_path: Path
+) -> None:
+    go(images, tmp_path / "out", wave_size=8)
+    shutil.copytree(images, tmp_path / "moved", copy_function=shutil.copy)  # other times
+    with pytest.raises(UsageError, match="input") as raised:
+        go(tmp_path / "moved", tmp_path / "out")
+    assert "--rebase" in raised.value.hint
+    smaller = photos(tmp_path / "moved")[2]
+    smaller.write_bytes(photos(images)[20].read_bytes() + b"\0")
+    counts = counts_of(tmp_path / "moved", tmp_path / "out", rebase=True)
+    assert (counts["featurized"], counts["reused"]) == (1, 23)
+    # From now on the times of the new place count.
+    assert counts_of(tmp_path / "moved", tmp_path / "out")["reused"] == 24
+    os.utime(photos(tmp_path / "moved")[9], ns=(1, 1))
+    assert counts_of(tmp_path / "moved", tmp_path / "out")["featurized"] == 1
+
+
+def test_a_kept_pca_projects_new_images_where_the_model_stays(images: Path, tmp_path: Path) -> None:
+    go(images, tmp_path / "out", limit=20, components=4)
+    with pytest.raises(UsageError, match="no fitted PCA"):
+        go(images, tmp_path / "none", keep_pca=True)
+    before = matrix_of(tmp_path / "out")
+    model = {file: file.read_bytes() for file in (tmp_path / "out/model").rglob("*.parquet")}
+    manifest = go(images, tmp_path / "out", keep_pca=True)
+    assert (manifest.components, manifest.counts.rows) == (4, 24)
+    after = matrix_of(tmp_path / "out")
+    assert len(after) == 24
+    old = after[after.path.isin(before.path)].reset_index(drop=True)
+    np.testing.assert_allclose(old.iloc[:, 2:], before.iloc[:, 2:], atol=1e-9)
+    assert {file: file.read_bytes() for file in model} == model
+
+
+def test_transform_projects_another_folder_through_a_fitted_pca(
+    images: Path, tmp_path: Path
+) -> None:
+    go(images, tmp_path / "out", components=4)
+    other = tmp_path / "other/Apple Red"
+    other.mkdir(parents=True)
+    shutil.copy(photos(images)[10], other)
+    model = str(tmp_path / "out")
+    manifest = go(other.parent, tmp_path / "new", model=model)
+    fitted = matrix_of(tmp_path / "out").iloc[10, 2:].astype(float)
+    ours = matrix_of(tmp_path / "new").iloc[0, 2:].astype(float)
+    np.testing.assert_allclose(ours, fitted, atol=1e-9)
+    assert (manifest.components, manifest.counts.rows) == (4, 1)
+    # The model went along, and may be used from there.
+    go(other.parent, tmp_path / "newer", model=str(tmp_path / "new/model"))
+    np.testing.assert_allclose(
+        matrix_of(tmp_path / "newer").iloc[0, 2:].astype(float), fitted, atol=1e-9
+    )
+
+
+def test_a_pca_of_other_features_is_refused(images: Path, tmp_path: Path) -> None:
+    go(images, tmp_path / "out", limit=3)
+    file = tmp_path / "out/_ledger/ledger.json"
+    file.write_text(file.read_text().replace('"precision": "f32"', '"precision": "bf16"'))
+    with pytest.raises(UsageError, match="other weights or precision"):
+        go(images, tmp_path / "new", model=str(tmp_path / "out"))
+    with pytest.raises(UsageError, match="holds no fitted PCA"):
+        go(images, tmp_path / "new", model=str(images))
+
+
+def test_folders_that_the_ledger_does_not_name_are_deleted_and_their_numbers_not_used_again(
+    images: Path, tmp_path: Path
+) -> None:
+    go(images, tmp_path / "out", limit=20)
+    shutil.copytree(tmp_path / "out/features/wave-000001", tmp_path / "out/features/wave-000007")
+    assert counts_of(images, tmp_path / "out")["featurized"] == 4
+    waves = sorted(folder.name for folder in (tmp_path / "out/features").iterdir())
+    assert waves == ["wave-000001", "wave-000008"]
+    assert len(features_of(tmp_path / "out")) == 24
+
+
+@pytest.mark.parametrize("damage", ["doubled", "lost"])
+def test_rows_that_do_not_reconcile_are_an_error(images: Path, tmp_path: Path, damage: str) -> None:
+    go(images, tmp_path / "out")
+    wave = tmp_path / "out/features/wave-000001"
+    part = next(wave.glob("*.parquet"))
+    if damage == "doubled":
+        shutil.copy(part, wave / "part-again.parquet")
+    else:
+        part.unlink()
+    with pytest.raises(DefectError, match="does not reconcile"):
+        go(images, tmp_path / "out")
+    assert json.loads((tmp_path / "out/manifest.json").read_text())["status"] == "interrupted"
+
+
+def test_the_ledger_names_what_is_there(images: Path, tmp_path: Path) -> None:
+    (images / "notes.txt").write_text("no image")
+    go(images, tmp_path / "out", wave_size=8)
+    ledger = read_ledger(Output(Location(str(tmp_path / "out"))))
+    assert ledger is not None
+    assert sum(wave.featurized for wave in ledger.waves) == 24
+    assert sum(sum(wave.rejected.values()) for wave in ledger.waves) == 1

@@ -1,0 +1,207 @@
+"""Images that crash, hang or swell the process that decodes them, and workers that die."""
+
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from helpers import assert_same_features, features_of, go, rejected_of
+from verger import pipeline
+from verger.errors import SetupError
+from verger.images.decoding import decode
+from verger.images.guard import Guard
+from verger.images.loading import Loader
+from verger.spark import waves
+
+pytestmark = pytest.mark.usefixtures("spark")
+
+POISON = b"poison"
+
+
+@pytest.fixture
+def images(orchard: Path, tmp_path: Path) -> Path:
+    """The orchard and one file more that poisoned decoders die of, in the middle of a batch."""
+    shutil.copytree(orchard, tmp_path / "in")
+    (tmp_path / "in/Apple Red/poison.jpg").write_bytes(POISON)
+    return tmp_path / "in"
+
+
+def poisoned(monkeypatch: pytest.MonkeyPatch, effect: Callable[[], None]) -> None:
+    """Have the workers decode with a decoder on which the poison has an effect."""
+
+    def decoder(data: bytes, max_pixels: int):
+        if data == b"poison":
+            effect()
+        return decode(data, max_pixels)
+
+    def loader(*arguments):
+        return Loader(*arguments, decoder=decoder)
+
+    # Functions of a test are pickled whole only when no module holds them.
+    monkeypatch.setattr(pipeline, "Loader", loader)
+
+
+def die() -> Callable[[], None]:
+    return lambda: os.kill(os.getpid(), signal.SIGKILL)
+
+
+def crash() -> Callable[[], None]:
+    def effect() -> None:
+        import ctypes
+
+        ctypes.string_at(0)
+
+    return effect
+
+
+def hang() -> Callable[[], None]:
+    def effect() -> None:
+        import re
+
+        # A loop in C that never gives the interpreter back.
+        re.match(r"(a+)+$", "a" * 64 + "b")
+
+    return effect
+
+
+def swell() -> Callable[[], None]:
+    def effect() -> None:
+        # In a worker, what the system does when memory ends; where a limit holds, reach it.
+        if multiprocessing.parent_process() is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        hoard = []
+        while True:
+            hoard.append(bytearray(2**28))
+
+    return effect
+
+
+def die_with_the_worker() -> Callable[[], None]:
+    def effect() -> None:
+        if multiprocessing.parent_process() is not None:
+            os.kill(os.getppid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    return effect
+
+
+@pytest.mark.parametrize(
+    ("effect", "reason"),
+    [
+        (die(), "crashed"),
+        (crash(), "crashed"),
+        (hang(), "timeout"),
+        (swell(), "too_large"),
+        (die_with_the_worker(), "crashed"),
+    ],
+    ids=["kill", "segfault", "endless-loop", "memory", "worker-too"],
+)
+def test_poison_costs_its_image_only(
+    images: Path, orchard: Path, tmp_path: Path, monkeypatch, effect, reason: str
+) -> None:
+    poisoned(monkeypatch, effect)
+    seconds = 2.0 if reason == "timeout" else 60.0
+    manifest = go(images, tmp_path / "out", max_rejected=0.2, image_seconds=seconds, wave_size=13)
+    assert rejected_of(tmp_path / "out") == {"Apple Red/poison.jpg": reason}
+    assert manifest.counts.featurized == 24
+    assert manifest.rejected_by_reason == {reason: 1}
+    monkeypatch.undo()
+    go(orchard, tmp_path / "sound")
+    assert_same_features(tmp_path / "out", tmp_path / "sound")
+
+
+def test_workers_that_die_of_everything_end_the_run_with_its_work_kept(
+    orchard: Path, tmp_path: Path, monkeypatch
+) -> None:
+    shutil.copytree(orchard, tmp_path / "in")
+    go(tmp_path / "in", tmp_path / "out")
+    for number in range(3):
+        (tmp_path / f"in/{number}.jpg").write_bytes(POISON)
+    poisoned(monkeypatch, die_with_the_worker())
+    monkeypatch.setattr(waves, "MAX_CRASHED", 1)
+    with pytest.raises(SetupError, match="Workers die whatever the image"):
+        go(tmp_path / "in", tmp_path / "out", max_rejected=1)
+    assert len(features_of(tmp_path / "out")) == 24
+
+
+def test_a_worker_that_is_killed_from_outside_loses_nothing(orchard: Path, tmp_path: Path) -> None:
+    killed = []
+
+    def kill_workers() -> None:
+        for _ in range(600):
+            for child in psutil.Process().children(recursive=True):
+                # Forked by Spark's daemon, and far enough to have an engine and images.
+                if "pyspark.daemon" in " ".join(child.cmdline()) and _works(child):
+                    child.kill()
+                    killed.append(child.pid)
+                    return
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=kill_workers)
+    thread.start()
+    manifest = go(orchard, tmp_path / "out", task_size=4)
+    thread.join()
+    assert killed
+    assert manifest.counts.featurized == 24
+    go(orchard, tmp_path / "sound")
+    assert_same_features(tmp_path / "out", tmp_path / "sound")
+
+
+def _works(process: psutil.Process) -> bool:
+    parent = process.parent()
+    return parent is not None and "pyspark.daemon" in " ".join(parent.cmdline())
+
+
+def test_what_cannot_be_read_is_tried_again_and_then_says_why(
+    orchard: Path, tmp_path: Path, monkeypatch
+) -> None:
+    tries = tmp_path / "tries"
+    tries.mkdir()
+    folder = str(tries)
+
+    def read(self, image):
+        """Fails twice with the second image, and always with the third."""
+        from pathlib import Path
+
+        if image.path.endswith(("r_1_100.jpg", "r_2_100.jpg")):
+            for attempt in range(9):
+                mark = Path(folder) / f"{image.label}-{image.path[-11:]}-{attempt}"
+                if not mark.exists():
+                    mark.touch()
+                    break
+            if image.path.endswith("r_2_100.jpg") or attempt < 2:
+                raise OSError(5, "Input/output error")
+        return Path(self.folder.child(image.path).path).read_bytes()
+
+    class FlakyLoader(Loader):
+        _read_once = read
+
+    monkeypatch.setattr(pipeline, "Loader", FlakyLoader)
+    manifest = go(orchard, tmp_path / "out", max_rejected=0.5)
+    assert manifest.rejected_by_reason == {"unreadable": 4}
+    assert {name.split("/")[1] for name in rejected_of(tmp_path / "out")} == {"r_2_100.jpg"}
+    assert len(list(tries.glob("*r_2*"))) == 4 * 4
+    assert not (features_of(tmp_path / "out").features.map(np.any) == False).any()  # noqa: E712
+
+
+@pytest.fixture
+def guard() -> Iterator[Guard]:
+    import pickle
+
+    with Guard(pickle.dumps(abs), seconds=5) as guarded:
+        yield guarded
+
+
+def test_a_guard_goes_on_after_a_failure(guard: Guard) -> None:
+    assert guard(-3) == 3
+    broken = guard("no number")
+    assert str(broken.reason) == "crashed"
+    assert guard(-4) == 4
