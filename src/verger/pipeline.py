@@ -65,7 +65,7 @@ def run(
     progress.finish()
 
     output = Output(settings.output)
-    with locked(output), _explained(output):
+    with locked(output), _explained():
         stages = _Chain(settings, output, backbone, progress)
         stages.open_ledger()
         stages.list(islice(chain([first], images), settings.limit))
@@ -90,17 +90,12 @@ def _check_places(settings: RunSettings) -> None:
 
 
 @contextmanager
-def _explained(output: Output) -> Iterator[None]:
+def _explained() -> Iterator[None]:
     """Say what a failure of Spark, disk or memory means."""
     try:
         yield
-    except (PySparkException, Py4JError, ConnectionError) as error:
+    except (PySparkException, Py4JError, OSError) as error:
         raise explain(error) from error
-    except OSError as error:
-        raise SetupError(
-            f"{error.filename or output.location}: {error.strerror or error}.",
-            "Free some space or make it writable; the same command goes on from the last wave.",
-        ) from error
     except MemoryError as error:
         raise SetupError(
             "There is not enough memory.", "Look at `verger doctor`; the same command goes on."

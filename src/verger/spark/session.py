@@ -6,6 +6,7 @@ import sys
 import threading
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from pyspark.sql import SparkSession
 
@@ -70,6 +71,10 @@ def start_session(
             f"Spark does not start with master {master}: {str(error).splitlines()[0]}",
             "Look at `verger doctor`; run again with --debug for Spark's own log.",
         ) from error
+    if not debug:
+        # When Java is killed it would print a traceback beside the line that says so.
+        server: Any = getattr(spark.sparkContext, "_accumulatorServer", None)
+        server.handle_error = lambda *_: None
     # PySpark's own handler calls Java in the middle of another call, and both fail.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, interrupt)
@@ -77,7 +82,7 @@ def start_session(
 
 
 def explain(error: Exception) -> VergerError:
-    """What a failure inside Spark means for the reader."""
+    """What a failure of Spark, or of the system under it, means for the reader."""
     text = str(error)
     for words, message, hint in _KNOWN_FAILURES:
         if any(word in text for word in words):
@@ -88,6 +93,8 @@ def explain(error: Exception) -> VergerError:
         if line.startswith("verger.errors.SetupError: "):
             hint = lines[index + 1] if index + 1 < len(lines) else ""
             return SetupError(line.removeprefix("verger.errors.SetupError: "), hint)
+    if isinstance(error, OSError):
+        return SetupError(f"{text}.", f"When that is mended, {GOES_ON}.")
     return VergerError(
         f"Spark failed: {lines[0] if lines else type(error).__name__}",
         "What was committed is kept; --debug shows Spark's own log.",
