@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pyarrow.parquet as pq
 
 from verger.pipeline import run
@@ -22,6 +23,18 @@ def verger(*arguments: object, env: dict[str, str] | None = None) -> subprocess.
     return subprocess.run(
         [*VERGER, *map(str, arguments)], capture_output=True, text=True, env=env, check=False
     )
+
+
+def spark_workers(pid: int | None = None) -> list[psutil.Process]:
+    """Spark's Python workers and their daemons, below a process (None: this one)."""
+    found = []
+    for child in psutil.Process(pid).children(recursive=True):
+        try:
+            if "pyspark.daemon" in " ".join(child.cmdline()):
+                found.append(child)
+        except psutil.Error:  # it ended meanwhile
+            continue
+    return found
 
 
 def features_of(output: Path) -> pd.DataFrame:

@@ -3,14 +3,14 @@
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 import pytest
 from PIL import Image
 
-from helpers import go
+from helpers import go, spark_workers
 
 
 @contextmanager
@@ -21,12 +21,9 @@ def peak_of_workers() -> Iterator[dict[int, int]]:
 
     def watch() -> None:
         while not stopped.wait(0.02):
-            for child in psutil.Process().children(recursive=True):
-                try:
-                    if "pyspark.daemon" in " ".join(child.cmdline()):
-                        peak[child.pid] = max(peak.get(child.pid, 0), child.memory_info().rss)
-                except psutil.NoSuchProcess:
-                    continue
+            for worker in spark_workers():
+                with suppress(psutil.Error):  # it ended meanwhile
+                    peak[worker.pid] = max(peak.get(worker.pid, 0), worker.memory_info().rss)
 
     thread = threading.Thread(target=watch)
     thread.start()

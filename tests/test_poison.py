@@ -7,13 +7,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 
-from helpers import assert_same_features, features_of, go, rejected_of
+from helpers import assert_same_features, features_of, go, rejected_of, spark_workers
 from verger import pipeline
 from verger.errors import SetupError
 from verger.images.decoding import decode
@@ -135,17 +136,20 @@ def test_workers_that_die_of_everything_end_the_run_with_its_work_kept(
 def test_a_worker_that_is_killed_from_outside_loses_nothing(orchard: Path, tmp_path: Path) -> None:
     killed = []
 
-    def kill_workers() -> None:
+    def kill_worker() -> None:
         for _ in range(600):
-            for child in psutil.Process().children(recursive=True):
-                # Forked by Spark's daemon, and far enough to have an engine and images.
-                if "pyspark.daemon" in " ".join(child.cmdline()) and _works(child):
-                    child.kill()
-                    killed.append(child.pid)
-                    return
+            workers = spark_workers()
+            daemons = {worker.pid for worker in workers}
+            # Those that Spark's daemon forked: they have an engine, and images to do.
+            for worker in workers:
+                with suppress(psutil.Error):  # it ended meanwhile
+                    if worker.ppid() in daemons:
+                        worker.kill()
+                        killed.append(worker.pid)
+                        return
             time.sleep(0.02)
 
-    thread = threading.Thread(target=kill_workers)
+    thread = threading.Thread(target=kill_worker)
     thread.start()
     manifest = go(orchard, tmp_path / "out", task_size=4)
     thread.join()
@@ -153,11 +157,6 @@ def test_a_worker_that_is_killed_from_outside_loses_nothing(orchard: Path, tmp_p
     assert manifest.counts.featurized == 24
     go(orchard, tmp_path / "sound")
     assert_same_features(tmp_path / "out", tmp_path / "sound")
-
-
-def _works(process: psutil.Process) -> bool:
-    parent = process.parent()
-    return parent is not None and "pyspark.daemon" in " ".join(parent.cmdline())
 
 
 def test_what_cannot_be_read_is_tried_again_and_then_says_why(

@@ -1,0 +1,392 @@
+"""Objects on S3: one client a process, keys listed in order and in parallel, and leases.
+
+Credentials come from the AWS chain alone (environment, profile, role), and endpoint and region
+from its standard settings; none of them is an option of verger, and none is ever shown.
+"""
+
+import json
+import os
+import socket
+import threading
+import uuid
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any
+from urllib.parse import urlsplit
+
+from pyarrow import fs
+
+from verger.errors import InputError, SetupError, VergerError
+
+DEFAULT_REGION = "eu-west-1"
+"""Where neither the settings nor the bucket say."""
+
+LISTING_THREADS = 16
+"""Prefixes that are listed at once; each request gives up to a thousand keys."""
+
+SPLIT_DEPTH = 2
+"""Levels of prefixes that are listed one by one, in parallel; below, keys are listed flat."""
+
+DELETED_AT_ONCE = 1000
+"""The most keys that a request of S3 deletes."""
+
+LEASE_SECONDS = 120.0
+"""A lease that was not renewed for so long has lost its owner."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A key, its size in bytes and its ETag without quotes."""
+
+    key: str
+    size: int
+    etag: str
+
+
+def split(path: str) -> tuple[str, str]:
+    """Bucket and key of `bucket/key`."""
+    bucket, _, key = path.partition("/")
+    return bucket, key
+
+
+@cache
+def client() -> Any:
+    """The client of this process.
+
+    Raises:
+        SetupError: the AWS settings name a profile that does not exist, or are damaged.
+    """
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
+
+    options: dict[str, Any] = {
+        "retries": {"mode": "standard", "max_attempts": 8},
+        "max_pool_connections": 2 * LISTING_THREADS,
+    }
+    try:
+        session = boto3.Session()
+        region = session.region_name or DEFAULT_REGION
+        made = session.client("s3", region_name=region, config=Config(**options))
+        if _is_aws(made.meta.endpoint_url):
+            return made
+        # Other stores have no host name for each bucket.
+        options["s3"] = {"addressing_style": "path"}
+        return session.client("s3", region_name=region, config=Config(**options))
+    except (BotoCoreError, ValueError) as error:
+        raise SetupError(
+            f"The AWS settings cannot be used: {error}.",
+            "Look at AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL and ~/.aws.",
+        ) from error
+
+
+def endpoint() -> str | None:
+    """The URL of a store that is not AWS' own, from AWS_ENDPOINT_URL or the profile."""
+    url: str = client().meta.endpoint_url
+    return None if _is_aws(url) else url
+
+
+@cache
+def region(bucket: str) -> str:
+    """The region of a bucket."""
+    with explained(bucket):
+        found = client().head_bucket(Bucket=bucket).get("BucketRegion")
+    return str(found or client().meta.region_name)
+
+
+def arrow_file_system(bucket: str) -> fs.S3FileSystem:
+    """Arrow's access to a bucket, which reads without Python's lock.
+
+    It has the credentials of the AWS chain as they are now: botocore renews those that expire.
+    """
+    credentials = client()._request_signer._credentials
+    frozen = credentials and credentials.get_frozen_credentials()
+    keys = (frozen.access_key, frozen.secret_key, frozen.token) if frozen else ()
+    return _arrow_file_system(region(bucket), endpoint(), keys)
+
+
+@lru_cache(maxsize=4)
+def _arrow_file_system(
+    region: str, endpoint: str | None, keys: tuple[str | None, ...]
+) -> fs.S3FileSystem:
+    options: dict[str, Any] = {"region": region}
+    if endpoint:
+        url = urlsplit(endpoint)
+        options |= {"endpoint_override": url.netloc, "scheme": url.scheme}
+    if keys:
+        options |= dict(zip(("access_key", "secret_key", "session_token"), keys, strict=True))
+    else:
+        options["anonymous"] = True
+    return fs.S3FileSystem(**options)
+
+
+@contextmanager
+def explained(place: str) -> Iterator[None]:
+    """Say what an error of the store means.
+
+    Raises:
+        InputError: the bucket is missing, forbidden or elsewhere.
+        SetupError: there are no valid credentials, or the store does not answer.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+    bucket = split(place)[0]
+    try:
+        yield
+    except NoCredentialsError as error:
+        raise SetupError(
+            "There are no AWS credentials.",
+            "Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use a role.",
+        ) from error
+    except ClientError as error:
+        raise _meaning(error, bucket) from error
+    except BotoCoreError as error:
+        raise SetupError(
+            f"The store of {bucket} does not answer: {error}",
+            "Look at the network, AWS_ENDPOINT_URL and AWS_REGION; the same command goes on.",
+        ) from error
+
+
+def _meaning(error: Any, bucket: str) -> VergerError:
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    if code in {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}:
+        return SetupError(
+            "The AWS credentials have expired.", "Renew them; the same command goes on."
+        )
+    if code in {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken"}:
+        return SetupError(
+            f"The store of {bucket} refuses the AWS credentials ({code}).",
+            "Look at AWS_PROFILE and at the keys that it names.",
+        )
+    if code in {"NoSuchBucket", "404"} or status == 404:  # noqa: PLR2004
+        return InputError(f"The bucket {bucket} does not exist.", "Look at its name.")
+    if code in {"PermanentRedirect", "301"} or status == 301:  # noqa: PLR2004
+        headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        where = headers.get("x-amz-bucket-region", "another region")
+        return InputError(f"The bucket {bucket} is in {where}.", f"Set AWS_REGION={where}.")
+    if code in {"AccessDenied", "403"} or status == 403:  # noqa: PLR2004
+        return InputError(
+            f"The bucket {bucket} is forbidden to these AWS credentials.",
+            "Give them s3:ListBucket, s3:GetObject and, for an output, s3:PutObject and "
+            "s3:DeleteObject.",
+        )
+    return SetupError(f"The store of {bucket} failed: {code or status}.", "Try again.")
+
+
+def list_objects(path: str) -> Iterator[Listed]:
+    """All objects below `bucket/prefix`, in the order of their keys, without markers of folders.
+
+    The first levels of prefixes are listed in parallel, a few pages ahead of whoever reads.
+    """
+    bucket, key = split(path)
+    prefix = f"{key.rstrip('/')}/" if key else ""
+    with ThreadPoolExecutor(LISTING_THREADS) as pool, explained(bucket):
+        yield from _list_level(pool, bucket, prefix, SPLIT_DEPTH)
+
+
+def _list_level(pool: ThreadPoolExecutor, bucket: str, prefix: str, depth: int) -> Iterator[Listed]:
+    first = _page(bucket, prefix, "/" if depth else "", None)
+    yield from _list_from(pool, bucket, prefix, depth, first)
+
+
+def _list_from(
+    pool: ThreadPoolExecutor, bucket: str, prefix: str, depth: int, page: dict[str, Any]
+) -> Iterator[Listed]:
+    """List a prefix of which the first page is there already."""
+    if depth and page["IsTruncated"]:
+        # Too many prefixes to go through one by one.
+        depth, page = 0, _page(bucket, prefix, "", None)
+    if not depth:
+        while True:
+            token = page.get("NextContinuationToken")
+            ahead = pool.submit(_page, bucket, prefix, "", token) if page["IsTruncated"] else None
+            yield from _objects(page)
+            if ahead is None:
+                return
+            page = ahead.result()
+    below = sorted(
+        [*_objects(page), *(common["Prefix"] for common in page.get("CommonPrefixes", ()))],
+        key=lambda entry: entry if isinstance(entry, str) else entry.key,
+    )
+    prefixes = deque(entry for entry in below if isinstance(entry, str))
+    waiting: deque[Future[dict[str, Any]]] = deque()
+    delimiter = "/" if depth > 1 else ""
+    for entry in below:
+        if isinstance(entry, Listed):
+            yield entry
+            continue
+        while prefixes and len(waiting) < LISTING_THREADS:
+            waiting.append(pool.submit(_page, bucket, prefixes.popleft(), delimiter, None))
+        yield from _list_from(pool, bucket, entry, depth - 1, waiting.popleft().result())
+
+
+def _page(bucket: str, prefix: str, delimiter: str, token: str | None) -> dict[str, Any]:
+    more = {"ContinuationToken": token} if token else {}
+    page: dict[str, Any] = client().list_objects_v2(
+        Bucket=bucket, Prefix=prefix, Delimiter=delimiter, **more
+    )
+    return page
+
+
+def _objects(page: dict[str, Any]) -> Iterator[Listed]:
+    for found in page.get("Contents", ()):
+        if not found["Key"].endswith("/"):
+            yield Listed(found["Key"], found["Size"], found["ETag"].strip('"'))
+
+
+def exists(path: str) -> bool:
+    """Whether there is an object, or any below it as below a folder."""
+    bucket, key = split(path)
+    with explained(bucket):
+        found = client().list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
+        keys = [entry["Key"] for entry in found.get("Contents", ())]
+        return bool(keys) and (keys[0] == key or is_folder(path))
+
+
+def is_folder(path: str) -> bool:
+    """Whether there is an object below it."""
+    bucket, key = split(path)
+    with explained(bucket):
+        found = client().list_objects_v2(Bucket=bucket, Prefix=f"{key}/", MaxKeys=1)
+    return bool(found.get("Contents"))
+
+
+def names(path: str) -> list[str]:
+    """The names directly below a prefix, sorted."""
+    bucket, key = split(path)
+    prefix = f"{key}/" if key else ""
+    pages = client().get_paginator("list_objects_v2")
+    found = set()
+    with explained(bucket):
+        for page in pages.paginate(Bucket=bucket, Prefix=prefix, Delimiter="/"):
+            keys = [entry["Key"] for entry in page.get("Contents", ())]
+            keys += [entry["Prefix"] for entry in page.get("CommonPrefixes", ())]
+            found.update(key.removeprefix(prefix).rstrip("/") for key in keys)
+    return sorted(found - {""})
+
+
+def get(path: str) -> bytes:
+    """The whole object.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    bucket, key = split(path)
+    with explained(bucket):
+        try:
+            return bytes(client().get_object(Bucket=bucket, Key=key)["Body"].read())
+        except client().exceptions.NoSuchKey as error:
+            raise FileNotFoundError(f"s3://{path}") from error
+
+
+def put(path: str, data: bytes) -> None:
+    """Write an object, which appears whole."""
+    bucket, key = split(path)
+    with explained(bucket):
+        client().put_object(Bucket=bucket, Key=key, Body=data)
+
+
+def delete(path: str) -> None:
+    """Delete an object, and all below it."""
+    bucket, key = split(path)
+    pages = client().get_paginator("list_objects_v2")
+    with explained(bucket):
+        for page in pages.paginate(
+            Bucket=bucket, Prefix=key, PaginationConfig={"PageSize": DELETED_AT_ONCE}
+        ):
+            keys = [
+                {"Key": entry["Key"]}
+                for entry in page.get("Contents", ())
+                if entry["Key"] == key or entry["Key"].startswith(f"{key}/")
+            ]
+            if keys:
+                client().delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
+
+
+class Lease:
+    """The right to write to an output, held by an object that its owner keeps renewing.
+
+    It is taken by a conditional put, so that one of two wins; whoever finds that it was not renewed
+    for `LEASE_SECONDS`, by the store's own clock, may take it over.
+    """
+
+    def __init__(self, path: str, seconds: float = LEASE_SECONDS) -> None:
+        self.path = path
+        self.seconds = seconds
+        self._stopped = threading.Event()
+        self._etag = ""
+        self._thread = threading.Thread(target=self._renew, daemon=True)
+        self.lost = False
+
+    def acquire(self) -> bool:
+        """Take it; False when another owner has it."""
+        if not self._put(IfNoneMatch="*"):
+            etag = self._abandoned()
+            if etag is None or not self._put(IfMatch=etag):
+                return False
+        self._thread.start()
+        return True
+
+    def release(self) -> None:
+        """Give it back, if it is still ours."""
+        self._stopped.set()
+        self._thread.join()
+        bucket, key = split(self.path)
+        with explained(bucket):
+            if not self.lost and self._head() == self._etag:
+                client().delete_object(Bucket=bucket, Key=key)
+
+    def _put(self, **condition: str) -> bool:
+        from botocore.exceptions import ClientError
+
+        bucket, key = split(self.path)
+        owner = {"host": socket.gethostname(), "pid": os.getpid(), "id": uuid.uuid4().hex}
+        body = json.dumps(owner).encode()
+        with explained(bucket):
+            try:
+                answer = client().put_object(Bucket=bucket, Key=key, Body=body, **condition)
+            except ClientError as error:
+                status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+                if status in {404, 409, 412}:
+                    return False
+                raise
+        self._etag = answer["ETag"]
+        return True
+
+    def _head(self) -> str | None:
+        bucket, key = split(self.path)
+        found = client().list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents")
+        return str(found[0]["ETag"]) if found else None
+
+    def _abandoned(self) -> str | None:
+        """The ETag of a lease that its owner no longer renews."""
+        from email.utils import parsedate_to_datetime
+
+        bucket, key = split(self.path)
+        with explained(bucket):
+            try:
+                found = client().head_object(Bucket=bucket, Key=key)
+            except client().exceptions.ClientError:
+                return None  # given back just now
+        date = parsedate_to_datetime(found["ResponseMetadata"]["HTTPHeaders"]["date"])
+        age = (date - found["LastModified"]).total_seconds()
+        return str(found["ETag"]) if age > self.seconds else None
+
+    def _renew(self) -> None:
+        while not self._stopped.wait(self.seconds / 4):
+            try:
+                if not self._put(IfMatch=self._etag):
+                    self.lost = True
+                    return
+            except VergerError:
+                continue  # the store may answer again before the lease ends
+
+
+def _is_aws(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))

@@ -1,0 +1,120 @@
+"""Twenty SIGKILLs at random moments, then a comparison with a run that nobody disturbed."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+
+from helpers import VERGER, assert_same_features, matrix_of, spark_workers
+from verger.images.demo import write_demo_images
+
+IMAGES = 160
+WAVE_SIZE = 2
+KILLS_WHILE_EXTRACTING = 15
+KILLS_WHILE_REDUCING = 5
+
+
+def committed(output: Path) -> int:
+    """How many images the ledger counts."""
+    try:
+        ledger = json.loads((output / "_ledger/ledger.json").read_text())
+    except FileNotFoundError:
+        return 0
+    return sum(wave["featurized"] for wave in ledger["waves"])
+
+
+def kill_one(process: subprocess.Popen, dice: random.Random) -> None:
+    """SIGKILL the driver, its Java machine or one of its Python workers."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    kinds = {
+        "driver": [process.pid],
+        "java": [child.pid for child in children if name_of(child) == "java"],
+        "worker": [worker.pid for worker in spark_workers(process.pid)],
+    }
+    kind = dice.choice([kind for kind, found in kinds.items() if found])
+    with suppress(ProcessLookupError):
+        os.kill(dice.choice(kinds[kind]), signal.SIGKILL)
+    if kind == "worker":
+        # Which the run survives, so it is killed too, a little later.
+        time.sleep(1)
+        process.kill()
+
+
+def name_of(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.Error:  # it ended meanwhile
+        return ""
+
+
+def run_and_kill(arguments: list[str], wait: float, until, dice: random.Random) -> bool:
+    """Start the run and kill it `wait` seconds after `until`; whether it was still running."""
+    with subprocess.Popen(arguments, stderr=subprocess.DEVNULL) as process:
+        while not until() and process.poll() is None:
+            time.sleep(0.01)
+        try:
+            process.wait(wait)
+        except subprocess.TimeoutExpired:
+            kill_one(process, dice)
+            process.wait(60)
+            return True
+    return False
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments_lose_and_double_nothing(tmp_path: Path) -> None:
+    write_demo_images(tmp_path / "in", images=IMAGES, seed=3)
+    output = tmp_path / "out"
+    arguments = [*VERGER, "run", str(tmp_path / "in"), str(output), "--wave-size", str(WAVE_SIZE)]
+    dice = random.Random(20)  # noqa: S311
+    before_first_wave = after_first_wave = 0
+    while before_first_wave + after_first_wave < KILLS_WHILE_EXTRACTING:
+        some = committed(output)
+        assert some < IMAGES
+        if before_first_wave < 3:
+            killed = run_and_kill(arguments, dice.uniform(0, 7), lambda: True, dice)
+        else:
+            # From the start of the run on, or from its first wave on.
+            start = some if dice.random() < 0.7 else -1
+            killed = run_and_kill(
+                arguments, dice.uniform(0, 3), lambda: committed(output) > start, dice  # noqa: B023
+            )  # fmt: skip
+        assert killed
+        assert committed(output) >= some
+        if committed(output):
+            after_first_wave += 1
+        else:
+            before_first_wave += 1
+    assert after_first_wave >= 10
+    for number in range(KILLS_WHILE_REDUCING):
+        # The first of these runs still extracts; the others come to the matrix in some seconds.
+        wait = dice.uniform(4, 9) if number else dice.uniform(0, 1)
+        assert run_and_kill(arguments, wait, lambda: committed(output) == IMAGES, dice)
+        assert json.loads((output / "manifest.json").read_text())["status"] == "interrupted"
+
+    last = subprocess.run([*arguments, "--json"], capture_output=True, text=True, check=False)
+    assert last.returncode == 0, last.stderr
+    counts = json.loads(last.stdout)["counts"]
+    assert counts == {
+        "listed": IMAGES, "featurized": 0, "reused": IMAGES, "rejected": 0, "kept": 0,
+    }  # fmt: skip
+    subprocess.run(
+        [*VERGER, "run", str(tmp_path / "in"), str(tmp_path / "whole")], check=True
+    )  # fmt: skip
+    assert_same_features(output, tmp_path / "whole")
+    variance, expected = (
+        pd.read_csv(folder / "pca/variance.csv") for folder in (output, tmp_path / "whole")
+    )
+    pd.testing.assert_frame_equal(variance, expected, rtol=1e-9)
+    ours, theirs = matrix_of(output), matrix_of(tmp_path / "whole")
+    assert list(ours.path) == list(theirs.path)
+    np.testing.assert_allclose(ours.iloc[:, 2:], theirs.iloc[:, 2:], atol=1e-6)
