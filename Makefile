@@ -30,9 +30,9 @@ format: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
-# Spark 3.5 is what EMR 7 runs.
+# Spark 3.5 is what EMR 7 runs; of 3.5.8 all jars for S3 are on Maven Central.
 lock: .venv/installed
-	echo 'pyspark<4' | $(BIN)/uv pip compile pyproject.toml --group dev --python-version 3.11 \
+	echo 'pyspark==3.5.8' | $(BIN)/uv pip compile pyproject.toml --group dev --python-version 3.11 \
 	  --python-platform x86_64-manylinux_2_28 --generate-hashes --no-emit-index-url \
 	  --no-annotate --no-header --constraint - --output-file requirements.lock --quiet
 

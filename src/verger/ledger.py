@@ -7,13 +7,13 @@ names it and not before, because no committer of Spark is atomic over a whole jo
 import fcntl
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from verger import storage
+from verger import s3, storage
 from verger.errors import SetupError
 from verger.results import Output
 from verger.storage import Location
@@ -115,12 +115,23 @@ def delete_uncommitted(output: Output, ledger: Ledger) -> int:
 
 
 @contextmanager
-def locked(output: Output) -> Iterator[None]:
+def locked(output: Output) -> Iterator[Callable[[], None]]:
     """Hold the output for this process, so that no two runs write to it.
+
+    Yields:
+        A function that raises `SetupError` if the output is not held any more; call it before
+        anything is committed.
 
     Raises:
         SetupError: another run holds it, or it cannot be written.
     """
+    hold = _leased if output.location.is_s3 else _flocked
+    with hold(output) as check:
+        yield check
+
+
+@contextmanager
+def _flocked(output: Output) -> Iterator[Callable[[], None]]:
     folder = Path(output.ledger.path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -134,10 +145,34 @@ def locked(output: Output) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise SetupError(
-                f"The output {output.location} is in use by another run.",
-                "Wait until it has ended, or give another output folder.",
-            ) from error
-        yield
+            raise _in_use(output) from error
+        yield lambda: None
     finally:
         os.close(handle)
+
+
+@contextmanager
+def _leased(output: Output) -> Iterator[Callable[[], None]]:
+    lease = s3.Lease(output.ledger.child("lease.json").path)
+    if not lease.acquire():
+        raise _in_use(output, "If its machine died, the output is free two minutes later.")
+
+    def check() -> None:
+        if lease.lost:
+            raise SetupError(
+                f"Another run took the output {output.location} over: this one was not heard of "
+                "for two minutes.",
+                "Let the other one end.",
+            )
+
+    try:
+        yield check
+    finally:
+        lease.release()
+
+
+def _in_use(output: Output, more: str = "") -> SetupError:
+    return SetupError(
+        f"The output {output.location} is in use by another run.",
+        f"Wait until it has ended, or give another output folder. {more}".strip(),
+    )

@@ -1,6 +1,7 @@
 """The whole chain on one page: list, compare, extract, account, reduce, write."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain, islice
 from time import monotonic
@@ -30,6 +31,7 @@ from verger.results import (
 )
 from verger.settings import RunSettings
 from verger.spark import changes, matrix, pca, waves
+from verger.spark.cloud import s3_options, worker_options
 from verger.spark.extraction import Extractor, warm_up
 from verger.spark.model import load_projection
 from verger.spark.session import default_master, explain, start_session
@@ -65,8 +67,8 @@ def run(
     progress.finish()
 
     output = Output(settings.output)
-    with locked(output), _explained():
-        stages = _Chain(settings, output, backbone, progress)
+    with locked(output) as check_lock, _explained():
+        stages = _Chain(settings, output, backbone, progress, check_lock)
         stages.open_ledger()
         stages.list(islice(chain([first], images), settings.limit))
         spark = stages.start_spark(debug)
@@ -83,8 +85,6 @@ def _check_places(settings: RunSettings) -> None:
             f"The output {settings.output} lies inside the input {settings.input}.",
             "Give an output elsewhere: its files would be listed as images by the next run.",
         )
-    if settings.input.is_s3 or settings.output.is_s3:
-        raise UsageError("S3 is not supported yet.", "Give folders of this machine.")
     if (settings.engine, settings.precision) == ("tensorflow", "bf16"):
         raise UsageError("--precision bf16 is OpenVINO's.", "Use --engine openvino, or f32.")
 
@@ -106,12 +106,18 @@ class _Chain:
     """The stages of a run, which share its output, its manifest and its clock."""
 
     def __init__(
-        self, settings: RunSettings, output: Output, backbone: Backbone, progress: Progress
+        self,
+        settings: RunSettings,
+        output: Output,
+        backbone: Backbone,
+        progress: Progress,
+        check_lock: Callable[[], None],
     ) -> None:
         self.settings = settings
         self.output = output
         self.backbone = backbone
         self.progress = progress
+        self.check_lock = check_lock
         self.ledger: Ledger
         self.next_number = 1
         self.new_waves: set[int] = set()
@@ -220,9 +226,14 @@ class _Chain:
 
     def start_spark(self, debug: bool) -> SparkSession:
         """Start Spark, or take the session that runs."""
+        settings = self.settings
+        places = [place for place in (settings.output, settings.model) if place]
         with self.stage("spark"):
             spark = start_session(
-                self.settings.master, driver_memory=self.settings.driver_memory, debug=debug
+                settings.master,
+                driver_memory=settings.driver_memory,
+                debug=debug,
+                options=s3_options(*places) | worker_options(settings.input),
             )
         master = spark.sparkContext.master or ""
         self.manifest.spark = SparkRecord(version=spark.version, master=master)
@@ -271,10 +282,14 @@ class _Chain:
                 pending, count, self.output, self.next_number, self.settings.wave_size
             )
 
-    def _switch(self, ledger: Ledger) -> None:
-        """Have another ledger count, then delete what it no longer names."""
+    def _commit(self, ledger: Ledger) -> None:
+        self.check_lock()
         ledger.write(self.output)
         self.ledger = ledger
+
+    def _switch(self, ledger: Ledger) -> None:
+        """Have another ledger count, then delete what it no longer names."""
+        self._commit(ledger)
         self.next_number = delete_uncommitted(self.output, ledger)
 
     def extract(self, spark: SparkSession, planned: dict[int, int]) -> None:
@@ -292,8 +307,7 @@ class _Chain:
         images = sum(planned.values())
         with self.stage("extract", images), waves.watched(extractor, self.progress):
             for wave in waves.run_waves(spark, self.output, planned, extractor, settings.task_size):
-                self.ledger = self.ledger.with_waves(wave)
-                self.ledger.write(self.output)
+                self._commit(self.ledger.with_waves(wave))
                 self.new_waves.add(wave.number)
         if planned:
             seconds = self.manifest.timings["extract"]
@@ -353,14 +367,20 @@ class _Chain:
             matrix.remove_scores(self.output)
         else:
             matrix.remove_matrix(self.output)
-        with self.stage("project"):
-            matrix.write_scores(pca.project(features, projection), self.output)
-        with self.stage("write"):
-            matrix.write_csv(spark, self.output, kept, self.manifest.counts.rows)
-            if isinstance(projection, pca.Pca):
-                matrix.write_variance(projection, self.output)
-            if not self.settings.keep_pca:
-                matrix.write_model(projection, spark, self.output)
+        # Saving a model is five small jobs, which leave room for those of the matrix.
+        with ThreadPoolExecutor(1) as beside:
+            saved = beside.submit(self._write_model, spark, projection)
+            with self.stage("project"):
+                matrix.write_scores(pca.project(features, projection), self.output)
+            with self.stage("write"):
+                matrix.write_csv(spark, self.output, kept, self.manifest.counts.rows)
+                saved.result()
+
+    def _write_model(self, spark: SparkSession, projection: pca.Projection) -> None:
+        if isinstance(projection, pca.Pca):
+            matrix.write_variance(projection, self.output)
+        if not self.settings.keep_pca:
+            matrix.write_model(projection, spark, self.output)
 
     def _projection(self, features: DataFrame) -> pca.Projection:
         if self.settings.keep_pca:

@@ -70,7 +70,8 @@ def client() -> Any:
     }
     try:
         session = boto3.Session()
-        region = session.region_name or DEFAULT_REGION
+        # boto3 itself knows AWS_DEFAULT_REGION and the profile only.
+        region = os.environ.get("AWS_REGION") or session.region_name or DEFAULT_REGION
         made = session.client("s3", region_name=region, config=Config(**options))
         if _is_aws(made.meta.endpoint_url):
             return made
@@ -261,7 +262,7 @@ def names(path: str) -> list[str]:
     bucket, key = split(path)
     prefix = f"{key}/" if key else ""
     pages = client().get_paginator("list_objects_v2")
-    found = set()
+    found: set[str] = set()
     with explained(bucket):
         for page in pages.paginate(Bucket=bucket, Prefix=prefix, Delimiter="/"):
             keys = [entry["Key"] for entry in page.get("Contents", ())]
@@ -270,18 +271,19 @@ def names(path: str) -> list[str]:
     return sorted(found - {""})
 
 
-def get(path: str) -> bytes:
-    """The whole object.
+def get(path: str, limit: int | None = None) -> bytes:
+    """The whole object, or its first `limit` bytes; slower than Arrow, which refuses some keys.
 
     Raises:
-        FileNotFoundError: there is none.
+        OSError: it is missing or cannot be read.
     """
     bucket, key = split(path)
-    with explained(bucket):
-        try:
-            return bytes(client().get_object(Bucket=bucket, Key=key)["Body"].read())
-        except client().exceptions.NoSuchKey as error:
-            raise FileNotFoundError(f"s3://{path}") from error
+    some = {"Range": f"bytes=0-{limit - 1}"} if limit else {}
+    try:
+        with explained(bucket):
+            return bytes(client().get_object(Bucket=bucket, Key=key, **some)["Body"].read())
+    except VergerError as error:
+        raise OSError(f"s3://{path}: {error.message}") from error
 
 
 def put(path: str, data: bytes) -> None:

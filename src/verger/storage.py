@@ -1,6 +1,7 @@
 """The one door to bytes: folders on this machine and `s3://` prefixes, through `pyarrow.fs`."""
 
 import os
+import shutil
 import tempfile
 from dataclasses import dataclass
 from functools import cache
@@ -9,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import fs
 
+from verger import s3
 from verger.errors import UsageError
 
 S3_SCHEME = "s3://"
@@ -71,27 +73,35 @@ class Location:
 
 
 @cache
-def file_system(is_s3: bool) -> fs.FileSystem:
-    """The file system of a kind of location; credentials on S3 come from the AWS chain alone."""
-    return fs.S3FileSystem() if is_s3 else fs.LocalFileSystem()
+def _local() -> fs.FileSystem:
+    return fs.LocalFileSystem()
+
+
+def file_system(location: Location) -> fs.FileSystem:
+    """Arrow's file system for a location; credentials on S3 come from the AWS chain alone."""
+    return s3.arrow_file_system(s3.split(location.path)[0]) if location.is_s3 else _local()
 
 
 def exists(location: Location) -> bool:
     """Whether a file or folder is there."""
-    found = file_system(location.is_s3).get_file_info(location.path)
-    return bool(found.type != fs.FileType.NotFound)
+    if location.is_s3:
+        return s3.exists(location.path)
+    return Path(location.path).exists()
 
 
 def is_folder(location: Location) -> bool:
     """Whether it is a folder."""
-    found = file_system(location.is_s3).get_file_info(location.path)
-    return bool(found.type == fs.FileType.Directory)
+    if location.is_s3:
+        return s3.is_folder(location.path)
+    return Path(location.path).is_dir()
 
 
 def names(folder: Location) -> list[str]:
     """The names directly inside a folder, sorted; none when the folder is absent."""
-    selector = fs.FileSelector(folder.path, allow_not_found=True)
-    return sorted(info.base_name for info in file_system(folder.is_s3).get_file_info(selector))
+    if folder.is_s3:
+        return s3.names(folder.path)
+    path = Path(folder.path)
+    return sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
 
 
 def read_bytes(file: Location, limit: int | None = None) -> bytes:
@@ -100,8 +110,12 @@ def read_bytes(file: Location, limit: int | None = None) -> bytes:
     Raises:
         OSError: it is missing or cannot be read.
     """
-    with file_system(file.is_s3).open_input_file(file.path) as stream:
-        return bytes(stream.read(limit))
+    try:
+        with file_system(file).open_input_file(file.path) as stream:
+            return bytes(stream.read(limit))
+    except pa.ArrowInvalid:
+        # Arrow refuses keys with empty parts, which S3 has no objection to.
+        return s3.get(file.path, limit)
 
 
 def write_bytes(file: Location, data: bytes) -> None:
@@ -112,8 +126,7 @@ def write_bytes(file: Location, data: bytes) -> None:
     """
     if file.is_s3:
         # An object appears when its upload is complete.
-        with file_system(is_s3=True).open_output_stream(file.path) as stream:
-            stream.write(data)
+        s3.put(file.path, data)
         return
     folder = Path(file.path).parent
     folder.mkdir(parents=True, exist_ok=True)
@@ -134,7 +147,7 @@ def read_parquet(folder: Location) -> pa.Table:
     """All rows of the Parquet files in a folder, in memory."""
     from pyarrow.dataset import dataset  # slow to import, and no worker needs it
 
-    files = file_system(folder.is_s3)
+    files = file_system(folder)
     return dataset(folder.path, filesystem=files, format="parquet").to_table()
 
 
@@ -146,7 +159,7 @@ def write_parquet(file: Location, rows: pa.Table) -> None:
     """
     from pyarrow.parquet import write_table
 
-    files = file_system(file.is_s3)
+    files = file_system(file)
     if not file.is_s3:
         Path(file.path).parent.mkdir(parents=True, exist_ok=True)
     write_table(rows, file.path, filesystem=files)
@@ -158,15 +171,17 @@ def count_rows(folder: Location) -> int:
 
     if not exists(folder):
         return 0
-    parquet = dataset(folder.path, filesystem=file_system(folder.is_s3), format="parquet")
+    parquet = dataset(folder.path, filesystem=file_system(folder), format="parquet")
     return int(parquet.count_rows())
 
 
 def delete(location: Location) -> None:
     """Delete a file, or a folder and all that is in it, if it is there."""
-    files = file_system(location.is_s3)
-    kind = files.get_file_info(location.path).type
-    if kind == fs.FileType.Directory:
-        files.delete_dir(location.path)
-    elif kind == fs.FileType.File:
-        files.delete_file(location.path)
+    if location.is_s3:
+        s3.delete(location.path)
+        return
+    path = Path(location.path)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from verger import s3
 from verger.errors import InputError
 from verger.storage import Location
 
@@ -34,14 +35,20 @@ def list_images(folder: Location, label_from: str = "parent") -> Iterator[Listed
     """List all files below a folder, in a fixed order, without opening them.
 
     Args:
-        folder: the input; links are followed, a folder inside itself is not.
+        folder: the input; on this machine, links are followed, a folder inside itself is not.
         label_from: `parent` for the name of the folder that holds the file (none for a file
             directly in the input), `none`, or a regular expression whose group is the label.
 
     Raises:
-        InputError: the folder is missing or cannot be read.
+        InputError: the folder or bucket is missing or cannot be read.
     """
     label = label_rule(label_from)
+    if folder.is_s3:
+        prefix = f"{s3.split(folder.path)[1]}/".lstrip("/")
+        for found in s3.list_objects(folder.path):
+            path = found.key.removeprefix(prefix)
+            yield ListedImage(path, label(path), found.size, etag=found.etag)
+        return
     if not Path(folder.path).is_dir():
         what = "is a file, not a folder" if Path(folder.path).exists() else "does not exist"
         raise InputError(f"The input {folder} {what}.", "Give a folder that holds images.")

@@ -14,6 +14,9 @@ from verger.results import Counts, Output
 from verger.spark import waves
 from verger.spark.session import spark_target
 
+FEW = 100_000
+"""Rows of paths that one task counts as fast as many would."""
+
 
 def find_stale(
     spark: SparkSession, output: Output, ledger: Ledger, *, prune: bool, retry_rejected: bool
@@ -140,7 +143,10 @@ def take_account(
         _marked(waves.committed_features(spark, output, older), "reused"),
         _marked(waves.committed_rejections(spark, output, ledger), "rejected", F.col("reason")),
     ]
-    by_path = reduce(DataFrame.unionByName, found).groupBy("path").agg(
+    rows = reduce(DataFrame.unionByName, found)
+    if _size(ledger) <= FEW:
+        rows = rows.coalesce(1)  # two shuffles would take longer than the counting
+    by_path = rows.groupBy("path").agg(
         F.concat_ws("+", F.sort_array(F.collect_list("place"))).alias("places"),
         F.max("reason").alias("reason"),
     )  # fmt: skip
@@ -167,6 +173,11 @@ def take_account(
             f"{sum(wave.featurized for wave in ledger.waves)} in the ledger."
         )
     return Account(counts, dict(reasons.most_common()))
+
+
+def _size(ledger: Ledger) -> int:
+    """How many images a ledger counts."""
+    return sum(wave.featurized + sum(wave.rejected.values()) for wave in ledger.waves)
 
 
 def _marked(rows: DataFrame, place: str, reason: Column | None = None) -> DataFrame:

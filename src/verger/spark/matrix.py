@@ -78,7 +78,7 @@ def write_model(pca: Projection, spark: SparkSession, output: Output) -> None:
 
 def _concatenate(folder: storage.Location, target: storage.Location, header: bytes) -> None:
     """Join the parts, which are in order, under one header."""
-    files = storage.file_system(folder.is_s3)
+    files = storage.file_system(folder)
     with files.open_output_stream(target.path) as joined:
         joined.write(header)
         for name in storage.names(folder):

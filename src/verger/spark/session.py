@@ -4,10 +4,16 @@ import os
 import signal
 import sys
 import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
+from time import sleep
 from typing import Any
 
+from pyspark import java_gateway
 from pyspark.sql import SparkSession
 
 from verger.errors import SetupError, VergerError
@@ -16,11 +22,18 @@ from verger.storage import Location
 LOCAL_RETRIES = 4
 """Attempts at a task: without them one killed worker would end a local job."""
 
+SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/java/cacerts")
+"""Where Debian and its kin keep what they trust, in Java's format."""
+
 GLOB_CHARACTERS = "\\{}[]*?"
 
 
 def start_session(
-    master: str | None = None, *, driver_memory: str = "2g", debug: bool = False
+    master: str | None = None,
+    *,
+    driver_memory: str = "2g",
+    debug: bool = False,
+    options: dict[str, str] | None = None,
 ) -> SparkSession:
     """Start Spark, or take the session that runs in this process.
 
@@ -28,6 +41,7 @@ def start_session(
         master: Spark's master URL; None for all processors of this machine.
         driver_memory: of the Java machine, as Spark writes it (`2g`).
         debug: show Spark's log.
+        options: more of Spark's own settings.
 
     Raises:
         SetupError: Java or Spark does not start.
@@ -63,12 +77,18 @@ def start_session(
         builder = builder.config("spark.driver.host", "127.0.0.1").config(
             "spark.sql.shuffle.partitions", str(2 * len(os.sched_getaffinity(0)))
         )
+    for name, value in (options or {}).items():
+        builder = builder.config(name, value)
     interrupt = signal.getsignal(signal.SIGINT)
+    said: deque[str] = deque(maxlen=500)
     try:
-        spark = builder.getOrCreate()
+        with nullcontext() if debug else _java_overheard(said):
+            spark = builder.getOrCreate()
     except Exception as error:
+        sleep(0.2)  # the last words of Java may be on the way
+        why = _first_failure([*said, *str(error).splitlines()]) or str(error)
         raise SetupError(
-            f"Spark does not start with master {master}: {str(error).splitlines()[0]}",
+            f"Spark does not start with master {master}: {why}",
             "Look at `verger doctor`; run again with --debug for Spark's own log.",
         ) from error
     if not debug:
@@ -79,6 +99,33 @@ def start_session(
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, interrupt)
     return spark
+
+
+@contextmanager
+def _java_overheard(lines: deque[str]) -> Iterator[None]:
+    """Let a Java machine that is started here write its errors to `lines`, not to the terminal."""
+    reader, writer = os.pipe()
+
+    def listen() -> None:
+        with os.fdopen(reader, errors="replace") as stream:
+            lines.extend(line.strip() for line in stream)
+
+    threading.Thread(target=listen, daemon=True).start()
+    # PySpark has no setting for where its Java machine writes.
+    gateway: Any = java_gateway
+    popen = gateway.Popen
+    gateway.Popen = partial(popen, stderr=writer)
+    try:
+        yield
+    finally:
+        gateway.Popen = popen
+        os.close(writer)
+
+
+def _first_failure(lines: Iterable[str]) -> str | None:
+    """The line that says best why Java or Spark does not start."""
+    words = ("unresolved dependency", "Invalid", "unresponsive", "Exception:", "Error", "error")
+    return next((line.lstrip(": ") for word in words for line in lines if word in line), None)
 
 
 def explain(error: Exception) -> VergerError:
@@ -177,5 +224,8 @@ def _java_options(debug: bool, local: bool) -> str:
     log_file = files("verger.spark").joinpath("log4j2.properties")
     level = "warn" if debug else "off"
     options = f'"-Dlog4j2.configurationFile=file:{log_file}" -Dverger.log.level={level}'
+    # The certificates that this machine trusts, where it has them: jars come through them.
+    if SYSTEM_CERTIFICATES.exists():
+        options += f" -Djavax.net.ssl.trustStore={SYSTEM_CERTIFICATES}"
     # The work is done in Python, so the quick compiler pays: it saves a fifth of a short run.
     return f"{options} -XX:TieredStopAtLevel=1" if local else options

@@ -1,0 +1,89 @@
+"""A real S3 server on loopback, started and stopped by the tests."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+WEED = Path(sys.executable).with_name("weed")
+KEYS = {"AWS_ACCESS_KEY_ID": "orchard", "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-tests"}
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listens on, nor on the same plus 10,000 (SeaweedFS' gRPC)."""
+    found: list[int] = []
+    held: list[socket.socket] = []
+    while len(found) < count:
+        one = socket.socket()
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+        held.append(one)
+        if port > 50_000:
+            continue
+        found.append(port)
+    for one in held:
+        one.close()
+    return found
+
+
+def aws_env(port: int) -> dict[str, str]:
+    """What the AWS settings say of a server on this port."""
+    return {**KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_REGION": "eu-west-3"}
+
+
+@contextmanager
+def seaweedfs(folder: Path) -> Iterator[int]:
+    """A SeaweedFS that keeps its data in a folder; yields the port of its S3."""
+    s3, master, volume, filer, admin, webdav = free_ports(6)
+    arguments = {
+        "ip": "127.0.0.1", "ip.bind": "127.0.0.1", "dir": folder, "s3.port": s3,
+        "master.port": master, "volume.port": volume, "filer.port": filer, "admin.port": admin,
+        "webdav.port": webdav, "webdav": "false", "admin.ui": "false",
+        "s3.port.iceberg": 0, "s3.port.lance": 0,
+    }  # fmt: skip
+    folder.mkdir(parents=True)
+    with (folder.parent / "weed.log").open("wb") as log:
+        process = subprocess.Popen(
+            [WEED, "mini", *(f"-{name}={value}" for name, value in arguments.items())],
+            env={**os.environ, **KEYS},
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        wait_until_ready(s3, process)
+        yield s3
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def wait_until_ready(port: int, process: subprocess.Popen) -> None:
+    client = make_client(port)
+    for _ in range(300):
+        try:
+            client.list_buckets()
+        except (BotoCoreError, ClientError):
+            assert process.poll() is None, "the S3 server ended"
+            time.sleep(0.2)
+        else:
+            return
+    raise TimeoutError("the S3 server does not answer")
+
+
+def make_client(port: int):
+    return boto3.client(
+        "s3",
+        endpoint_url=f"http://127.0.0.1:{port}",
+        region_name="eu-west-3",
+        aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
+        config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 1}),
+    )
