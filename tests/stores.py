@@ -87,3 +87,16 @@ def make_client(port: int):
         aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
         config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 1}),
     )
+
+
+@contextmanager
+def moto_server() -> Iterator[int]:
+    """AWS as moto plays it, in this process; yields its port."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    try:
+        yield server.get_host_and_port()[1]
+    finally:
+        server.stop()

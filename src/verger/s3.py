@@ -31,8 +31,8 @@ LISTING_THREADS = 16
 SPLIT_DEPTH = 2
 """Levels of prefixes that are listed one by one, in parallel; below, keys are listed flat."""
 
-DELETED_AT_ONCE = 1000
-"""The most keys that a request of S3 deletes."""
+PAGE_SIZE = 1000
+"""The most keys that a request of S3 lists or deletes."""
 
 LEASE_SECONDS = 120.0
 """A lease that was not renewed for so long has lost its owner."""
@@ -229,7 +229,7 @@ def _list_from(
 def _page(bucket: str, prefix: str, delimiter: str, token: str | None) -> dict[str, Any]:
     more = {"ContinuationToken": token} if token else {}
     page: dict[str, Any] = client().list_objects_v2(
-        Bucket=bucket, Prefix=prefix, Delimiter=delimiter, **more
+        Bucket=bucket, Prefix=prefix, Delimiter=delimiter, MaxKeys=PAGE_SIZE, **more
     )
     return page
 
@@ -299,7 +299,7 @@ def delete(path: str) -> None:
     pages = client().get_paginator("list_objects_v2")
     with explained(bucket):
         for page in pages.paginate(
-            Bucket=bucket, Prefix=key, PaginationConfig={"PageSize": DELETED_AT_ONCE}
+            Bucket=bucket, Prefix=key, PaginationConfig={"PageSize": PAGE_SIZE}
         ):
             keys = [
                 {"Key": entry["Key"]}

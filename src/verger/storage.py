@@ -15,6 +15,9 @@ from verger.errors import UsageError
 
 S3_SCHEME = "s3://"
 
+ARROW_REFUSES = frozenset({"", ".", ".."})
+"""Parts of keys that Arrow refuses, or resolves as if a key were a path: to another object."""
+
 
 @dataclass(frozen=True)
 class Location:
@@ -110,12 +113,10 @@ def read_bytes(file: Location, limit: int | None = None) -> bytes:
     Raises:
         OSError: it is missing or cannot be read.
     """
-    try:
-        with file_system(file).open_input_file(file.path) as stream:
-            return bytes(stream.read(limit))
-    except pa.ArrowInvalid:
-        # Arrow refuses keys with empty parts, which S3 has no objection to.
+    if file.is_s3 and not ARROW_REFUSES.isdisjoint(file.path.split("/")):
         return s3.get(file.path, limit)
+    with file_system(file).open_input_file(file.path) as stream:
+        return bytes(stream.read(limit))
 
 
 def write_bytes(file: Location, data: bytes) -> None:

@@ -6,7 +6,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -82,7 +82,7 @@ def start_session(
     interrupt = signal.getsignal(signal.SIGINT)
     said: deque[str] = deque(maxlen=500)
     try:
-        with nullcontext() if debug else _java_overheard(said):
+        with _java_overheard(said, debug):
             spark = builder.getOrCreate()
     except Exception as error:
         sleep(0.2)  # the last words of Java may be on the way
@@ -102,19 +102,22 @@ def start_session(
 
 
 @contextmanager
-def _java_overheard(lines: deque[str]) -> Iterator[None]:
-    """Let a Java machine that is started here write its errors to `lines`, not to the terminal."""
+def _java_overheard(lines: deque[str], debug: bool) -> Iterator[None]:
+    """Let a Java machine that is started here write to `lines`; to stderr as well with `debug`."""
     reader, writer = os.pipe()
 
     def listen() -> None:
         with os.fdopen(reader, errors="replace") as stream:
-            lines.extend(line.strip() for line in stream)
+            for line in stream:
+                lines.append(line.strip())
+                if debug:
+                    sys.stderr.write(line)
 
     threading.Thread(target=listen, daemon=True).start()
-    # PySpark has no setting for where its Java machine writes.
+    # PySpark has no setting for where its Java machine writes, and stdout is ours.
     gateway: Any = java_gateway
     popen = gateway.Popen
-    gateway.Popen = partial(popen, stderr=writer)
+    gateway.Popen = partial(popen, stdout=writer, stderr=writer)
     try:
         yield
     finally:

@@ -1,0 +1,263 @@
+"""The same command on S3: a real server, real requests, and what may go wrong with them."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers import assert_same_features, go, matrix_of, verger
+from stores import KEYS, aws_env, make_client, moto_server, seaweedfs
+from verger import s3, storage
+from verger.errors import InputError, SetupError
+from verger.images.listing import list_images
+from verger.storage import Location
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory) -> Iterator[int]:
+    with seaweedfs(tmp_path_factory.mktemp("store") / "weed") as port:
+        yield port
+
+
+@pytest.fixture(scope="module")
+def moto_port() -> Iterator[int]:
+    with moto_server() as port:
+        make_client(port).create_bucket(
+            Bucket="plays", CreateBucketConfiguration={"LocationConstraint": "eu-west-3"}
+        )
+        yield port
+
+
+@contextmanager
+def settings_of(port: int, monkeypatch) -> Iterator[dict[str, str]]:
+    for name, value in aws_env(port).items():
+        monkeypatch.setenv(name, value)
+    forget()
+    yield {**os.environ}
+    forget()
+
+
+@pytest.fixture
+def aws(port: int, monkeypatch) -> Iterator[dict[str, str]]:
+    """This process and its children use SeaweedFS."""
+    with settings_of(port, monkeypatch) as env:
+        yield env
+
+
+@pytest.fixture
+def moto(moto_port: int, monkeypatch) -> Iterator[dict[str, str]]:
+    """This process and its children use moto, which takes any key and sorts as S3 does."""
+    with settings_of(moto_port, monkeypatch) as env:
+        yield env
+
+
+def forget() -> None:
+    """Read the AWS settings anew."""
+    s3.client.cache_clear()
+    s3.region.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def bucket(port: int, orchard: Path) -> str:
+    """A bucket with the orchard in `in/`; tests must not change that."""
+    client = make_client(port)
+    client.create_bucket(Bucket="orchard")
+    for photo in orchard.glob("*/*.jpg"):
+        key = f"in/{photo.parent.name}/{photo.name}"
+        client.put_object(Bucket="orchard", Key=key, Body=photo.read_bytes())
+    return "orchard"
+
+
+def download(port: int, bucket: str, prefix: str, folder: Path) -> Path:
+    client = make_client(port)
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        for entry in page.get("Contents", ()):
+            file = folder / entry["Key"].removeprefix(f"{prefix}/")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            client.download_file(bucket, entry["Key"], str(file))
+    return folder
+
+
+def assert_same_matrix(left: Path, right: Path) -> None:
+    ours, theirs = matrix_of(left), matrix_of(right)
+    pd.testing.assert_frame_equal(ours.iloc[:, :2], theirs.iloc[:, :2])
+    np.testing.assert_allclose(ours.iloc[:, 2:], theirs.iloc[:, 2:], atol=1e-9)
+
+
+def test_a_run_from_s3_to_s3_is_the_local_one_and_grows_like_it(
+    aws, port: int, bucket: str, orchard: Path, tmp_path: Path, spark
+) -> None:
+    arguments = ("run", f"s3://{bucket}/in", f"s3://{bucket}/out/a b", "--json")
+    done = verger(*arguments)
+    assert done.returncode == 0, done.stderr
+    out = download(port, bucket, "out/a b", tmp_path / "out")
+    go(orchard, tmp_path / "local")
+    assert_same_features(out, tmp_path / "local")
+    assert_same_matrix(out, tmp_path / "local")
+    assert not (out / "_ledger/lease.json").exists()
+    assert all("_temporary" not in str(file) for file in out.rglob("*"))
+    for text in (done.stdout, done.stderr, (out / "manifest.json").read_text()):
+        assert KEYS["AWS_SECRET_ACCESS_KEY"] not in text
+        assert KEYS["AWS_ACCESS_KEY_ID"] not in text.replace(f"s3://{bucket}", "")
+
+    again = json.loads(verger(*arguments).stdout)
+    assert (again["counts"]["reused"], again["counts"]["featurized"]) == (24, 0)
+
+
+def test_a_changed_object_is_computed_again(aws, port: int, bucket: str, tmp_path: Path) -> None:
+    client = make_client(port)
+    photos = [f"in/Cherry/r_{number}_100.jpg" for number in range(3)]
+    for number, key in enumerate(photos):
+        client.copy_object(
+            Bucket=bucket, Key=f"grows/{number}.jpg", CopySource=f"{bucket}/{key}"
+        )  # fmt: skip
+    arguments = ("run", f"s3://{bucket}/grows", tmp_path / "out", "--json")
+    assert json.loads(verger(*arguments).stdout)["counts"]["featurized"] == 3
+    client.copy_object(Bucket=bucket, Key="grows/0.jpg", CopySource=f"{bucket}/{photos[2]}")
+    counts = json.loads(verger(*arguments).stdout)["counts"]
+    assert (counts["featurized"], counts["reused"]) == (1, 2)
+
+
+def test_a_local_folder_goes_to_s3(aws, port: int, bucket: str, orchard: Path, tmp_path) -> None:
+    done = verger("run", orchard, f"s3://{bucket}/from-local", "--limit", 5, "--json")
+    assert json.loads(done.stdout)["counts"]["featurized"] == 5
+    matrix = storage.read_bytes(Location(f"s3://{bucket}/from-local/pca/matrix.csv"))
+    assert len(matrix.splitlines()) == 6
+
+
+ODD_KEYS = [
+    "a+b.jpg", "a%2Fb.jpg", "100%.jpg", "été 🍐.jpg", " lead.jpg", "q?x=1&y.jpg", "a#b.jpg",
+    'quo"te.jpg', "com,ma.jpg", "deep/er/and/deeper.jpg",
+]  # fmt: skip
+ODDER_KEYS = ["a//b.jpg", "../up.jpg", "./here.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("store", "bucket_name", "keys"),
+    [("port", "orchard", ODD_KEYS), ("moto_port", "plays", ODD_KEYS + ODDER_KEYS)],
+    ids=["seaweedfs", "moto"],
+)
+def test_odd_keys_are_listed_and_read_as_they_are(
+    bucket: str, monkeypatch, request, store: str, bucket_name: str, keys: list[str]
+) -> None:
+    port = request.getfixturevalue(store)
+    client = make_client(port)
+    for key in keys:
+        client.put_object(Bucket=bucket_name, Key=f"odd/{key}", Body=key.encode())
+    folder = Location(f"s3://{bucket_name}/odd")
+    with settings_of(port, monkeypatch):
+        found = {image.path: image for image in list_images(folder)}
+        assert set(found) == set(keys)
+        for key in keys:
+            assert storage.read_bytes(folder.child(key)) == key.encode()
+            assert storage.read_bytes(folder.child(key), 3) == key.encode()[:3]
+            assert found[key].size == len(key.encode())
+            assert found[key].etag
+    assert found["deep/er/and/deeper.jpg"].label == "and"
+
+
+@pytest.mark.parametrize("page_size", [1000, 10])
+@pytest.mark.parametrize("shape", ["flat", "wide", "deep"])
+def test_listing_is_in_the_order_of_a_local_folder(
+    moto, moto_port: int, tmp_path: Path, shape: str, page_size: int, monkeypatch
+) -> None:
+    names = {
+        "flat": [f"{number}.jpg" for number in range(25)],
+        "wide": [f"{number}/x.jpg" for number in range(25)] + ["3.jpg", "3-a/y.jpg", "z.jpg"],
+        "deep": ["a/b/c/d/1.jpg", "a/b/c/2.jpg", "a/b-/3.jpg", "a/4.jpg", "a.jpg", "a-/5.jpg"],
+    }[shape]
+    client = make_client(moto_port)
+    for name in names:
+        client.put_object(Bucket="plays", Key=f"{shape}/{name}", Body=b"x")
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    monkeypatch.setattr(s3, "PAGE_SIZE", page_size)
+    local = [image.path for image in list_images(Location(str(tmp_path)))]
+    assert [image.path for image in list_images(Location(f"s3://plays/{shape}"))] == local
+
+
+def test_names_exist_and_are_deleted_as_in_a_folder(aws, port: int, bucket: str) -> None:
+    client = make_client(port)
+    for key in ("d/one", "d/two/three", "d-not"):
+        client.put_object(Bucket=bucket, Key=key, Body=b"x")
+    folder = Location(f"s3://{bucket}/d")
+    assert storage.names(folder) == ["one", "two"]
+    assert storage.is_folder(folder)
+    assert not storage.is_folder(folder.child("one"))
+    assert storage.exists(folder.child("one"))
+    assert not storage.exists(folder.child("on"))
+    storage.delete(folder)
+    assert not storage.exists(folder)
+    assert storage.exists(Location(f"s3://{bucket}/d-not"))
+
+
+def test_a_lease_is_held_by_one_and_taken_over_from_the_dead(aws, bucket: str) -> None:
+    path = f"{bucket}/leased/_ledger/lease.json"
+    first, second = s3.Lease(path, seconds=2), s3.Lease(path, seconds=2)
+    assert first.acquire()
+    assert not second.acquire()
+    first._stopped.wait(3)
+    assert not second.acquire(), "it is renewed"
+    first._stopped.set()  # as if its process had died
+    first._thread.join()
+    time.sleep(3.5)
+    assert second.acquire()
+    assert not first._put(IfMatch=first._etag)
+    second.release()
+    assert not s3.exists(path)
+
+
+def test_an_output_in_use_on_s3_is_refused(aws, bucket: str, orchard: Path) -> None:
+    lease = s3.Lease(f"{bucket}/held/_ledger/lease.json")
+    assert lease.acquire()
+    done = verger("run", orchard, f"s3://{bucket}/held")
+    lease.release()
+    assert done.returncode == 5
+    assert "in use" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "env", "code", "words"),
+    [
+        ("s3://no-such-bucket/in", {}, 3, "no-such-bucket does not exist"),
+        ("s3://orchard/empty", {}, 3, "holds no file"),
+        ("s3://orchard/in", {"AWS_SECRET_ACCESS_KEY": "wrong"}, 5, "refuses the AWS credentials"),
+        ("s3://orchard/in", {"AWS_ACCESS_KEY_ID": "nobody"}, 5, "refuses the AWS credentials"),
+        ("s3://orchard/in", {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, 5, "does not answer"),
+        ("s3://orchard/in", {"AWS_PROFILE": "nobody"}, 5, "AWS_PROFILE"),
+    ],
+)
+def test_what_is_wrong_with_a_bucket_is_said_in_a_line(
+    aws, bucket: str, tmp_path: Path, source: str, env, code: int, words: str
+) -> None:
+    done = verger("run", source, tmp_path / "out", env={**aws, **env})
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert KEYS["AWS_SECRET_ACCESS_KEY"] not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_errors_of_the_store_have_their_meaning() -> None:
+    from botocore.exceptions import ClientError
+
+    def meaning(code: str, status: int, headers: dict[str, str] | None = None) -> Exception:
+        response = {
+            "Error": {"Code": code},
+            "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": headers or {}},
+        }
+        with pytest.raises((InputError, SetupError)) as raised, s3.explained("orchard/key"):
+            raise ClientError(response, "GetObject")
+        return raised.value
+
+    assert "expired" in meaning("ExpiredToken", 400).message
+    assert isinstance(meaning("AccessDenied", 403), InputError)
+    elsewhere = meaning("PermanentRedirect", 301, {"x-amz-bucket-region": "us-east-1"})
+    assert "is in us-east-1" in elsewhere.message
+    assert isinstance(meaning("InternalError", 500), SetupError)
