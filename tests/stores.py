@@ -89,6 +89,17 @@ def make_client(port: int):
     )
 
 
+def download(port: int, bucket: str, prefix: str, folder: Path) -> Path:
+    """Copy what is below a prefix to a folder; returns the folder."""
+    client = make_client(port)
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        for entry in page.get("Contents", ()):
+            file = folder / entry["Key"].removeprefix(f"{prefix}/")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            client.download_file(bucket, entry["Key"], str(file))
+    return folder
+
+
 @contextmanager
 def moto_server() -> Iterator[int]:
     """AWS as moto plays it, in this process; yields its port."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from helpers import assert_same_features, features_of, go, matrix_of, rejected_of
-from verger.errors import DefectError, UsageError
+from verger.errors import DefectError, InputError, TooManyRejectedError, UsageError
 from verger.ledger import read_ledger
 from verger.results import Output
 from verger.storage import Location
@@ -229,3 +229,67 @@ def test_the_ledger_names_what_is_there(images: Path, tmp_path: Path) -> None:
     assert ledger is not None
     assert sum(wave.featurized for wave in ledger.waves) == 24
     assert sum(sum(wave.rejected.values()) for wave in ledger.waves) == 1
+
+
+@pytest.mark.parametrize("name", ["features", "rejected", "model", "pca"])
+def test_folders_that_no_run_made_are_never_deleted(
+    images: Path, tmp_path: Path, name: str
+) -> None:
+    own = tmp_path / "project" / name / "own.txt"
+    own.parent.mkdir(parents=True)
+    own.write_text("mine")
+    with pytest.raises(UsageError, match="no run of verger made them"):
+        go(images, tmp_path / "project")
+    with pytest.raises(UsageError, match="no run of verger made them"):
+        go(images, tmp_path / "project", fresh=True)
+    assert own.read_text() == "mine"
+
+
+def test_an_input_where_results_go_is_refused(images: Path, tmp_path: Path) -> None:
+    images.rename(tmp_path / "features")
+    with pytest.raises(UsageError, match="where results go"):
+        go(tmp_path / "features", tmp_path)
+    assert len(photos(tmp_path / "features")) == 24
+
+
+def test_what_is_refused_with_fresh_has_deleted_nothing(images: Path, tmp_path: Path) -> None:
+    go(images, tmp_path / "out", components=2)
+    for wrong in ({"components": 24}, {"model": str(images)}, {"model": str(tmp_path / "out")}):
+        with pytest.raises(UsageError):
+            go(images, tmp_path / "out", fresh=True, **wrong)
+    assert len(matrix_of(tmp_path / "out")) == 24
+    assert len(features_of(tmp_path / "out")) == 24
+
+
+def test_transform_follows_the_model_when_that_was_fitted_again(
+    images: Path, tmp_path: Path
+) -> None:
+    model = str(tmp_path / "out")
+    go(images, tmp_path / "out", components=4, limit=12)
+    go(images, tmp_path / "new", model=model, limit=2)
+    before = matrix_of(tmp_path / "new")
+    go(images, tmp_path / "out", components=3)
+    go(images, tmp_path / "new", model=model, limit=2)
+    assert (before.shape, matrix_of(tmp_path / "new").shape) == ((2, 6), (2, 5))
+
+
+def test_a_kept_pca_survives_a_run_with_too_many_rejected(images: Path, tmp_path: Path) -> None:
+    go(images, tmp_path / "out", components=4)
+    photos(images)[0].write_bytes(b"")
+    with pytest.raises(TooManyRejectedError):
+        go(images, tmp_path / "out", keep_pca=True, max_rejected=0)
+    assert not (tmp_path / "out/pca/matrix.csv").exists()
+    go(images, tmp_path / "out", keep_pca=True, max_rejected=0.5)
+    assert matrix_of(tmp_path / "out").shape == (23, 6)
+    # Without --keep-pca it is fitted again, though no image is new.
+    go(images, tmp_path / "out", max_rejected=0.5)
+    assert matrix_of(tmp_path / "out").shape == (23, 2 + 22)
+
+
+def test_a_matrix_does_not_outlive_its_rows(images: Path, tmp_path: Path) -> None:
+    go(images, tmp_path / "out")
+    for photo in photos(images)[1:]:
+        photo.unlink()
+    with pytest.raises(InputError, match="only one image"):
+        go(images, tmp_path / "out", prune=True)
+    assert not (tmp_path / "out/pca").exists()

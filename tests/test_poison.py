@@ -204,3 +204,48 @@ def test_a_guard_goes_on_after_a_failure(guard: Guard) -> None:
     broken = guard("no number")
     assert str(broken.reason) == "crashed"
     assert guard(-4) == 4
+
+
+def test_a_guard_does_not_blame_an_image_for_what_an_earlier_one_did() -> None:
+    import pickle
+
+    with Guard(pickle.dumps(abs), seconds=5) as guarded:
+        assert guarded(-1) == 1
+        assert guarded._child is not None
+        os.kill(guarded._child.pid, signal.SIGKILL)
+        guarded._child.join()
+        assert guarded(-2) == 2
+
+
+def test_a_broken_environment_is_no_fault_of_an_image(orchard: Path, tmp_path: Path, monkeypatch):
+    def loader(*arguments):
+        class BrokenLoader(Loader):
+            def _read_once(self, image):
+                from verger.errors import SetupError
+
+                raise SetupError("The credentials are gone.", "Renew them.")
+
+        return BrokenLoader(*arguments)
+
+    monkeypatch.setattr(pipeline, "Loader", loader)
+    with pytest.raises(SetupError, match="credentials are gone") as raised:
+        go(orchard, tmp_path / "out", max_rejected=1)
+    assert raised.value.hint == "Renew them."
+    assert not rejected_of(tmp_path / "out")
+
+
+def test_a_wave_of_which_nothing_can_be_read_is_not_committed(
+    orchard: Path, tmp_path: Path, monkeypatch
+) -> None:
+    def loader(*arguments):
+        class BrokenLoader(Loader):
+            def read(self, image):
+                raise OSError(5, "Input/output error")
+
+        return BrokenLoader(*arguments)
+
+    monkeypatch.setattr(pipeline, "Loader", loader)
+    with pytest.raises(SetupError, match="None of 24 images could be read"):
+        go(orchard, tmp_path / "out", max_rejected=1)
+    monkeypatch.undo()
+    assert go(orchard, tmp_path / "out").counts.featurized == 24

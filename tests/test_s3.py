@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from helpers import assert_same_features, go, matrix_of, verger
-from stores import KEYS, aws_env, make_client, moto_server, seaweedfs
+from stores import KEYS, aws_env, download, make_client, moto_server, seaweedfs
 from verger import s3, storage
 from verger.errors import InputError, SetupError
 from verger.images.listing import list_images
@@ -72,16 +72,6 @@ def bucket(port: int, orchard: Path) -> str:
         key = f"in/{photo.parent.name}/{photo.name}"
         client.put_object(Bucket="orchard", Key=key, Body=photo.read_bytes())
     return "orchard"
-
-
-def download(port: int, bucket: str, prefix: str, folder: Path) -> Path:
-    client = make_client(port)
-    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-        for entry in page.get("Contents", ()):
-            file = folder / entry["Key"].removeprefix(f"{prefix}/")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            client.download_file(bucket, entry["Key"], str(file))
-    return folder
 
 
 def assert_same_matrix(left: Path, right: Path) -> None:

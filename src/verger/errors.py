@@ -16,6 +16,10 @@ class VergerError(Exception):
         self.message = message
         self.hint = hint
 
+    def __reduce__(self) -> tuple[type["VergerError"], tuple[str, str]]:
+        """Keep the hint on the way between processes."""
+        return type(self), (self.message, self.hint)
+
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
 

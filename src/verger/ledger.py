@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -47,9 +48,9 @@ class Wave(BaseModel):
 class Ledger(BaseModel):
     """The waves of an output, in the order of their commits."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: int = 1
+    version: Literal[1] = 1
     input: str
     identity: Identity
     waves: tuple[Wave, ...] = ()
@@ -107,9 +108,11 @@ def delete_uncommitted(output: Output, ledger: Ledger) -> int:
         (output.ledger.child("images"), images),
     ):
         for name in storage.names(parent):
-            number = re.split("[-=]", name)[-1]
-            seen.append(int(number) if number.isdecimal() else 0)
-            if number not in keep:
+            wave = re.fullmatch(r"wave[-=](\d+)", name)
+            if wave:
+                seen.append(int(wave[1]))
+            # Spark's own folder for unfinished jobs goes too, and nothing else.
+            if (wave and wave[1] not in keep) or name == "_temporary":
                 storage.delete(parent.child(name))
     return max(seen) + 1
 
@@ -146,6 +149,11 @@ def _flocked(output: Output) -> Iterator[Callable[[], None]]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise _in_use(output) from error
+        except OSError as error:
+            raise SetupError(
+                f"The output {output.location} cannot be locked: {error.strerror}.",
+                "Give a folder on a file system with locks, such as a local disk.",
+            ) from error
         yield lambda: None
     finally:
         os.close(handle)
@@ -158,7 +166,7 @@ def _leased(output: Output) -> Iterator[Callable[[], None]]:
         raise _in_use(output, "If its machine died, the output is free two minutes later.")
 
     def check() -> None:
-        if lease.lost:
+        if not lease.is_held():
             raise SetupError(
                 f"Another run took the output {output.location} over: this one was not heard of "
                 "for two minutes.",

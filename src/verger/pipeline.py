@@ -2,29 +2,41 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from time import monotonic
 
-from py4j.protocol import Py4JError
-from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 import verger
 from verger import storage
 from verger.backbone.engines import engine_for
 from verger.backbone.graph import Backbone, engine_version, load_backbone
-from verger.errors import DefectError, InputError, SetupError, TooManyRejectedError, UsageError
+from verger.checks import (
+    check_account,
+    check_foreign,
+    check_ledger,
+    check_model,
+    check_settings,
+    explained,
+)
+from verger.errors import InputError, TooManyRejectedError
 from verger.images.listing import ListedImage, list_images
 from verger.images.loading import Loader
-from verger.ledger import Identity, Ledger, delete_uncommitted, locked, read_ledger
+from verger.ledger import (
+    Identity,
+    Ledger,
+    delete_uncommitted,
+    images_of,
+    locked,
+    read_ledger,
+)
 from verger.progress import Progress
 from verger.results import (
     BackboneRecord,
     EngineRecord,
     Manifest,
     Output,
-    Reason,
     SparkRecord,
     now,
     read_manifest,
@@ -33,8 +45,8 @@ from verger.settings import RunSettings
 from verger.spark import changes, matrix, pca, waves
 from verger.spark.cloud import s3_options, worker_options
 from verger.spark.extraction import Extractor, warm_up
-from verger.spark.model import load_projection
-from verger.spark.session import default_master, explain, start_session
+from verger.spark.model import is_whole, load_projection
+from verger.spark.session import default_master, start_session
 
 
 def run(
@@ -54,7 +66,7 @@ def run(
         VergerError: one of its children, by what went wrong; see `verger.errors`.
     """
     progress = progress or Progress()
-    _check_places(settings)
+    check_settings(settings)
     images = list_images(settings.input, settings.label_from)
     first = next(images, None)
     if first is None:
@@ -67,39 +79,17 @@ def run(
     progress.finish()
 
     output = Output(settings.output)
-    with locked(output) as check_lock, _explained():
+    with explained(), locked(output) as check_lock:
         stages = _Chain(settings, output, backbone, progress, check_lock)
         stages.open_ledger()
         stages.list(islice(chain([first], images), settings.limit))
+        stages.prepare()
         spark = stages.start_spark(debug)
         pending = stages.compare(spark)
         stages.extract(spark, pending)
         stages.account(spark)
         stages.reduce(spark)
         return stages.complete()
-
-
-def _check_places(settings: RunSettings) -> None:
-    if settings.input.contains(settings.output):
-        raise UsageError(
-            f"The output {settings.output} lies inside the input {settings.input}.",
-            "Give an output elsewhere: its files would be listed as images by the next run.",
-        )
-    if (settings.engine, settings.precision) == ("tensorflow", "bf16"):
-        raise UsageError("--precision bf16 is OpenVINO's.", "Use --engine openvino, or f32.")
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Say what a failure of Spark, disk or memory means."""
-    try:
-        yield
-    except (PySparkException, Py4JError, OSError) as error:
-        raise explain(error) from error
-    except MemoryError as error:
-        raise SetupError(
-            "There is not enough memory.", "Look at `verger doctor`; the same command goes on."
-        ) from error
 
 
 class _Chain:
@@ -156,64 +146,37 @@ class _Chain:
             self.progress.finish()
 
     def open_ledger(self) -> None:
-        """Read what the output holds, refuse what does not fit, delete what does not count."""
+        """Read what the output holds, and refuse what does not fit; nothing is changed."""
         identity = Identity(
             backbone="mobilenet_v2",
             weights_sha256=self.backbone.weights.sha256,
             precision=self.settings.precision,
             label_from=self.settings.label_from,
         )
-        if self.settings.fresh:
-            self._delete_results()
-        ledger = read_ledger(self.output)
+        ledger = None if self.settings.fresh else read_ledger(self.output)
+        if ledger is None and not storage.exists(self.output.manifest):
+            check_foreign(self.output)
         if ledger is None or not ledger.waves:
             ledger = Ledger(input=str(self.settings.input), identity=identity)
-        elif storage.exists(self.output.manifest):
-            self.before = read_manifest(self.output)
-        self._check_fits(ledger, identity)
-        if self.settings.keep_pca and not storage.exists(self.output.model):
-            raise UsageError(
-                f"{self.output.location} has no fitted PCA to keep.", "Leave out --keep-pca once."
-            )
-        if self.settings.model:
-            self._check_model(self.settings.model, identity)
+        else:
+            # A manifest of another version only costs the short cut that it would allow.
+            with suppress(InputError):
+                self.before = read_manifest(self.output)
+        check_ledger(ledger, identity, self.output, self.settings)
+        check_model(identity, self.output, self.settings)
         self.ledger = ledger
-        self.next_number = delete_uncommitted(self.output, ledger)
+
+    def prepare(self) -> None:
+        """Delete what does not count: uncommitted waves, or everything with `fresh`."""
         # Until the run is complete, this is what the output is.
         self.manifest.write(self.output)
-
-    def _delete_results(self) -> None:
-        for folder in (self.output.features, self.output.rejected):
-            storage.delete(folder)
-        for name in ("images", "listing", "ledger.json"):
-            storage.delete(self.output.ledger.child(name))
-        matrix.remove_matrix(self.output)
-
-    def _check_fits(self, ledger: Ledger, identity: Identity) -> None:
-        """Refuse an old output whose rows would not be comparable with new ones."""
-        differs = [
-            f"{name} {old!r} instead of {new!r}"
-            for (name, old), (_, new) in zip(ledger.identity, identity, strict=True)
-            if old != new
-        ]
-        hint = "Give another output folder, or start this one over with --fresh."
-        if ledger.input != str(self.settings.input) and not self.settings.rebase:
-            differs.append(f"input {ledger.input!r} instead of {str(self.settings.input)!r}")
-            hint += " If it is the same tree elsewhere, say so with --rebase."
-        if differs:
-            raise UsageError(f"{self.output.location} was made with {', '.join(differs)}.", hint)
-
-    def _check_model(self, place: storage.Location, identity: Identity) -> None:
-        """Refuse a PCA of features that are not comparable with these."""
-        made_by = read_ledger(Output(place)) or read_ledger(Output(place.parent))
-        wanted = identity.model_dump(exclude={"label_from"})
-        if made_by and made_by.identity.model_dump(exclude={"label_from"}) != wanted:
-            found = made_by.identity
-            raise UsageError(
-                f"The PCA of {place} was fitted on features of other weights or precision.",
-                f"Give --weights and --precision as they were: {found.weights_sha256[:12]}, "
-                f"{found.precision}.",
-            )
+        if self.settings.fresh:
+            # First what the rest hangs on, so that a run killed in between finds no ledger.
+            storage.delete(self.output.ledger.child("ledger.json"))
+            storage.delete(self.output.ledger.child("images"))
+            for folder in self.output.folders:
+                storage.delete(folder)
+        self.next_number = delete_uncommitted(self.output, self.ledger)
 
     def list(self, images: Iterator[ListedImage]) -> None:
         """Save the listing."""
@@ -283,6 +246,13 @@ class _Chain:
             )
 
     def _commit(self, ledger: Ledger) -> None:
+        for wave in ledger.waves[-1:]:
+            for folder in (
+                self.output.features_of(wave.number),
+                self.output.rejected_of(wave.number),
+            ):
+                storage.sync(folder)
+            storage.sync(images_of(self.output, wave.images))
         self.check_lock()
         ledger.write(self.output)
         self.ledger = ledger
@@ -323,33 +293,17 @@ class _Chain:
         """
         with self.stage("account"):
             found = changes.take_account(spark, self.output, self.ledger, frozenset(self.new_waves))
-        counts, reasons = found.counts, found.rejected_by_reason
-        if counts.listed != self.manifest.counts.listed:
-            raise DefectError(
-                f"{self.manifest.counts.listed} files were listed, but {counts.listed} are "
-                f"accounted for in {self.output.location}."
-            )
-        self.manifest.counts = counts
-        self.manifest.rejected_by_reason = reasons
-        foreign = reasons.get(Reason.NOT_AN_IMAGE, 0)
-        images = counts.listed - foreign
-        if not counts.rows and counts.rejected == foreign:
-            raise InputError(
-                f"None of the {counts.listed} files in {self.settings.input} is an image.",
-                "JPEG, PNG, WebP, BMP, GIF and TIFF are read, by their content.",
-            )
-        lost = counts.rejected - foreign
-        if lost > self.settings.max_rejected * images:
-            matrix.remove_matrix(self.output)
+        listed, self.manifest.counts = self.manifest.counts.listed, found.counts
+        self.manifest.rejected_by_reason = found.rejected_by_reason
+        try:
+            check_account(found, listed, self.output, self.settings)
+        except TooManyRejectedError:
+            self.check_lock()
+            self._remove_matrix()
             self.manifest.status = "too_many_rejected"
             self.manifest.finished_at = now()
             self.manifest.write(self.output)
-            found_reasons = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
-            raise TooManyRejectedError(
-                f"{lost} of {images} images were rejected ({found_reasons}), more than "
-                f"{self.settings.max_rejected:.2%}.",
-                f"See {self.output.rejected}; --max-rejected allows more. The features are kept.",
-            )
+            raise
 
     def reduce(self, spark: SparkSession) -> None:
         """Write the matrix of all rows, and the model where it was fitted."""
@@ -358,15 +312,16 @@ class _Chain:
             self.manifest.explained_variance_ratio = self.before.explained_variance_ratio
             self.progress.note("The matrix is as it was.")
             return
+        self.check_lock()
         features = waves.committed_features(spark, self.output, self.ledger)
-        projection = self._projection(features)
+        projection = self._kept_projection()
+        self._remove_matrix()
+        if projection is None:
+            with self.stage("fit"):
+                projection = pca.fit(features, self.settings.components)
         kept = projection.components.shape[1]
         self.manifest.components = kept
         self.manifest.explained_variance_ratio = projection.kept_ratio
-        if self.settings.keep_pca:
-            matrix.remove_scores(self.output)
-        else:
-            matrix.remove_matrix(self.output)
         # Saving a model is five small jobs, which leave room for those of the matrix.
         with ThreadPoolExecutor(1) as beside:
             saved = beside.submit(self._write_model, spark, projection)
@@ -382,27 +337,33 @@ class _Chain:
         if not self.settings.keep_pca:
             matrix.write_model(projection, spark, self.output)
 
-    def _projection(self, features: DataFrame) -> pca.Projection:
+    def _kept_projection(self) -> pca.Projection | None:
+        """The PCA that is to be used, where none is to be fitted."""
         if self.settings.keep_pca:
             return load_projection(self.output.model)
-        if self.settings.model:
-            return load_projection(self.settings.model)
-        with self.stage("fit"):
-            return pca.fit(features, self.settings.components)
+        return load_projection(self.settings.model) if self.settings.model else None
+
+    def _remove_matrix(self) -> None:
+        if self.settings.keep_pca:
+            matrix.remove_scores(self.output)
+        else:
+            matrix.remove_matrix(self.output)
 
     def _is_up_to_date(self, before: Manifest) -> bool:
         """Whether the matrix of an earlier run, with nothing changed since, is the one wanted."""
-        asked = self.manifest.settings
-        return before.status == "complete" and (
-            self.settings.keep_pca
-            or all(
-                repr(asked[name]) == repr(before.settings.get(name))
-                for name in ("components", "model")
-            )
+        asked, had = self.manifest.settings, before.settings
+        if self.settings.model or before.status != "complete" or not is_whole(self.output.model):
+            return False
+        # A PCA that was kept is not the one that all rows would give.
+        return self.settings.keep_pca or (
+            not had.get("keep_pca") and repr(asked["components"]) == repr(had.get("components"))
         )
 
     def complete(self) -> Manifest:
         """Say that the output is whole."""
+        self.check_lock()
+        # A killed run's last job may have left a wave since this one began.
+        delete_uncommitted(self.output, self.ledger)
         self.manifest.status = "complete"
         self.manifest.finished_at = now()
         self.manifest.write(self.output)

@@ -70,6 +70,11 @@ class Output:
         self.model = location.child("model")
         self.report = location.child("report.html")
 
+    @property
+    def folders(self) -> tuple[Location, ...]:
+        """What runs write, and delete, but for the ledger."""
+        return (self.features, self.rejected, self.pca, self.model)
+
     def features_of(self, wave: int) -> Location:
         """The folder of a wave's features."""
         return self.features.child(f"wave-{wave:06}")

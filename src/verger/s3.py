@@ -8,12 +8,14 @@ import json
 import os
 import socket
 import threading
+import time
 import uuid
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from functools import cache, lru_cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -36,6 +38,9 @@ PAGE_SIZE = 1000
 
 LEASE_SECONDS = 120.0
 """A lease that was not renewed for so long has lost its owner."""
+
+RELEASE_SECONDS = 5.0
+"""What giving a lease back may wait for a renewal that is under way."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +109,9 @@ def arrow_file_system(bucket: str) -> fs.S3FileSystem:
 
     It has the credentials of the AWS chain as they are now: botocore renews those that expire.
     """
-    credentials = client()._request_signer._credentials
-    frozen = credentials and credentials.get_frozen_credentials()
+    with explained(bucket):
+        credentials = client()._request_signer._credentials
+        frozen = credentials and credentials.get_frozen_credentials()
     keys = (frozen.access_key, frozen.secret_key, frozen.token) if frozen else ()
     return _arrow_file_system(region(bucket), endpoint(), keys)
 
@@ -307,7 +313,15 @@ def delete(path: str) -> None:
                 if entry["Key"] == key or entry["Key"].startswith(f"{key}/")
             ]
             if keys:
-                client().delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
+                answer = client().delete_objects(
+                    Bucket=bucket, Delete={"Objects": keys, "Quiet": True}
+                )
+                # Each object has an answer of its own, under a status of 200 for all.
+                for failed in answer.get("Errors", ()):
+                    raise SetupError(
+                        f"s3://{bucket}/{failed['Key']} cannot be deleted ({failed['Code']}).",
+                        "Give the credentials s3:DeleteObject; the same command goes on.",
+                    )
 
 
 class Lease:
@@ -320,10 +334,14 @@ class Lease:
     def __init__(self, path: str, seconds: float = LEASE_SECONDS) -> None:
         self.path = path
         self.seconds = seconds
-        self._stopped = threading.Event()
+        owner = {"host": socket.gethostname(), "pid": os.getpid(), "id": uuid.uuid4().hex}
+        self._body = json.dumps(owner).encode()
         self._etag = ""
-        self._thread = threading.Thread(target=self._renew, daemon=True)
-        self.lost = False
+        self._renewed = 0.0
+        self._lost = False
+        self._renewing = threading.Lock()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._keep, daemon=True)
 
     def acquire(self) -> bool:
         """Take it; False when another owner has it."""
@@ -334,59 +352,71 @@ class Lease:
         self._thread.start()
         return True
 
+    def is_held(self) -> bool:
+        """Whether it is still ours; asks the store when it was not renewed for a while."""
+        # The clock of the wall: a laptop that slept has lost its lease meanwhile.
+        if time.time() - self._renewed > self.seconds / 2:
+            self._renew()
+        return not self._lost and time.time() - self._renewed < self.seconds
+
     def release(self) -> None:
-        """Give it back, if it is still ours."""
+        """Give it back, if it is still ours; a store that does not answer lets it expire."""
         self._stopped.set()
-        self._thread.join()
+        self._thread.join(RELEASE_SECONDS)
         bucket, key = split(self.path)
-        with explained(bucket):
-            if not self.lost and self._head() == self._etag:
+        with suppress(VergerError), explained(bucket):
+            if not self._lost and self._read() == self._body:
                 client().delete_object(Bucket=bucket, Key=key)
 
+    def _keep(self) -> None:
+        while not self._stopped.wait(self.seconds / 4) and not self._lost:
+            with suppress(VergerError):  # the store may answer again before the lease ends
+                self._renew()
+
+    def _renew(self) -> None:
+        with self._renewing:
+            self._lost = self._lost or not self._put(IfMatch=self._etag)
+
     def _put(self, **condition: str) -> bool:
+        """Write it on a condition; whether it is ours now."""
         from botocore.exceptions import ClientError
 
         bucket, key = split(self.path)
-        owner = {"host": socket.gethostname(), "pid": os.getpid(), "id": uuid.uuid4().hex}
-        body = json.dumps(owner).encode()
+        at = time.time()
         with explained(bucket):
             try:
-                answer = client().put_object(Bucket=bucket, Key=key, Body=body, **condition)
+                answer = client().put_object(Bucket=bucket, Key=key, Body=self._body, **condition)
+                self._etag = answer["ETag"]
             except ClientError as error:
+                code = error.response.get("Error", {}).get("Code")
                 status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-                if status in {404, 409, 412}:
+                if status not in {404, 409, 412} or code == "NoSuchBucket":
+                    raise
+                # A put whose answer was lost is repeated, and then meets its own work.
+                if self._read() != self._body:
                     return False
-                raise
-        self._etag = answer["ETag"]
+                self._etag = client().head_object(Bucket=bucket, Key=key)["ETag"]
+        self._renewed = at
         return True
 
-    def _head(self) -> str | None:
+    def _read(self) -> bytes | None:
         bucket, key = split(self.path)
-        found = client().list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents")
-        return str(found[0]["ETag"]) if found else None
+        try:
+            return bytes(client().get_object(Bucket=bucket, Key=key)["Body"].read())
+        except client().exceptions.NoSuchKey:
+            return None
 
     def _abandoned(self) -> str | None:
         """The ETag of a lease that its owner no longer renews."""
-        from email.utils import parsedate_to_datetime
-
         bucket, key = split(self.path)
         with explained(bucket):
             try:
-                found = client().head_object(Bucket=bucket, Key=key)
-            except client().exceptions.ClientError:
+                found = client().get_object(Bucket=bucket, Key=key)
+            except client().exceptions.NoSuchKey:
                 return None  # given back just now
         date = parsedate_to_datetime(found["ResponseMetadata"]["HTTPHeaders"]["date"])
         age = (date - found["LastModified"]).total_seconds()
         return str(found["ETag"]) if age > self.seconds else None
-
-    def _renew(self) -> None:
-        while not self._stopped.wait(self.seconds / 4):
-            try:
-                if not self._put(IfMatch=self._etag):
-                    self.lost = True
-                    return
-            except VergerError:
-                continue  # the store may answer again before the lease ends
 
 
 def _is_aws(url: str) -> bool:

@@ -1,8 +1,9 @@
 """The one door to bytes: folders on this machine and `s3://` prefixes, through `pyarrow.fs`."""
 
+import errno
 import os
 import shutil
-import tempfile
+import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -129,19 +130,38 @@ def write_bytes(file: Location, data: bytes) -> None:
         # An object appears when its upload is complete.
         s3.put(file.path, data)
         return
-    folder = Path(file.path).parent
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=folder, prefix=".partial-")
+    path = Path(file.path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # One name, so that what a killed run left is written over; outputs have one writer.
+    partial = path.with_name(f".{path.name}.partial")
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with partial.open("wb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        Path(partial).chmod(0o644)
-        Path(partial).replace(file.path)
+        partial.replace(path)
+        _sync(path.parent)
     except BaseException:
-        Path(partial).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
+
+
+def sync(folder: Location) -> None:
+    """Have the files of a folder on the disk itself, should the power fail; S3 has them already."""
+    if folder.is_s3 or not Path(folder.path).is_dir():
+        return
+    for file in Path(folder.path).iterdir():
+        _sync(file)
+    _sync(Path(folder.path))
+    _sync(Path(folder.path).parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def read_parquet(folder: Location) -> pa.Table:
@@ -182,7 +202,16 @@ def delete(location: Location) -> None:
         s3.delete(location.path)
         return
     path = Path(location.path)
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    for pause in (0.1, 0.5, 2.5, None):
+        try:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            # The last job of a run that was killed may still be writing there.
+            if pause is None or error.errno not in {errno.ENOENT, errno.ENOTEMPTY}:
+                raise
+            time.sleep(pause)
+        else:
+            return

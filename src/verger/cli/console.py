@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING, Self
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     ProgressColumn,
     SpinnerColumn,
     Task,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.progress import Progress as Bars
 from rich.table import Table
@@ -49,13 +46,47 @@ stdout = Console()
 stderr = Console(stderr=True)
 
 
-class RateColumn(ProgressColumn):
-    """Images a second."""
+class CountColumn(ProgressColumn):
+    """Images done of all, where they are counted."""
 
     def render(self, task: Task) -> Text:
-        """Show the rate of the last half minute."""
-        speed = task.speed or task.finished_speed
-        return Text(f"{speed:,.0f}/s" if speed and task.completed else "", style="cyan")
+        """Show nothing for a stage that has no images."""
+        counted = task.fields["counted"]
+        return Text(
+            f"{task.completed:,.0f} of {task.total:,.0f}" if counted else "", justify="right"
+        )
+
+
+class RateColumn(ProgressColumn):
+    """Images a second since the stage began."""
+
+    def render(self, task: Task) -> Text:
+        """Show nothing before the first images are done."""
+        rate = _rate(task) if task.fields["counted"] else 0
+        return Text(f"{rate:,.0f}/s" if rate else "", style="cyan", justify="right")
+
+
+class TimeColumn(ProgressColumn):
+    """The time that a stage took, or has taken and still needs."""
+
+    def render(self, task: Task) -> Text:
+        """Show what is left once there is a rate to tell it from."""
+        text = _minutes(task.elapsed or 0)
+        rate = _rate(task)
+        if task.fields["counted"] and rate and not task.finished:
+            text += f", {_minutes(task.remaining / rate if task.remaining else 0)} left"
+        return Text(text, style="dim" if task.finished else "")
+
+
+def _rate(task: Task) -> float:
+    seconds = (task.finished_time if task.finished else task.elapsed) or 0
+    return task.completed / seconds if seconds else 0
+
+
+def _minutes(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes}:{rest:02}"
 
 
 class BarProgress(Progress):
@@ -66,10 +97,9 @@ class BarProgress(Progress):
             SpinnerColumn(finished_text="[green]✓[/]"),
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
-            MofNCompleteColumn(),
+            CountColumn(),
             RateColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            TimeColumn(),
             TextColumn("[red]{task.fields[rejected]}[/]"),
             console=console,
         )
@@ -91,7 +121,9 @@ class BarProgress(Progress):
 
     def start(self, stage: str, total: int | None = None) -> None:
         """Show a bar, which moves to and fro while the total is not known."""
-        self.task = self.bars.add_task(STAGES.get(stage, stage), total=total, rejected="")
+        self.task = self.bars.add_task(
+            STAGES.get(stage, stage), total=total, rejected="", counted=bool(total)
+        )
 
     def update(self, done: int, rejected: int = 0) -> None:
         """Move the bar."""
@@ -104,7 +136,8 @@ class BarProgress(Progress):
         if self.task is not None:
             task = self.bars.tasks[self.task]
             done = task.total or task.completed or 1
-            self.bars.update(self.task, total=done, completed=done)
+            counted = bool(task.total or task.completed)
+            self.bars.update(self.task, total=done, completed=done, counted=counted)
             self.task = None
 
     def note(self, text: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, Self
 
+from verger.errors import SetupError, VergerError
 from verger.images.decoding import Rejection
 from verger.results import Reason
 
@@ -28,6 +29,7 @@ class Guard:
         self.seconds = seconds
         self._child: multiprocessing.process.BaseProcess | None = None
         self._pipe: Connection | None = None
+        self._served = 0
 
     def __enter__(self) -> Self:
         """Nothing is started before it is needed."""
@@ -38,12 +40,28 @@ class Guard:
         self._kill()
 
     def __call__(self, argument: Any) -> Any:
-        """The function's result, or a `Rejection` as `crashed` or `timeout`."""
+        """The function's result, or a `Rejection` as `crashed` or `timeout`.
+
+        Raises:
+            VergerError: what the function raised of that kind: no fault of the argument.
+        """
+        served = self._served
+        outcome = self._call(argument)
+        if isinstance(outcome, Rejection) and outcome.reason is Reason.CRASHED and served:
+            # The child may have died of what it did before.
+            outcome = self._call(argument)
+        if isinstance(outcome, VergerError):
+            raise outcome
+        return outcome
+
+    def _call(self, argument: Any) -> Any:
         pipe = self._pipe or self._start()
         try:
             pipe.send(argument)
             if pipe.poll(self.seconds):
-                return pipe.recv()
+                outcome = pipe.recv()
+                self._served += 1
+                return outcome
         except (EOFError, OSError):
             return Rejection(Reason.CRASHED, f"decoding it {self._kill()}")
         self._kill()
@@ -53,18 +71,24 @@ class Guard:
         # Never fork: the engine's threads would not survive it.
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._child = context.Process(target=_serve, args=(theirs, self.function), daemon=True)
+        arguments = (theirs, self.function, self.seconds)
+        self._child = context.Process(target=_serve, args=arguments, daemon=True)
         self._child.start()
         theirs.close()
-        if not self._pipe.poll(STARTING_SECONDS):
-            raise RuntimeError("the process that guards the decoder does not start")
-        self._pipe.recv()
-        return self._pipe
+        try:
+            if self._pipe.poll(STARTING_SECONDS):
+                self._pipe.recv()
+                return self._pipe
+        except (EOFError, OSError) as error:
+            raise SetupError(f"The process that guards the decoder {self._kill()}.") from error
+        self._kill()
+        raise SetupError("The process that guards the decoder does not start.")
 
     def _kill(self) -> str:
         """End the child; returns how it ended."""
         child, self._child = self._child, None
         pipe, self._pipe = self._pipe, None
+        self._served = 0
         if child is None or pipe is None:
             return "had ended"
         pipe.close()
@@ -81,9 +105,11 @@ STARTING_SECONDS = 120.0
 """A machine under load is slow to start a process."""
 
 
-def _serve(pipe: Connection, function: bytes) -> None:
+def _serve(pipe: Connection, function: bytes, seconds: float) -> None:
     """What the child does: call and answer until the pipe is closed."""
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(hard, MEMORY_BYTES)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     call: Callable[[Any], Any] = pickle.loads(function)  # noqa: S301 - from our own parent
     pipe.send(None)
@@ -92,8 +118,13 @@ def _serve(pipe: Connection, function: bytes) -> None:
             argument = pipe.recv()
         except EOFError:
             return
+        # Should the parent be killed meanwhile, nobody else would end a call that hangs.
+        signal.setitimer(signal.ITIMER_REAL, seconds + 5)
         try:
             result = call(argument)
         except MemoryError as error:
             result = Rejection(Reason.TOO_LARGE, f"more memory than there is: {error}")
+        except VergerError as error:
+            result = error
+        signal.setitimer(signal.ITIMER_REAL, 0)
         pipe.send(result)

@@ -49,10 +49,10 @@ def list_images(folder: Location, label_from: str = "parent") -> Iterator[Listed
             path = found.key.removeprefix(prefix)
             yield ListedImage(path, label(path), found.size, etag=found.etag)
         return
-    if not Path(folder.path).is_dir():
-        what = "is a file, not a folder" if Path(folder.path).exists() else "does not exist"
-        raise InputError(f"The input {folder} {what}.", "Give a folder that holds images.")
     try:
+        if not Path(folder.path).is_dir():
+            what = "is a file, not a folder" if Path(folder.path).exists() else "does not exist"
+            raise InputError(f"The input {folder} {what}.", "Give a folder that holds images.")
         for path, entry in _walk(folder.path):
             try:
                 stat = entry.stat()

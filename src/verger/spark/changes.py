@@ -1,9 +1,11 @@
 """What changed since the last run, and the account of all files: joins of what is on disk."""
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import reduce
 
+from py4j.protocol import Py4JError
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the name that PySpark's users know
 
@@ -87,7 +89,8 @@ def retire(
         added = () if is_empty else (merged,)
         return ledger.with_waves(*added, without=without), sum(by_wave.values())
     finally:
-        stale.unpersist()
+        with suppress(Py4JError, OSError):  # whatever ended the job may have ended Java
+            stale.unpersist()
 
 
 def rebase(spark: SparkSession, output: Output, ledger: Ledger, number: int) -> Ledger:

@@ -14,6 +14,7 @@ from pyspark import Accumulator, Broadcast, TaskContext
 from pyspark.serializers import CloudPickleSerializer
 from pyspark.sql import SparkSession
 
+from verger import storage
 from verger.backbone.engines import BATCH_SIZE, Engine, Features, engine_for
 from verger.backbone.graph import Backbone
 from verger.images.decoding import IMAGE_SIDE, Rejection
@@ -83,6 +84,8 @@ class Extractor:
     def _load_ahead(
         self, images: Iterable[ListedImage]
     ) -> Iterator[tuple[ListedImage, Pixels | Rejection]]:
+        # Once, before many threads would each make their own.
+        storage.file_system(self.loader.folder)
         for image, data in read_ahead(images, self.loader.read, self.read_ahead):
             yield image, self.loader.decode(image, data)
 

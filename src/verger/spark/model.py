@@ -49,6 +49,30 @@ def to_spark_model(pca: Projection, spark: SparkSession) -> PipelineModel:
     return PipelineModel([scaler, reducer])
 
 
+def find_model(place: Location) -> Location:
+    """The `model/` folder that a place is, or holds.
+
+    Raises:
+        UsageError: there is none.
+    """
+    for folder in (place.child("model"), place):
+        if is_whole(folder):
+            return folder
+    raise UsageError(
+        f"{place} holds no fitted PCA.", "Give the output folder of a run that is complete."
+    )
+
+
+def is_whole(model: Location) -> bool:
+    """Whether a model was saved to its end: the data of its last stage is there."""
+    stages = model.child("stages")
+    return any(
+        name.startswith("part-")
+        for stage in storage.names(stages)[-1:]
+        for name in storage.names(stages.child(stage, "data"))
+    )
+
+
 def load_projection(place: Location) -> Projection:
     """The projection in a saved model.
 
@@ -58,14 +82,8 @@ def load_projection(place: Location) -> Projection:
     Raises:
         UsageError: there is no model of verger.
     """
-    inside = place.child("model")
-    folder = inside if storage.exists(inside) else place
-    if not storage.exists(folder.child("metadata")):
-        raise UsageError(
-            f"{place} holds no fitted PCA.", "Give the output folder of a run that is complete."
-        )
     # Read by the session that runs. The stages have more than their base class shows.
-    stages: list[Any] = PipelineModel.load(spark_path(folder)).stages
+    stages: list[Any] = PipelineModel.load(spark_path(find_model(place))).stages
     scaler, reducer = stages
     return Projection(
         mean=scaler.mean.toArray(),

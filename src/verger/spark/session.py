@@ -1,6 +1,7 @@
 """A Spark session that starts anywhere: its Java comes with verger, its log stays quiet."""
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -16,7 +17,7 @@ from typing import Any
 from pyspark import java_gateway
 from pyspark.sql import SparkSession
 
-from verger.errors import SetupError, VergerError
+from verger.errors import InputError, SetupError, VergerError
 from verger.storage import Location
 
 LOCAL_RETRIES = 4
@@ -94,7 +95,8 @@ def start_session(
     if not debug:
         # When Java is killed it would print a traceback beside the line that says so.
         server: Any = getattr(spark.sparkContext, "_accumulatorServer", None)
-        server.handle_error = lambda *_: None
+        if server is not None:
+            server.handle_error = lambda *_: None
     # PySpark's own handler calls Java in the middle of another call, and both fail.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, interrupt)
@@ -134,15 +136,17 @@ def _first_failure(lines: Iterable[str]) -> str | None:
 def explain(error: Exception) -> VergerError:
     """What a failure of Spark, or of the system under it, means for the reader."""
     text = str(error)
+    if isinstance(error, ConnectionError):
+        text = f"Error while sending or receiving: {text}"
     for words, message, hint in _KNOWN_FAILURES:
         if any(word in text for word in words):
             return SetupError(message, hint)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     for index, line in enumerate(lines):
         # A worker's traceback ends with the error and its hint.
-        if line.startswith("verger.errors.SetupError: "):
-            hint = lines[index + 1] if index + 1 < len(lines) else ""
-            return SetupError(line.removeprefix("verger.errors.SetupError: "), hint)
+        if found := re.match(r"verger\.errors\.(SetupError|InputError): (.*)", line):
+            kind = SetupError if found[1] == "SetupError" else InputError
+            return kind(found[2], lines[index + 1] if index + 1 < len(lines) else "")
     if isinstance(error, OSError):
         return SetupError(f"{text}.", f"When that is mended, {GOES_ON}.")
     return VergerError(
@@ -164,16 +168,17 @@ _KNOWN_FAILURES = (
         f"Make it writable; {GOES_ON}.",
     ),
     (
-        ("java.lang.OutOfMemoryError", "Cannot allocate memory", "GC overhead limit"),
+        ("java.lang.OutOfMemoryError", "GC overhead limit"),
         "Spark's Java machine has too little memory.",
         f"Give it more with --driver-memory; {GOES_ON}.",
     ),
     (
-        (
-            "Answer from Java side is empty",
-            "Error while sending or receiving",
-            "Connection refused",
-        ),
+        ("Cannot allocate memory", "std::bad_alloc", "MemoryError"),
+        "This machine has no memory left.",
+        f"End other programs, or take a machine with more; {GOES_ON}.",
+    ),
+    (
+        ("Answer from Java side is empty", "Error while sending or receiving"),
         "Spark's Java machine has ended: it was killed, or the system had no memory left.",
         f"Look at the memory of this machine (`verger doctor`); {GOES_ON}.",
     ),
@@ -185,7 +190,9 @@ def lost_worker(error: Exception) -> bool:
     return any(words in str(error) for words in _LOST_WORKER)
 
 
-_LOST_WORKER = ("Python worker exited unexpectedly", "ExecutorLostFailure")
+_LOST_WORKER = (
+    "Python worker exited unexpectedly", "ExecutorLostFailure", "Broken pipe", "Connection reset",
+)  # fmt: skip
 
 
 def default_master() -> str:

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import islice
 from threading import Event, Thread
@@ -32,6 +32,9 @@ LISTING_BATCH = 50_000
 """Listed images that are held in memory before they are written."""
 
 POLL_SECONDS = 0.25
+
+ALL_UNREADABLE = 20
+"""Images of a wave that are not given up as unreadable when all of them are."""
 
 MAX_CRASHED = 20
 """Images of a run that may be given up because workers die of them even alone."""
@@ -131,7 +134,11 @@ def run_waves(
     while queue:
         number, count, chosen = queue.popleft()
         try:
-            yield run_wave(spark, output, number, count, extractor=chosen, task_size=task_size)
+            wave = run_wave(spark, output, number, count, extractor=chosen, task_size=task_size)
+            _check_readable(wave, count)
+            yield wave
+        except LostRowsError:
+            queue.appendleft((number, count, chosen))
         except (PySparkException, Py4JError) as error:
             if not lost_worker(error):
                 raise
@@ -148,7 +155,8 @@ def run_waves(
             if crashed > MAX_CRASHED:
                 raise SetupError(
                     f"Workers die whatever the image: {crashed} in this run.",
-                    "Look at memory and at the log of --debug; the same command goes on.",
+                    "Look at memory and at the log of --debug; the same command goes on, and "
+                    "--retry-rejected tries again those that were given up.",
                 ) from error
             yield _reject_crashed(output, number)
 
@@ -184,8 +192,29 @@ def run_wave(
             rejected = rows.where("reason is not null").drop("features")
             rejected.coalesce(1).write.parquet(spark_target(output.rejected_of(number)))
     finally:
-        rows.unpersist()
+        with suppress(Py4JError, OSError):  # whatever ended the job may have ended Java
+            rows.unpersist()
+    written = storage.count_rows(output.features_of(number))
+    refused = storage.count_rows(output.rejected_of(number))
+    if (written, refused) != (featurized, sum(counts.values())):
+        # Rows that were lost with a machine were computed again, and another outcome was written.
+        for folder in (output.features_of(number), output.rejected_of(number)):
+            storage.delete(folder)
+        raise LostRowsError
     return Wave(number=number, images=number, featurized=featurized, rejected=counts)
+
+
+class LostRowsError(Exception):
+    """What was written of a wave is not what was counted; the wave is to be done again."""
+
+
+def _check_readable(wave: Wave, count: int) -> None:
+    """Refuse to commit a wave of which nothing could be read: that is no fault of its images."""
+    if count >= ALL_UNREADABLE and wave.rejected.get(Reason.UNREADABLE, 0) == count:
+        raise SetupError(
+            f"None of {count} images could be read.",
+            "Look at the disk, or at the store and its credentials; the same command goes on.",
+        )
 
 
 def _halve(output: Output, number: int, first: int) -> dict[int, int]:

@@ -1,0 +1,149 @@
+"""What is refused before or after the work: settings, old outputs and inputs that do not fit."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+
+from verger import storage
+from verger.errors import DefectError, InputError, SetupError, TooManyRejectedError, UsageError
+from verger.ledger import Identity, Ledger, read_ledger
+from verger.results import Output, Reason
+from verger.settings import RunSettings
+from verger.spark.changes import Account
+from verger.spark.model import find_model, is_whole
+from verger.spark.session import explain
+
+
+def check_settings(settings: RunSettings) -> None:
+    """Refuse settings that contradict each other.
+
+    Raises:
+        UsageError: naming them.
+    """
+    if settings.input.contains(settings.output):
+        raise UsageError(
+            f"The output {settings.output} lies inside the input {settings.input}.",
+            "Give an output elsewhere: its files would be listed as images by the next run.",
+        )
+    results = Output(settings.output)
+    for folder in (*results.folders, results.ledger):
+        if folder.contains(settings.input):
+            raise UsageError(
+                f"The input {settings.input} is where results go: runs delete what is in {folder}.",
+                "Give an output elsewhere.",
+            )
+        if settings.model and results.location.contains(settings.model):
+            raise UsageError(
+                f"The PCA {settings.model} lies inside the output {settings.output}.",
+                "Give an output elsewhere, or use --keep-pca with `verger run`.",
+            )
+    if (settings.engine, settings.precision) == ("tensorflow", "bf16"):
+        raise UsageError("--precision bf16 is OpenVINO's.", "Use --engine openvino, or f32.")
+
+
+def check_foreign(output: Output) -> None:
+    """Refuse a folder that holds files of others under the names that runs delete.
+
+    Raises:
+        UsageError: naming one of them; the folder has no ledger, so no run made them.
+    """
+    for folder in output.folders:
+        if storage.is_folder(folder) and storage.names(folder):
+            raise UsageError(
+                f"{folder} holds files, and no run of verger made them.",
+                "Give another output folder: a run would delete them.",
+            )
+
+
+def check_ledger(ledger: Ledger, identity: Identity, output: Output, settings: RunSettings) -> None:
+    """Refuse an old output whose rows would not be comparable with new ones.
+
+    Raises:
+        UsageError: saying what differs, with the commands that would be right.
+    """
+    differs = [
+        f"{name} {old!r} instead of {new!r}"
+        for (name, old), (_, new) in zip(ledger.identity, identity, strict=True)
+        if old != new
+    ]
+    hint = "Give another output folder, or start this one over with --fresh."
+    if ledger.input != str(settings.input) and not settings.rebase:
+        differs.append(f"input {ledger.input!r} instead of {str(settings.input)!r}")
+        hint += " If it is the same tree elsewhere, say so with --rebase."
+    if differs:
+        raise UsageError(f"{output.location} was made with {', '.join(differs)}.", hint)
+
+
+def check_model(identity: Identity, output: Output, settings: RunSettings) -> None:
+    """Refuse a PCA that is not there, or of features that are not comparable with these.
+
+    Raises:
+        UsageError: saying which.
+    """
+    if settings.keep_pca and not is_whole(output.model):
+        raise UsageError(
+            f"{output.location} has no fitted PCA to keep.", "Leave out --keep-pca once."
+        )
+    if settings.model is None:
+        return
+    find_model(settings.model)
+    made_by = read_ledger(Output(settings.model)) or read_ledger(Output(settings.model.parent))
+    wanted = identity.model_dump(exclude={"label_from"})
+    if made_by and made_by.identity.model_dump(exclude={"label_from"}) != wanted:
+        found = made_by.identity
+        raise UsageError(
+            f"The PCA of {settings.model} was fitted on features of other weights or precision.",
+            f"Give --weights and --precision as they were: {found.weights_sha256[:12]}, "
+            f"{found.precision}.",
+        )
+
+
+def check_account(account: Account, listed: int, output: Output, settings: RunSettings) -> None:
+    """Refuse counts that do not add up, an input without images, and one with too many bad ones.
+
+    Raises:
+        DefectError: files were lost or doubled.
+        InputError: there is no image.
+        TooManyRejectedError: more of them were rejected than is allowed.
+    """
+    counts, reasons = account.counts, account.rejected_by_reason
+    if counts.listed != listed:
+        raise DefectError(
+            f"{listed} files were listed, but {counts.listed} are accounted for in "
+            f"{output.location}."
+        )
+    foreign = reasons.get(Reason.NOT_AN_IMAGE, 0)
+    images = counts.listed - foreign
+    if not counts.rows and counts.rejected == foreign:
+        raise InputError(
+            f"None of the {counts.listed} files in {settings.input} is an image.",
+            "JPEG, PNG, WebP, BMP, GIF and TIFF are read, by their content.",
+        )
+    lost = counts.rejected - foreign
+    # A share such as 0.29 is not exact: 29 of 100 are not more.
+    if lost > settings.max_rejected * images + 1e-9:
+        found = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+        raise TooManyRejectedError(
+            f"{lost} of {images} images were rejected ({found}), more than "
+            f"{settings.max_rejected:.2%}.",
+            f"See {output.rejected}; --max-rejected allows more. The features are kept.",
+        )
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Say what a failure of Spark, disk or memory means.
+
+    Raises:
+        VergerError: of the kind that fits.
+    """
+    try:
+        yield
+    except (PySparkException, Py4JError, OSError) as error:
+        raise explain(error) from error
+    except MemoryError as error:
+        raise SetupError(
+            "There is not enough memory.", "Look at `verger doctor`; the same command goes on."
+        ) from error

@@ -1,0 +1,56 @@
+"""On a cluster: a master and two workers that share nothing with the driver but the store."""
+
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from clusters import inherited, standalone
+from helpers import VERGER, assert_same_features, go, matrix_of, verger
+from stores import aws_env, download, make_client, seaweedfs
+
+
+@pytest.mark.slow
+def test_a_cluster_gives_what_one_machine_gives_though_a_worker_dies(
+    orchard: Path, tmp_path: Path, spark
+) -> None:
+    with seaweedfs(tmp_path / "store/weed") as port:
+        client = make_client(port)
+        client.create_bucket(Bucket="orchard")
+        for photo in orchard.glob("*/*.jpg"):
+            key = f"in/{photo.parent.name}/{photo.name}"
+            client.put_object(Bucket="orchard", Key=key, Body=photo.read_bytes())
+        env = {**inherited(), **aws_env(port)}
+        with standalone(tmp_path / "cluster", 2, env) as cluster:
+            arguments = [
+                "run", "s3://orchard/in", "s3://orchard/out", "--master", cluster.url,
+                "--wave-size", "3", "--json",
+            ]  # fmt: skip
+            with subprocess.Popen(
+                [*VERGER, *arguments], env=env, text=True,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            ) as process:  # fmt: skip
+                committed = "out/_ledger/ledger.json"
+                while not client.list_objects_v2(Bucket="orchard", Prefix=committed)["KeyCount"]:
+                    assert process.poll() is None, process.communicate()[1]
+                    time.sleep(0.1)
+                cluster.workers[0].kill()
+                output, errors = process.communicate(timeout=300)
+            assert process.returncode == 0, errors
+        counts = json.loads(output)["counts"]
+        assert counts["featurized"] == 24
+        copy = download(port, "orchard", "out", tmp_path / "copy")
+    go(orchard, tmp_path / "local")
+    assert_same_features(copy, tmp_path / "local")
+    ours, theirs = matrix_of(copy), matrix_of(tmp_path / "local")
+    assert list(ours.path) == list(theirs.path)
+    assert abs(ours.iloc[:, 2:] - theirs.iloc[:, 2:]).max(axis=None) < 1e-9
+
+
+def test_a_master_that_is_not_there_is_said_in_a_line(orchard: Path, tmp_path: Path) -> None:
+    done = verger("run", orchard, tmp_path / "out", "--master", "spork://nowhere:1")
+    assert done.returncode == 5
+    assert "spork://nowhere:1" in done.stderr
+    assert "Traceback" not in done.stderr
