@@ -34,6 +34,9 @@ STAGES = {
     "project": "Projecting",
     "write": "Writing the matrix",
     "demo": "Rendering photographs",
+    "download": "Downloading",
+    "unpack": "Unpacking",
+    "pack": "Packing",
 }
 
 SHOWN_SECONDS = 0.1

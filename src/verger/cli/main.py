@@ -14,6 +14,7 @@ import typer
 
 from verger import __version__
 from verger.cli import console
+from verger.cli import fetch as fetching
 from verger.errors import INTERRUPTED, UsageError, VergerError
 
 if TYPE_CHECKING:
@@ -144,6 +145,19 @@ def demo(
                 "debug": debug,
             }
         )
+
+
+@app.command()
+def fetch(
+    dataset: fetching.Dataset,
+    folder: fetching.Folder,
+    source: fetching.From = None,
+    fresh: fetching.Fresh = False,
+    debug: Debug = False,
+) -> None:
+    """Download, check and unpack Fruits-360; give it again to go on."""
+    with reporting(debug):
+        fetching.fetch(dataset, folder, source, fresh)
 
 
 @app.command()
