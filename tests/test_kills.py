@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import subprocess
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -56,18 +57,20 @@ def name_of(process: psutil.Process) -> str:
         return ""
 
 
-def run_and_kill(arguments: list[str], wait: float, until, dice: random.Random) -> bool:
-    """Start the run and kill it `wait` seconds after `until`; whether it was still running."""
-    with subprocess.Popen(arguments, stderr=subprocess.DEVNULL) as process:
+def run_and_kill(arguments: list[str], wait: float, until, dice: random.Random) -> None:
+    """Start the run and kill it `wait` seconds after `until`, when it must still be running."""
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(arguments, stderr=errors) as process,
+    ):
         while not until() and process.poll() is None:
             time.sleep(0.01)
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(wait)
-        except subprocess.TimeoutExpired:
-            kill_one(process, dice)
-            process.wait(60)
-            return True
-    return False
+            errors.seek(0)
+            pytest.fail(f"it ended with {process.returncode}: {errors.read()}")
+        kill_one(process, dice)
+        process.wait(60)
 
 
 @pytest.mark.slow
@@ -81,14 +84,13 @@ def test_twenty_kills_at_random_moments_lose_and_double_nothing(tmp_path: Path) 
         some = committed(output)
         assert some < IMAGES
         if before_first_wave < 3:
-            killed = run_and_kill(arguments, dice.uniform(0, 7), lambda: True, dice)
+            run_and_kill(arguments, dice.uniform(0, 7), lambda: True, dice)
         else:
             # From the start of the run on, or from its first wave on.
             start = some if dice.random() < 0.7 else -1
-            killed = run_and_kill(
+            run_and_kill(
                 arguments, dice.uniform(0, 3), lambda: committed(output) > start, dice  # noqa: B023
             )  # fmt: skip
-        assert killed
         assert committed(output) >= some
         if committed(output):
             after_first_wave += 1
@@ -98,7 +100,7 @@ def test_twenty_kills_at_random_moments_lose_and_double_nothing(tmp_path: Path) 
     for number in range(KILLS_WHILE_REDUCING):
         # The first of these runs still extracts; the others come to the matrix in some seconds.
         wait = dice.uniform(4, 9) if number else dice.uniform(0, 1)
-        assert run_and_kill(arguments, wait, lambda: committed(output) == IMAGES, dice)
+        run_and_kill(arguments, wait, lambda: committed(output) == IMAGES, dice)
         assert json.loads((output / "manifest.json").read_text())["status"] == "interrupted"
 
     last = subprocess.run([*arguments, "--json"], capture_output=True, text=True, check=False)
