@@ -18,7 +18,7 @@ import pytest
 from helpers import VERGER, assert_same_features, matrix_of, spark_workers
 from verger.images.demo import write_demo_images
 
-IMAGES = 160
+IMAGES = 165
 WAVE_SIZE = 2
 KILLS_WHILE_EXTRACTING = 15
 KILLS_WHILE_REDUCING = 5
