@@ -21,8 +21,10 @@ from verger.checks import (
     explained,
 )
 from verger.errors import InputError, TooManyRejectedError
-from verger.images.listing import ListedImage, list_images
+from verger.images.listing import ListedImage
 from verger.images.loading import Loader
+from verger.images.packing import read_pack
+from verger.images.shards import list_input
 from verger.ledger import (
     Identity,
     Ledger,
@@ -67,7 +69,7 @@ def run(
     """
     progress = progress or Progress()
     check_settings(settings)
-    images = list_images(settings.input, settings.label_from)
+    images = list_input(settings.input, settings.label_from)
     first = next(images, None)
     if first is None:
         raise InputError(f"The input {settings.input} holds no file.", "Give a folder of images.")
@@ -271,6 +273,7 @@ class _Chain:
             backbone=self.broadcast,
             read_ahead=settings.read_ahead,
             image_seconds=settings.image_seconds,
+            packed=read_pack(settings.input) is not None,
             done=context.accumulator(0),
             rejected=context.accumulator(0),
         )

@@ -40,9 +40,13 @@ LISTING_SCHEMA = pa.schema(
         pa.field("size", pa.int64(), nullable=False),
         pa.field("mtime_ns", pa.int64()),
         pa.field("etag", pa.string()),
+        pa.field("shard", pa.string()),
+        pa.field("row_group", pa.int32()),
+        pa.field("row", pa.int32()),
     ]
 )
-"""An image as it was listed: a local file has a time of modification, an object an ETag."""
+"""An image as it was listed: a local file has a time of modification, an object an ETag, and a
+packed image its place in a shard."""
 
 EXTRACTION_SCHEMA = pa.schema(
     [

@@ -15,6 +15,7 @@ import typer
 from verger import __version__
 from verger.cli import console
 from verger.cli import fetch as fetching
+from verger.cli import pack as packing
 from verger.errors import INTERRUPTED, UsageError, VergerError
 
 if TYPE_CHECKING:
@@ -158,6 +159,30 @@ def fetch(
     """Download, check and unpack Fruits-360; give it again to go on."""
     with reporting(debug):
         fetching.fetch(dataset, folder, source, fresh)
+
+
+@app.command()
+def pack(
+    source: packing.Source,
+    target: packing.Target,
+    label_from: packing.LabelFrom = "parent",
+    shard_size: packing.ShardSize = 128,
+    threads: packing.Threads = 16,
+    fresh: packing.Fresh = False,
+    json: packing.Json = False,
+    debug: Debug = False,
+) -> None:
+    """Pack images into Parquet files, without metadata; give it again to go on or add."""
+    with reporting(debug):
+        packing.pack(
+            source,
+            target,
+            label_from=label_from,
+            shard_size=shard_size,
+            threads=threads,
+            fresh=fresh,
+            json=json,
+        )
 
 
 @app.command()

@@ -21,7 +21,8 @@ class ListedImage:
         label: its class, empty when there is none.
         size: in bytes.
         mtime_ns: time of modification in nanoseconds since 1970, of a local file.
-        etag: of an object on S3.
+        etag: of an object on S3, or the sha256 of a packed image.
+        shard, row_group, row: where a packed image is; see `verger.images.shards`.
     """
 
     path: str
@@ -29,6 +30,9 @@ class ListedImage:
     size: int
     mtime_ns: int | None = None
     etag: str | None = None
+    shard: str | None = None
+    row_group: int | None = None
+    row: int | None = None
 
 
 def list_images(folder: Location, label_from: str = "parent") -> Iterator[ListedImage]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from verger import storage
 from verger.images.decoding import Rejection, decode
 from verger.images.listing import ListedImage
+from verger.images.shards import read_packed
 from verger.results import Reason
 from verger.storage import Location
 
@@ -41,13 +42,15 @@ class Loader:
     def __call__(self, image: ListedImage) -> Pixels | Rejection:
         """Read and decode."""
         try:
-            data: bytes | OSError = self.read(image)
+            data: bytes | OSError | Rejection = self.read(image)
         except OSError as error:
             data = error
         return self.decode(image, data)
 
-    def read(self, image: ListedImage) -> bytes:
+    def read(self, image: ListedImage) -> bytes | Rejection:
         """The bytes of an image, or the first of a file that is too large; tried four times.
+
+        A packed image may have none, and gives the reason that packing found.
 
         Raises:
             OSError: it cannot be read.
@@ -59,12 +62,16 @@ class Loader:
                 time.sleep(seconds)
         return self._read_once(image)
 
-    def _read_once(self, image: ListedImage) -> bytes:
+    def _read_once(self, image: ListedImage) -> bytes | Rejection:
+        if image.shard is not None:
+            return read_packed(self.folder, image)
         limit = HEAD_BYTES if image.size > self.max_bytes else None
         return storage.read_bytes(self.folder.child(image.path), limit)
 
-    def decode(self, image: ListedImage, data: bytes | OSError) -> Pixels | Rejection:
+    def decode(self, image: ListedImage, data: bytes | OSError | Rejection) -> Pixels | Rejection:
         """The pixels in what `read` returned or raised."""
+        if isinstance(data, Rejection):
+            return data
         if isinstance(data, OSError):
             return Rejection(Reason.UNREADABLE, f"{type(data).__name__}: {data.strerror or data}")
         decoded = self.decoder(data, self.max_pixels)

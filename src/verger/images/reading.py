@@ -3,8 +3,11 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 from verger.images.listing import ListedImage
+
+T = TypeVar("T")
 
 MAX_AHEAD_BYTES = 64 * 2**20
 """Bytes that may wait in memory; a single larger file waits alone."""
@@ -12,22 +15,22 @@ MAX_AHEAD_BYTES = 64 * 2**20
 
 def read_ahead(
     images: Iterable[ListedImage],
-    read: Callable[[ListedImage], bytes],
+    read: Callable[[ListedImage], T],
     threads: int,
-) -> Iterator[tuple[ListedImage, bytes | OSError]]:
+) -> Iterator[tuple[ListedImage, T | OSError]]:
     """Read files on `threads` threads, in order, at most `2 * threads` of them ahead.
 
     Yields:
-        Each image with its bytes, or with the error that reading it gave.
+        Each image with what `read` gave, or with the error that it raised.
     """
 
-    def attempt(image: ListedImage) -> bytes | OSError:
+    def attempt(image: ListedImage) -> T | OSError:
         try:
             return read(image)
         except OSError as error:
             return error
 
-    waiting: deque[tuple[ListedImage, Future[bytes | OSError]]] = deque()
+    waiting: deque[tuple[ListedImage, Future[T | OSError]]] = deque()
     ahead = 0
     with ThreadPoolExecutor(threads) as pool:
         for image in images:

@@ -104,7 +104,7 @@ def rebase(spark: SparkSession, output: Output, ledger: Ledger, number: int) -> 
     joined = old.join(new, F.col("old.path") == F.col("new.path"), "left")
     fingerprint = [
         F.when(_same("size"), F.col(f"new.{name}")).otherwise(F.col(f"old.{name}")).alias(name)
-        for name in ("mtime_ns", "etag")
+        for name in ("mtime_ns", "etag", "shard", "row_group", "row")
     ]
     offset = number - min((wave.images for wave in ledger.waves), default=0)
     kept = [F.col(f"old.{name}") for name in ("path", "label", "size")]

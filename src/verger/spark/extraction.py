@@ -52,6 +52,7 @@ class Extractor:
         image_seconds: what an image may take.
         done: counts images as tasks end, for whoever watches.
         rejected: counts rejections, likewise.
+        packed: the images are in shards.
         careful: load each image in a process that may die; so does any task that is tried again.
     """
 
@@ -61,6 +62,7 @@ class Extractor:
     image_seconds: float
     done: "Accumulator[int]"
     rejected: "Accumulator[int]"
+    packed: bool = False
     careful: bool = False
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

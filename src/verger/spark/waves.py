@@ -23,7 +23,10 @@ from verger.results import LISTING_SCHEMA, Output, Reason
 from verger.spark.extraction import SPARK_SCHEMA, Extractor
 from verger.spark.session import lost_worker, spark_path, spark_target
 
-LISTING = "path string, label string, size long, mtime_ns long, etag string"
+LISTING = (
+    "path string, label string, size long, mtime_ns long, etag string, "
+    "shard string, row_group int, row int"
+)
 """`LISTING_SCHEMA` in Spark's words."""
 FEATURES = "path string, label string, features array<float>"
 REJECTED = "path string, label string, reason string, detail string"
@@ -93,7 +96,8 @@ def plan_waves(
 ) -> dict[int, int]:
     """Cut `count` images into waves of about `wave_size`, kept in `_ledger/images/wave=N`.
 
-    An image's wave is chosen by a hash of its path, so that each wave is a sample of all classes.
+    An image's wave is chosen by a hash of its path, so that each wave is a sample of all classes;
+    images of one row group stay together, since they are read together.
 
     Returns:
         How many images each wave has, by its number; the numbers start at `first`.
@@ -101,7 +105,8 @@ def plan_waves(
     if not count:
         return {}
     waves = -(-count // wave_size)
-    number = F.pmod(F.xxhash64("path"), F.lit(waves)).cast("int") + F.lit(first)
+    together = F.coalesce(F.concat("shard", F.lit("#"), "row_group"), "path")
+    number = F.pmod(F.xxhash64(together), F.lit(waves)).cast("int") + F.lit(first)
     numbered = pending.withColumn("wave", number)
     # A shuffle is a stage more, and a single wave needs none.
     numbered = numbered.repartition("wave") if waves > 1 else numbered.coalesce(1)
@@ -177,7 +182,13 @@ def run_wave(
     """
     files = spark.sparkContext.defaultParallelism
     images = _read(spark, LISTING, [images_of(output, number)])
-    tasks = images.repartition(max(-(-count // task_size), min(count, 2 * files)))
+    parts = max(-(-count // task_size), min(count, 2 * files))
+    if extractor.packed:
+        # A row group goes to one task, which reads it once.
+        tasks = images.repartition(parts, "shard", "row_group")
+        tasks = tasks.sortWithinPartitions("shard", "row_group", "row")
+    else:
+        tasks = images.repartition(parts)
     # Kept until both folders are written, so that no image goes through the network twice.
     rows = tasks.mapInArrow(extractor, SPARK_SCHEMA).persist()
     try:

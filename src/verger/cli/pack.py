@@ -1,0 +1,85 @@
+"""The command that packs many small images into a few files without their metadata."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from verger.cli import console
+from verger.storage import Location
+
+if TYPE_CHECKING:
+    from verger.images.packing import Pack
+
+MEBIBYTE = 2**20
+
+Source = Annotated[
+    str, typer.Argument(help="A folder of images, or s3://bucket/prefix.", metavar="INPUT")
+]
+Target = Annotated[str, typer.Argument(help="Where the shards go.", metavar="OUTPUT")]
+LabelFrom = Annotated[
+    str, typer.Option(help="parent, none, or a regular expression with one group.")
+]
+ShardSize = Annotated[int, typer.Option(help="MiB of images in a shard.", min=1)]
+Threads = Annotated[int, typer.Option(help="Files that are read at once.", min=1)]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Delete old shards, and start over.")]
+Json = Annotated[bool, typer.Option("--json", help="Print pack.json, for scripts.")]
+
+
+def pack(
+    source: Source,
+    target: Target,
+    *,
+    label_from: LabelFrom = "parent",
+    shard_size: ShardSize = 128,
+    threads: Threads = 16,
+    fresh: Fresh = False,
+    json: Json = False,
+) -> None:
+    """Pack images into Parquet files, without metadata; give it again to go on or add."""
+    from verger.images import packing
+
+    folder = Location.parse(target)
+    with console.progress() as shown:
+        packed = packing.pack(
+            Location.parse(source),
+            folder,
+            label_from=label_from,
+            shard_bytes=shard_size * MEBIBYTE,
+            threads=threads,
+            fresh=fresh,
+            progress=shown,
+        )
+    if json:
+        sys.stdout.write(packed.model_dump_json(indent=2) + "\n")
+    else:
+        show_pack(packed, folder)
+
+
+def show_pack(packed: "Pack", folder: Location) -> None:
+    """Print what was packed, and what that saves."""
+    from verger.images.packing import describe_saving
+
+    refused = sum(packed.refused.values())
+    images = f"{packed.images:,} listed: {packed.images - refused:,} packed, {refused:,} refused"
+    if refused:
+        reasons = (f"{number:,} {reason}" for reason, number in packed.refused.items())
+        images += f" ({', '.join(reasons)})"
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row("Images", images)
+    before, after = _size(packed.bytes_before), _size(packed.bytes_after)
+    table.add_row("Size", f"{before} before, {after} without metadata")
+    table.add_row("Saves", describe_saving(packed))
+    table.add_row("Shards", Text(f"{len(packed.shards):,} in {folder}"))
+    console.stdout.print(table)
+
+
+def _size(count: int) -> str:
+    """Bytes as a person reads them."""
+    if count < MEBIBYTE:
+        return f"{count / 1024:,.0f} KiB"
+    return f"{count / MEBIBYTE:,.1f} MiB"
