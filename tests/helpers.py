@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pyarrow.parquet as pq
+import pytest
 
 from verger.pipeline import run
 from verger.results import Manifest
@@ -23,6 +24,12 @@ def verger(*arguments: object, env: dict[str, str] | None = None) -> subprocess.
     return subprocess.run(
         [*VERGER, *map(str, arguments)], capture_output=True, text=True, env=env, check=False
     )
+
+
+def skip_without_jars(code: int | None, errors: str) -> None:
+    """Skip a test, and say so, where Spark cannot get the jars that S3 needs."""
+    if code == 5 and "unresolved dependency" in errors:
+        pytest.skip("Maven Central cannot be reached: there are no jars for S3")
 
 
 def spark_workers(pid: int | None = None) -> list[psutil.Process]:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import assert_same_features, go, matrix_of, verger
+from helpers import assert_same_features, go, matrix_of, skip_without_jars, verger
 from stores import KEYS, aws_env, download, make_client, moto_server, seaweedfs
 from verger import s3, storage
 from verger.errors import InputError, SetupError
@@ -85,6 +85,7 @@ def test_a_run_from_s3_to_s3_is_the_local_one_and_grows_like_it(
 ) -> None:
     arguments = ("run", f"s3://{bucket}/in", f"s3://{bucket}/out/a b", "--json")
     done = verger(*arguments)
+    skip_without_jars(done.returncode, done.stderr)
     assert done.returncode == 0, done.stderr
     out = download(port, bucket, "out/a b", tmp_path / "out")
     go(orchard, tmp_path / "local")
@@ -116,6 +117,7 @@ def test_a_changed_object_is_computed_again(aws, port: int, bucket: str, tmp_pat
 
 def test_a_local_folder_goes_to_s3(aws, port: int, bucket: str, orchard: Path, tmp_path) -> None:
     done = verger("run", orchard, f"s3://{bucket}/from-local", "--limit", 5, "--json")
+    skip_without_jars(done.returncode, done.stderr)
     assert json.loads(done.stdout)["counts"]["featurized"] == 5
     matrix = storage.read_bytes(Location(f"s3://{bucket}/from-local/pca/matrix.csv"))
     assert len(matrix.splitlines()) == 6
