@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import boto3
 from botocore.config import Config
@@ -107,7 +108,10 @@ def moto_server() -> Iterator[int]:
 
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
+    port = server.get_host_and_port()[1]
+    # Its state belongs to the process, and other tests have left theirs.
+    urlopen(Request(f"http://127.0.0.1:{port}/moto-api/reset", method="POST")).close()
     try:
-        yield server.get_host_and_port()[1]
+        yield port
     finally:
         server.stop()

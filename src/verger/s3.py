@@ -99,8 +99,15 @@ def endpoint() -> str | None:
 @cache
 def region(bucket: str) -> str:
     """The region of a bucket."""
+    from botocore.exceptions import ClientError
+
     with explained(bucket):
-        found = client().head_bucket(Bucket=bucket).get("BucketRegion")
+        try:
+            found = client().head_bucket(Bucket=bucket).get("BucketRegion")
+        except ClientError:
+            # An answer to HEAD has no body, and so no word on what is wrong with the credentials.
+            client().list_objects_v2(Bucket=bucket, MaxKeys=1)
+            raise
     return str(found or client().meta.region_name)
 
 
