@@ -10,7 +10,7 @@ from verger import storage
 from verger.errors import DefectError, InputError, SetupError, TooManyRejectedError, UsageError
 from verger.ledger import Identity, Ledger, read_ledger
 from verger.results import Output, Reason
-from verger.settings import RunSettings
+from verger.settings import RunSettings, check_apart
 from verger.spark.changes import Account
 from verger.spark.model import find_model, is_whole
 from verger.spark.session import explain
@@ -22,11 +22,7 @@ def check_settings(settings: RunSettings) -> None:
     Raises:
         UsageError: naming them.
     """
-    if settings.input.contains(settings.output):
-        raise UsageError(
-            f"The output {settings.output} lies inside the input {settings.input}.",
-            "Give an output elsewhere: its files would be listed as images by the next run.",
-        )
+    check_apart(settings.input, settings.output)
     results = Output(settings.output)
     for folder in (*results.folders, results.ledger):
         if folder.contains(settings.input):
@@ -34,11 +30,11 @@ def check_settings(settings: RunSettings) -> None:
                 f"The input {settings.input} is where results go: runs delete what is in {folder}.",
                 "Give an output elsewhere.",
             )
-        if settings.model and results.location.contains(settings.model):
-            raise UsageError(
-                f"The PCA {settings.model} lies inside the output {settings.output}.",
-                "Give an output elsewhere, or use --keep-pca with `verger run`.",
-            )
+    if settings.model and results.location.contains(settings.model):
+        raise UsageError(
+            f"The PCA {settings.model} lies inside the output {settings.output}.",
+            "Give an output elsewhere, or use --keep-pca with `verger run`.",
+        )
     if (settings.engine, settings.precision) == ("tensorflow", "bf16"):
         raise UsageError("--precision bf16 is OpenVINO's.", "Use --engine openvino, or f32.")
 

@@ -4,18 +4,16 @@ A wave is a folder of features and one of rejected files. It counts when `_ledge
 names it and not before, because no committer of Spark is atomic over a whole job.
 """
 
-import fcntl
-import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from verger import s3, storage
+from verger import storage
 from verger.errors import SetupError
+from verger.locks import held
 from verger.results import Output
 from verger.storage import Location
 
@@ -117,70 +115,7 @@ def delete_uncommitted(output: Output, ledger: Ledger) -> int:
     return max(seen) + 1
 
 
-@contextmanager
-def locked(output: Output) -> Iterator[Callable[[], None]]:
-    """Hold the output for this process, so that no two runs write to it.
-
-    Yields:
-        A function that raises `SetupError` if the output is not held any more; call it before
-        anything is committed.
-
-    Raises:
-        SetupError: another run holds it, or it cannot be written.
-    """
-    hold = _leased if output.location.is_s3 else _flocked
-    with hold(output) as check:
-        yield check
-
-
-@contextmanager
-def _flocked(output: Output) -> Iterator[Callable[[], None]]:
-    folder = Path(output.ledger.path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise SetupError(
-            f"The output {output.location} cannot be written: {error.strerror}.",
-            "Give a folder that this user may write, on a disk that is not full.",
-        ) from error
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise _in_use(output) from error
-        except OSError as error:
-            raise SetupError(
-                f"The output {output.location} cannot be locked: {error.strerror}.",
-                "Give a folder on a file system with locks, such as a local disk.",
-            ) from error
-        yield lambda: None
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def _leased(output: Output) -> Iterator[Callable[[], None]]:
-    lease = s3.Lease(output.ledger.child("lease.json").path)
-    if not lease.acquire():
-        raise _in_use(output, "If its machine died, the output is free two minutes later.")
-
-    def check() -> None:
-        if not lease.is_held():
-            raise SetupError(
-                f"Another run took the output {output.location} over: this one was not heard of "
-                "for two minutes.",
-                "Let the other one end.",
-            )
-
-    try:
-        yield check
-    finally:
-        lease.release()
-
-
-def _in_use(output: Output, more: str = "") -> SetupError:
-    return SetupError(
-        f"The output {output.location} is in use by another run.",
-        f"Wait until it has ended, or give another output folder. {more}".strip(),
-    )
+def locked(output: Output) -> AbstractContextManager[Callable[[], None]]:
+    """Hold the output for this process, so that no two runs write to it; see `locks.held`."""
+    name = "lease.json" if output.location.is_s3 else "lock"
+    return held(output.location, output.ledger.child(name))

@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from verger.errors import UsageError
 from verger.storage import Location
 
 DEFAULT_COMPONENTS = 50
@@ -131,3 +132,16 @@ class RunSettings(BaseModel):
                 "--keep-pca takes the PCA of this output; leave out --fresh and --model"
             )
         return self
+
+
+def check_apart(source: Location, output: Location) -> None:
+    """Refuse an output inside its input.
+
+    Raises:
+        UsageError: naming both.
+    """
+    if source.contains(output):
+        raise UsageError(
+            f"The output {output} lies inside the input {source}.",
+            "Give an output elsewhere: its files would be listed as images by the next run.",
+        )

@@ -1,7 +1,6 @@
 """The data set Fruits-360: downloaded in as many attempts as it takes, checked, unpacked, named."""
 
 import errno
-import fcntl
 import os
 import re
 import shutil
@@ -10,8 +9,8 @@ import struct
 import zipfile
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -30,6 +29,7 @@ from verger.images.download import (
     size_of,
     write_json,
 )
+from verger.locks import flock
 from verger.progress import Progress
 from verger.storage import Location
 
@@ -102,18 +102,10 @@ def fetch(
         ) from error
 
 
-@contextmanager
-def _held(root: Path) -> Iterator[None]:
-    """Keep other processes out of the folder."""
-    handle = os.open(root, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise SetupError(f"Another process fetches into {root}.", "Let it end.") from error
-        yield
-    finally:
-        os.close(handle)
+def _held(root: Path) -> AbstractContextManager[None]:
+    """Keep other processes out of the folder, without a file in it."""
+    in_use = SetupError(f"Another process fetches into {root}.", "Let it end.")
+    return flock(os.open(root, os.O_RDONLY | os.O_CLOEXEC), str(root), in_use)
 
 
 def _fetch(root: Path, origin: Origin, fresh: bool, shown: Progress) -> Fetched:

@@ -4,20 +4,18 @@ A shard counts when `pack.json` names it and not before.
 """
 
 import errno
-import fcntl
 import hashlib
 import pickle
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
-from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 import verger
-from verger import s3, storage
+from verger import storage
 from verger.errors import InputError, SetupError, UsageError
 from verger.images.decoding import Rejection, decode
 from verger.images.guard import Guard
@@ -34,9 +32,10 @@ from verger.images.shard_files import (
     row_groups,
     written,
 )
+from verger.locks import held
 from verger.progress import Progress
 from verger.results import Reason
-from verger.settings import RunSettings
+from verger.settings import RunSettings, check_apart
 from verger.storage import Location
 
 SHARD_BYTES = 128 * 2**20
@@ -143,7 +142,7 @@ def pack(
     if first is None:
         raise InputError(f"The input {source} holds no file.", "Give a folder of images.")
     images = chain([first], images)
-    with _explained(target), _locked(target) as check_lock:
+    with _explained(target), held(target, target.child(".lock")) as check_lock:
         packer = _Packer(settings, shard_bytes, threads, progress or Progress(), check_lock)
         packed = packer.open(fresh)
         if packed.shards:
@@ -155,11 +154,7 @@ def pack(
 
 def _settings(source: Location, target: Location, label_from: str) -> RunSettings:
     """The settings of a run over the same images: its limits, and its rules for labels."""
-    if source.contains(target):
-        raise UsageError(
-            f"The output {target} lies inside the input {source}.",
-            "Give an output elsewhere: its files would be listed as images by the next run.",
-        )
+    check_apart(source, target)
     try:
         return RunSettings(input=source, output=target, label_from=label_from)
     except ValidationError as error:
@@ -371,36 +366,6 @@ def _explained(target: Location) -> Iterator[None]:
             f"The disk of {target} is full." if full else f"The output {target} failed: {first}.",
             "When that is mended, the same command goes on from the last shard.",
         ) from error
-
-
-@contextmanager
-def _locked(target: Location) -> Iterator[Callable[[], None]]:
-    """Hold the target; yields a function that raises `SetupError` when it is no longer held."""
-    used = SetupError(
-        f"The output {target} is in use by another process.",
-        "Wait until it has ended; on S3, two minutes longer if its machine died.",
-    )
-    if target.is_s3:
-        lease = s3.Lease(target.child(".lock").path)
-        if not lease.acquire():
-            raise used
-
-        def check() -> None:
-            if not lease.is_held():
-                raise SetupError(f"Another process took the output {target} over.")
-
-        try:
-            yield check
-        finally:
-            lease.release()
-        return
-    Path(target.path).mkdir(parents=True, exist_ok=True)
-    with Path(target.path, ".lock").open("ab") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise used from error
-        yield lambda: None
 
 
 def requests_saved(images: int, shards: int) -> tuple[int, float]:
