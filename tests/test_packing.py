@@ -25,8 +25,8 @@ from verger.errors import InputError, SetupError, UsageError
 from verger.images import loading, packing, shard_files
 from verger.images.decoding import Rejection, decode
 from verger.images.listing import ListedImage
-from verger.images.packing import Pack, describe_saving, pack, read_pack, requests_saved
-from verger.images.shard_files import SCHEMA, Packed, Shard, in_order, sort_key
+from verger.images.packing import describe_saving, pack, requests_saved
+from verger.images.shard_files import SCHEMA, Pack, Place, Shard, in_order, read_pack, sort_key
 from verger.storage import Location
 
 SERIAL = "SERIAL-12345"
@@ -340,13 +340,13 @@ def test_packed_rows_are_read_from_few_shards_at_once(
     opened: set[str] = set()
     most = 0
 
-    def rows(_folder: Location, chain: list[Shard]) -> Iterator[Packed]:
+    def rows(_folder: Location, chain: list[Shard], _columns: object) -> Iterator[Any]:
         nonlocal most
         for shard in chain:
             opened.add(shard.name)
             most = max(most, len(opened))
-            yield Packed(shard.first, 1, 1, None)
-            yield Packed(shard.last, 1, 1, None)
+            for row, path in enumerate((shard.first, shard.last)):
+                yield path, Place(shard.name, 0, row), (path, 1, 1, None)
             opened.discard(shard.name)
 
     monkeypatch.setattr(shard_files, "_chained", rows)

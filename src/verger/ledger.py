@@ -70,7 +70,7 @@ def ledger_file(output: Output) -> Location:
 
 def images_of(output: Output, number: int) -> Location:
     """The folder of Parquet that holds the fingerprints of a wave's images."""
-    return output.ledger.child("images", f"wave={number}")
+    return output.images.child(f"wave={number}")
 
 
 def read_ledger(output: Output) -> Ledger | None:
@@ -103,7 +103,7 @@ def delete_uncommitted(output: Output, ledger: Ledger) -> int:
     for parent, keep in (
         (output.features, numbers),
         (output.rejected, numbers),
-        (output.ledger.child("images"), images),
+        (output.images, images),
     ):
         for name in storage.names(parent):
             wave = re.fullmatch(r"wave[-=](\d+)", name)

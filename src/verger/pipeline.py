@@ -23,13 +23,13 @@ from verger.checks import (
 from verger.errors import InputError, TooManyRejectedError
 from verger.images.listing import ListedImage
 from verger.images.loading import Loader
-from verger.images.packing import read_pack
 from verger.images.shards import list_input
 from verger.ledger import (
     Identity,
     Ledger,
     delete_uncommitted,
     images_of,
+    ledger_file,
     locked,
     read_ledger,
 )
@@ -88,7 +88,7 @@ def run(
         stages.prepare()
         spark = stages.start_spark(debug)
         pending = stages.compare(spark)
-        stages.extract(spark, pending)
+        stages.extract(spark, pending, packed=first.shard is not None)
         stages.account(spark)
         stages.reduce(spark)
         return stages.complete()
@@ -174,10 +174,8 @@ class _Chain:
         self.manifest.write(self.output)
         if self.settings.fresh:
             # First what the rest hangs on, so that a run killed in between finds no ledger.
-            storage.delete(self.output.ledger.child("ledger.json"))
-            storage.delete(self.output.ledger.child("images"))
-            for folder in self.output.folders:
-                storage.delete(folder)
+            for place in (ledger_file(self.output), self.output.images, *self.output.folders):
+                storage.delete(place)
         self.next_number = delete_uncommitted(self.output, self.ledger)
 
     def list(self, images: Iterator[ListedImage]) -> None:
@@ -214,47 +212,50 @@ class _Chain:
             How many images each planned wave has, by its number.
         """
         pending = waves.read_listing(spark, self.output)
-        count = self.manifest.counts.listed
+        count = listed = self.manifest.counts.listed
         with self.stage("plan"):
             if self.ledger.waves:
-                if self.ledger.input != str(self.settings.input):
-                    moved = changes.rebase(spark, self.output, self.ledger, self.next_number)
-                    self._switch(moved.model_copy(update={"input": str(self.settings.input)}))
-                stale = changes.find_stale(
-                    spark,
-                    self.output,
-                    self.ledger,
-                    prune=self.settings.prune,
-                    retry_rejected=self.settings.retry_rejected,
-                )
-                ledger, retired = changes.retire(
-                    spark, self.output, self.ledger, stale, self.next_number
-                )
-                if retired:
-                    self._switch(ledger)
+                retired = self._retire(spark)
                 known = waves.committed_images(spark, self.output, self.ledger)
                 pending = pending.join(known.select("path"), "path", "left_anti")
                 count = pending.count()
-                self.progress.note(
-                    f"{count:,} of {self.manifest.counts.listed:,} files are new or changed"
-                    f"{f', {retired:,} old ones retired' if retired else ''}."
-                    if count or retired
-                    else f"Nothing new: all {self.manifest.counts.listed:,} files are known."
-                )
                 if count or retired:
                     self.before = None
+                    old = f", {retired:,} old ones retired" if retired else ""
+                    self.progress.note(f"{count:,} of {listed:,} files are new or changed{old}.")
+                else:
+                    self.progress.note(f"Nothing new: all {listed:,} files are known.")
             return waves.plan_waves(
                 pending, count, self.output, self.next_number, self.settings.wave_size
             )
 
+    def _retire(self, spark: SparkSession) -> int:
+        """Have the ledger count only rows of images as they are now; how many were retired."""
+        settings = self.settings
+        if self.ledger.input != str(settings.input):
+            moved = changes.rebase(spark, self.output, self.ledger, self.next_number)
+            self._switch(moved.model_copy(update={"input": str(settings.input)}))
+        stale = changes.find_stale(
+            spark,
+            self.output,
+            self.ledger,
+            prune=settings.prune,
+            retry_rejected=settings.retry_rejected,
+        )
+        ledger, retired = changes.retire(spark, self.output, self.ledger, stale, self.next_number)
+        if retired:
+            self._switch(ledger)
+        return retired
+
     def _commit(self, ledger: Ledger) -> None:
-        for wave in ledger.waves[-1:]:
-            for folder in (
-                self.output.features_of(wave.number),
-                self.output.rejected_of(wave.number),
-            ):
-                storage.sync(folder)
-            storage.sync(images_of(self.output, wave.images))
+        had = {(wave.number, wave.images) for wave in self.ledger.waves}
+        for wave in ledger.waves:
+            if (wave.number, wave.images) not in had:
+                for folder in (
+                    *self.output.wave_folders(wave.number),
+                    images_of(self.output, wave.images),
+                ):
+                    storage.sync(folder)
         self.check_lock()
         ledger.write(self.output)
         self.ledger = ledger
@@ -264,7 +265,7 @@ class _Chain:
         self._commit(ledger)
         self.next_number = delete_uncommitted(self.output, ledger)
 
-    def extract(self, spark: SparkSession, planned: dict[int, int]) -> None:
+    def extract(self, spark: SparkSession, planned: dict[int, int], *, packed: bool) -> None:
         """Extract the planned waves, and commit each."""
         context = spark.sparkContext
         settings = self.settings
@@ -273,7 +274,7 @@ class _Chain:
             backbone=self.broadcast,
             read_ahead=settings.read_ahead,
             image_seconds=settings.image_seconds,
-            packed=read_pack(settings.input) is not None,
+            packed=packed,
             done=context.accumulator(0),
             rejected=context.accumulator(0),
         )

@@ -69,6 +69,8 @@ class Output:
         self.features = location.child("features")
         self.rejected = location.child("rejected")
         self.ledger = location.child("_ledger")
+        self.listing = self.ledger.child("listing")
+        self.images = self.ledger.child("images")
         self.pca = location.child("pca")
         self.matrix_csv = location.child("pca/matrix.csv")
         self.model = location.child("model")
@@ -86,6 +88,10 @@ class Output:
     def rejected_of(self, wave: int) -> Location:
         """The folder of a wave's rejected files."""
         return self.rejected.child(f"wave-{wave:06}")
+
+    def wave_folders(self, wave: int) -> tuple[Location, Location]:
+        """The folders of a wave's rows: features and rejected files."""
+        return self.features_of(wave), self.rejected_of(wave)
 
 
 class _Record(BaseModel):

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import cache, lru_cache
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -177,13 +178,13 @@ def _meaning(error: Any, bucket: str) -> VergerError:
             f"The store of {bucket} refuses the AWS credentials ({code}).",
             "Look at AWS_PROFILE and at the keys that it names.",
         )
-    if code in {"NoSuchBucket", "404"} or status == 404:  # noqa: PLR2004
+    if code in {"NoSuchBucket", "404"} or status == HTTPStatus.NOT_FOUND:
         return InputError(f"The bucket {bucket} does not exist.", "Look at its name.")
-    if code in {"PermanentRedirect", "301"} or status == 301:  # noqa: PLR2004
+    if code in {"PermanentRedirect", "301"} or status == HTTPStatus.MOVED_PERMANENTLY:
         headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
         where = headers.get("x-amz-bucket-region", "another region")
         return InputError(f"The bucket {bucket} is in {where}.", f"Set AWS_REGION={where}.")
-    if code in {"AccessDenied", "403"} or status == 403:  # noqa: PLR2004
+    if code in {"AccessDenied", "403"} or status == HTTPStatus.FORBIDDEN:
         return InputError(
             f"The bucket {bucket} is forbidden to these AWS credentials.",
             "Give them s3:ListBucket, s3:GetObject and, for an output, s3:PutObject and "
@@ -200,12 +201,8 @@ def list_objects(path: str) -> Iterator[Listed]:
     bucket, key = split(path)
     prefix = f"{key.rstrip('/')}/" if key else ""
     with ThreadPoolExecutor(LISTING_THREADS) as pool, explained(bucket):
-        yield from _list_level(pool, bucket, prefix, SPLIT_DEPTH)
-
-
-def _list_level(pool: ThreadPoolExecutor, bucket: str, prefix: str, depth: int) -> Iterator[Listed]:
-    first = _page(bucket, prefix, "/" if depth else "", None)
-    yield from _list_from(pool, bucket, prefix, depth, first)
+        first = _page(bucket, prefix, "/", None)
+        yield from _list_from(pool, bucket, prefix, SPLIT_DEPTH, first)
 
 
 def _list_from(

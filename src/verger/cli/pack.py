@@ -11,7 +11,7 @@ from verger.cli import console
 from verger.storage import Location
 
 if TYPE_CHECKING:
-    from verger.images.packing import Pack
+    from verger.images.shard_files import Pack
 
 MEBIBYTE = 2**20
 

@@ -10,9 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 import verger
 from verger import storage
@@ -25,10 +24,12 @@ from verger.images.metadata import strip_metadata
 from verger.images.reading import read_ahead
 from verger.images.shard_files import (
     SHARD_NAME,
+    Pack,
     Row,
     Shard,
     in_order,
     join,
+    read_pack,
     row_groups,
     written,
 )
@@ -55,54 +56,6 @@ GETS_A_SHARD = 34
 
 PUTS_A_SHARD = 16
 """Arrow's parts of 10 MB, the start and the end of an upload, and `pack.json`."""
-
-
-class Pack(BaseModel):
-    """`pack.json`: what the shards beside it hold."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    version: Literal[1] = 1
-    verger_version: str
-    source: str
-    label_from: str
-    status: Literal["incomplete", "complete"] = "incomplete"
-    images: int = 0
-    """Rows of all shards: a row a file of the source."""
-    refused: dict[str, int] = {}
-    """Those without bytes, by reason."""
-    bytes_before: int = 0
-    """Of the others, in the source."""
-    bytes_after: int = 0
-    """Of the others, in the shards."""
-    shards: tuple[Shard, ...] = ()
-
-    def write(self, target: Location) -> None:
-        """Put it in place, whole."""
-        storage.write_bytes(pack_file(target), self.model_dump_json(indent=1).encode() + b"\n")
-
-
-def pack_file(location: Location) -> Location:
-    """Where a folder of shards says what it holds."""
-    return location.child("pack.json")
-
-
-def read_pack(location: Location) -> Pack | None:
-    """What a folder of shards holds, or None when it has no `pack.json`.
-
-    Raises:
-        InputError: the file is damaged, or of another version.
-    """
-    file = pack_file(location)
-    try:
-        return Pack.model_validate_json(storage.read_bytes(file))
-    except FileNotFoundError:
-        return None
-    except ValidationError as error:
-        raise InputError(
-            f"{file} is damaged or of another version.",
-            "Pack the images again with --fresh, or into another folder.",
-        ) from error
 
 
 def pack(

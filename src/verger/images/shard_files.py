@@ -1,15 +1,15 @@
-"""Shards as files: rows of images in Parquet, sorted by path, written and compared as streams."""
+"""A pack as files: `pack.json` and its shards, Parquet sorted by path, which are streams."""
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from heapq import merge
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from verger import storage
 from verger.errors import InputError
@@ -38,7 +38,7 @@ SCHEMA = pa.schema(
 )
 """A row a file: its bytes without metadata, or the reason why there are none."""
 
-FINGERPRINT = ["path", "source_size", "source_mtime_ns", "source_etag"]
+FINGERPRINT = ("source_size", "source_mtime_ns", "source_etag")
 """The columns that tell whether a file has changed since."""
 
 SHARD_NAME = re.compile(r"shard-(\d{6,})\.parquet")
@@ -59,6 +59,62 @@ class Shard(BaseModel):
     first: str
     last: str
     """The paths between which it is sorted."""
+
+
+class Pack(BaseModel):
+    """`pack.json`: what the shards beside it hold."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    verger_version: str
+    source: str
+    label_from: str
+    status: Literal["incomplete", "complete"] = "incomplete"
+    images: int = 0
+    """Rows of all shards: a row a file of the source."""
+    refused: dict[str, int] = {}
+    """Those without bytes, by reason."""
+    bytes_before: int = 0
+    """Of the others, in the source."""
+    bytes_after: int = 0
+    """Of the others, in the shards."""
+    shards: tuple[Shard, ...] = ()
+
+    def write(self, target: Location) -> None:
+        """Put it in place, whole."""
+        storage.write_bytes(pack_file(target), self.model_dump_json(indent=1).encode() + b"\n")
+
+
+def pack_file(location: Location) -> Location:
+    """Where a folder of shards says what it holds."""
+    return location.child("pack.json")
+
+
+def read_pack(location: Location) -> Pack | None:
+    """What a folder of shards holds, or None when it has no `pack.json`.
+
+    Raises:
+        InputError: the file is damaged, or of another version.
+    """
+    file = pack_file(location)
+    try:
+        return Pack.model_validate_json(storage.read_bytes(file))
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise InputError(
+            f"{file} is damaged or of another version.",
+            "Pack the images again with --fresh, or into another folder.",
+        ) from error
+
+
+class Place(NamedTuple):
+    """Where a packed image is."""
+
+    shard: str
+    row_group: int
+    row: int
 
 
 class Packed(NamedTuple):
@@ -152,7 +208,7 @@ def join(
     Raises:
         InputError: images come out of order, or a shard is missing or damaged.
     """
-    rows = _rows(folder, shards)
+    rows = (Packed(key, *rest) for key, _, (_, *rest) in read_rows(folder, shards, FINGERPRINT))
     row = next(rows, None)
     for image in in_order(images):
         key = sort_key(image.path)
@@ -185,12 +241,23 @@ def chains(shards: Iterable[Shard]) -> list[list[Shard]]:
     return found
 
 
-def _rows(folder: Location, shards: Iterable[Shard]) -> Iterator[Packed]:
-    """The rows of all shards, sorted."""
-    return merge(*(_chained(folder, chain) for chain in chains(shards)))
+def read_rows(
+    folder: Location, shards: Iterable[Shard], columns: Sequence[str]
+) -> Iterator[tuple[str, Place, tuple[Any, ...]]]:
+    """Columns of the rows of all shards, in the order of paths, a row group in memory a chain.
+
+    Yields:
+        The key that a row is sorted by, its place, and its path with the values of the columns.
+
+    Raises:
+        InputError: a shard is missing or damaged.
+    """
+    return merge(*(_chained(folder, chain, columns) for chain in chains(shards)))
 
 
-def _chained(folder: Location, shards: list[Shard]) -> Iterator[Packed]:
+def _chained(
+    folder: Location, shards: list[Shard], columns: Sequence[str]
+) -> Iterator[tuple[str, Place, tuple[Any, ...]]]:
     from pyarrow.parquet import ParquetFile  # slow to import, and no worker needs it
 
     for shard in shards:
@@ -198,10 +265,10 @@ def _chained(folder: Location, shards: list[Shard]) -> Iterator[Packed]:
         try:
             with ParquetFile(file.path, filesystem=storage.file_system(file)) as parquet:
                 for number in range(parquet.num_row_groups):
-                    group = parquet.read_row_group(number, columns=FINGERPRINT)
-                    columns = (group[name].to_pylist() for name in FINGERPRINT)
-                    for path, *rest in zip(*columns, strict=True):
-                        yield Packed(sort_key(path), *rest)
+                    group = parquet.read_row_group(number, columns=["path", *columns])
+                    paths, *values = (group[name].to_pylist() for name in ("path", *columns))
+                    for row, (path, *rest) in enumerate(zip(paths, *values, strict=True)):
+                        yield sort_key(path), Place(shard.name, number, row), (path, *rest)
         except (FileNotFoundError, KeyError, pa.ArrowInvalid) as error:
             raise InputError(
                 f"{file} is missing or damaged, and pack.json names it.",

@@ -1,10 +1,8 @@
 """Packed images, listed and read out of the shards that `verger pack` made like files."""
 
-import heapq
 import threading
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +11,7 @@ from verger import storage
 from verger.errors import InputError
 from verger.images.decoding import Rejection
 from verger.images.listing import ListedImage, label_rule, list_images
-from verger.images.shard_files import chains, sort_key
+from verger.images.shard_files import read_pack, read_rows
 from verger.results import Reason
 from verger.storage import Location
 
@@ -29,19 +27,16 @@ def list_input(folder: Location, label_from: str = "parent") -> Iterator[ListedI
     Raises:
         InputError: as `list_images`, or packing is not finished.
     """
-    from verger.images.packing import read_pack  # which needs this module itself
-
     pack = read_pack(folder)
     if pack is None:
         return list_images(folder, label_from)
     if pack.status != "complete":
         raise InputError(f"Packing {folder} is not finished.", "Give `verger pack` again first.")
-    # Shards that follow each other are opened one after the other, not all at once.
-    runs = [
-        chain.from_iterable(_list_shard(folder, shard.name, label_from) for shard in shards)
-        for shards in chains(pack.shards)
-    ]
-    return heapq.merge(*runs, key=lambda image: sort_key(image.path))
+    label = label_rule(label_from)
+    return (
+        ListedImage(path, label(path), size, etag=sha256, **place._asdict())
+        for _, place, (path, size, sha256) in read_rows(folder, pack.shards, ("size", "sha256"))
+    )
 
 
 def read_packed(folder: Location, image: ListedImage) -> bytes | Rejection:
@@ -59,25 +54,11 @@ def read_packed(folder: Location, image: ListedImage) -> bytes | Rejection:
     return bytes(row["bytes"])
 
 
-def _list_shard(folder: Location, name: str, label_from: str) -> Iterator[ListedImage]:
-    label = label_rule(label_from)
-    shard = _open(folder.child(name))
-    for group in range(shard.num_row_groups):
-        rows = shard.read_row_group(group, columns=["path", "size", "sha256"]).to_pylist()
-        for number, row in enumerate(rows):
-            yield ListedImage(
-                row["path"], label(row["path"]), row["size"],
-                etag=row["sha256"], shard=name, row_group=group, row=number,
-            )  # fmt: skip
-
-
-def _open(file: Location) -> Any:
+@lru_cache(maxsize=OPEN_SHARDS)
+def _opened(file: Location) -> Any:
     import pyarrow.parquet as pq  # slow to import, and most workers read files
 
     return pq.ParquetFile(file.path, filesystem=storage.file_system(file), pre_buffer=True)
-
-
-_opened = lru_cache(maxsize=OPEN_SHARDS)(_open)
 
 
 @lru_cache(maxsize=OPEN_SHARDS)

@@ -61,7 +61,7 @@ def retire(
     """
     stale = stale.persist()
     try:
-        by_wave = {row["wave"]: row["count"] for row in stale.groupBy("wave").count().collect()}
+        by_wave = waves.count_by(stale, "wave")
         if not by_wave:
             return ledger, 0
         affected = [wave for wave in ledger.waves if wave.images in by_wave]
@@ -110,7 +110,7 @@ def rebase(spark: SparkSession, output: Output, ledger: Ledger, number: int) -> 
     kept = [F.col(f"old.{name}") for name in ("path", "label", "size")]
     wave = (F.col("old.wave") + F.lit(offset)).alias("wave")
     renumbered = joined.select(*kept, *fingerprint, wave)
-    target = spark_target(output.ledger.child("images"))
+    target = spark_target(output.images)
     renumbered.repartition("wave").write.mode("append").partitionBy("wave").parquet(target)
     moved = [wave.model_copy(update={"images": wave.images + offset}) for wave in ledger.waves]
     return ledger.model_copy(update={"waves": tuple(moved)})
@@ -152,7 +152,7 @@ def take_account(
     by_path = rows.groupBy("path").agg(
         F.concat_ws("+", F.sort_array(F.collect_list("place"))).alias("places"),
         F.max("reason").alias("reason"),
-    )  # fmt: skip
+    )
     places: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     for row in by_path.groupBy("places", "reason").count().collect():

@@ -45,7 +45,7 @@ MAX_CRASHED = 20
 
 def save_listing(images: Iterable[ListedImage], output: Output, progress: Progress) -> int:
     """Write the listing as Parquet to `_ledger/listing`; returns how many images there are."""
-    folder = output.ledger.child("listing")
+    folder = output.listing
     storage.delete(folder)
     remaining = iter(images)
     listed = 0
@@ -59,13 +59,13 @@ def save_listing(images: Iterable[ListedImage], output: Output, progress: Progre
 
 def read_listing(spark: SparkSession, output: Output) -> DataFrame:
     """The saved listing."""
-    return _read(spark, LISTING, [output.ledger.child("listing")])
+    return _read(spark, LISTING, [output.listing])
 
 
 def committed_images(spark: SparkSession, output: Output, ledger: Ledger) -> DataFrame:
     """The fingerprints of the images of all committed waves, each with its column `wave`."""
     folders = [images_of(output, wave.images) for wave in ledger.waves]
-    base = spark_target(output.ledger.child("images"))
+    base = spark_target(output.images)
     return _read(spark, f"{LISTING}, wave int", folders, basePath=base)
 
 
@@ -110,7 +110,7 @@ def plan_waves(
     numbered = pending.withColumn("wave", number)
     # A shuffle is a stage more, and a single wave needs none.
     numbered = numbered.repartition("wave") if waves > 1 else numbered.coalesce(1)
-    target = spark_target(output.ledger.child("images"))
+    target = spark_target(output.images)
     numbered.write.mode("append").partitionBy("wave").parquet(target)
     counts = {
         number: storage.count_rows(images_of(output, number))
@@ -147,7 +147,7 @@ def run_waves(
         except (PySparkException, Py4JError) as error:
             if not lost_worker(error):
                 raise
-            for folder in (output.features_of(number), output.rejected_of(number)):
+            for folder in output.wave_folders(number):
                 storage.delete(folder)
             if count > 1:
                 careful = replace(extractor, careful=True)
@@ -205,11 +205,10 @@ def run_wave(
     finally:
         with suppress(Py4JError, OSError):  # whatever ended the job may have ended Java
             rows.unpersist()
-    written = storage.count_rows(output.features_of(number))
-    refused = storage.count_rows(output.rejected_of(number))
-    if (written, refused) != (featurized, sum(counts.values())):
+    written = [storage.count_rows(folder) for folder in output.wave_folders(number)]
+    if written != [featurized, sum(counts.values())]:
         # Rows that were lost with a machine were computed again, and another outcome was written.
-        for folder in (output.features_of(number), output.rejected_of(number)):
+        for folder in output.wave_folders(number):
             storage.delete(folder)
         raise LostRowsError
     return Wave(number=number, images=number, featurized=featurized, rejected=counts)
