@@ -90,7 +90,7 @@ async def _pass_on(
 def rate(source: str, env: dict[str, str]) -> float:
     """Images a second of a run, while it extracts."""
     with tempfile.TemporaryDirectory() as output:
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(  # noqa: S603 - verger itself
             [sys.executable, "-m", "verger", "run", source, output, "--json"],
             env=env, capture_output=True, text=True, check=True,
         )  # fmt: skip

@@ -11,8 +11,11 @@ from pathlib import Path
 from urllib.request import Request, urlopen
 
 import boto3
+import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+
+from verger import s3
 
 WEED = Path(sys.executable).with_name("weed")
 KEYS = {"AWS_ACCESS_KEY_ID": "orchard", "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-tests"}
@@ -115,3 +118,27 @@ def moto_server() -> Iterator[int]:
         yield port
     finally:
         server.stop()
+
+
+@contextmanager
+def aws_settings(port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """Have this process and its children use a server; yields the environment."""
+    for name, value in aws_env(port).items():
+        monkeypatch.setenv(name, value)
+    forget()
+    yield {**os.environ}
+    forget()
+
+
+def forget() -> None:
+    """Read the AWS settings anew."""
+    s3.client.cache_clear()
+    s3.region.cache_clear()
+
+
+def make_bucket(port: int, name: str) -> str:
+    """Make a bucket in the region of `aws_env`."""
+    make_client(port).create_bucket(
+        Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-west-3"}
+    )
+    return name

@@ -245,6 +245,17 @@ def test_folders_that_no_run_made_are_never_deleted(
     assert own.read_text() == "mine"
 
 
+def test_a_file_under_the_name_of_a_folder_of_results_is_never_deleted(
+    images: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "project/model"
+    own.parent.mkdir()
+    own.write_text("mine")
+    with pytest.raises(UsageError, match="no run of verger made them"):
+        go(images, tmp_path / "project")
+    assert own.read_text() == "mine"
+
+
 def test_an_input_where_results_go_is_refused(images: Path, tmp_path: Path) -> None:
     images.rename(tmp_path / "features")
     with pytest.raises(UsageError, match="where results go"):

@@ -18,7 +18,7 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from stores import aws_env, make_client, moto_server
+from stores import aws_settings, make_bucket, moto_server
 from verger import s3
 from verger.cli.pack import pack as command
 from verger.errors import InputError, SetupError, UsageError
@@ -550,17 +550,8 @@ def test_the_command_prints_a_summary_or_json(source: Path, tmp_path: Path) -> N
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A bucket of moto's, for this process."""
-    with moto_server() as port:
-        make_client(port).create_bucket(
-            Bucket="plays", CreateBucketConfiguration={"LocationConstraint": "eu-west-3"}
-        )
-        for name, value in aws_env(port).items():
-            monkeypatch.setenv(name, value)
-        s3.client.cache_clear()
-        s3.region.cache_clear()
-        yield "plays"
-    s3.client.cache_clear()
-    s3.region.cache_clear()
+    with moto_server() as port, aws_settings(port, monkeypatch):
+        yield make_bucket(port, "plays")
 
 
 def test_s3_is_packed_resumed_and_leased(

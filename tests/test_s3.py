@@ -1,10 +1,8 @@
 """The same command on S3: a real server, real requests, and what may go wrong with them."""
 
 import json
-import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +10,7 @@ import pandas as pd
 import pytest
 
 from helpers import assert_same_features, go, matrix_of, skip_without_jars, verger
-from stores import KEYS, aws_env, download, make_client, moto_server, seaweedfs
+from stores import KEYS, aws_settings, download, make_bucket, make_client, moto_server, seaweedfs
 from verger import s3, storage
 from verger.errors import InputError, SetupError
 from verger.images.listing import list_images
@@ -28,39 +26,22 @@ def port(tmp_path_factory) -> Iterator[int]:
 @pytest.fixture(scope="module")
 def moto_port() -> Iterator[int]:
     with moto_server() as port:
-        make_client(port).create_bucket(
-            Bucket="plays", CreateBucketConfiguration={"LocationConstraint": "eu-west-3"}
-        )
+        make_bucket(port, "plays")
         yield port
-
-
-@contextmanager
-def settings_of(port: int, monkeypatch) -> Iterator[dict[str, str]]:
-    for name, value in aws_env(port).items():
-        monkeypatch.setenv(name, value)
-    forget()
-    yield {**os.environ}
-    forget()
 
 
 @pytest.fixture
 def aws(port: int, monkeypatch) -> Iterator[dict[str, str]]:
     """This process and its children use SeaweedFS."""
-    with settings_of(port, monkeypatch) as env:
+    with aws_settings(port, monkeypatch) as env:
         yield env
 
 
 @pytest.fixture
 def moto(moto_port: int, monkeypatch) -> Iterator[dict[str, str]]:
     """This process and its children use moto, which takes any key and sorts as S3 does."""
-    with settings_of(moto_port, monkeypatch) as env:
+    with aws_settings(moto_port, monkeypatch) as env:
         yield env
-
-
-def forget() -> None:
-    """Read the AWS settings anew."""
-    s3.client.cache_clear()
-    s3.region.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +124,7 @@ def test_odd_keys_are_listed_and_read_as_they_are(
     for key in keys:
         client.put_object(Bucket=bucket_name, Key=f"odd/{key}", Body=key.encode())
     folder = Location(f"s3://{bucket_name}/odd")
-    with settings_of(port, monkeypatch):
+    with aws_settings(port, monkeypatch):
         found = {image.path: image for image in list_images(folder)}
         assert set(found) == set(keys)
         for key in keys:

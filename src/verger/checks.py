@@ -46,7 +46,7 @@ def check_foreign(output: Output) -> None:
         UsageError: naming one of them; the folder has no ledger, so no run made them.
     """
     for folder in output.folders:
-        if storage.is_folder(folder) and storage.names(folder):
+        if storage.names(folder) or (storage.exists(folder) and not storage.is_folder(folder)):
             raise UsageError(
                 f"{folder} holds files, and no run of verger made them.",
                 "Give another output folder: a run would delete them.",

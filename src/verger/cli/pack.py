@@ -8,10 +8,10 @@ from rich.table import Table
 from rich.text import Text
 
 from verger.cli import console
-from verger.storage import Location
 
 if TYPE_CHECKING:
     from verger.images.shard_files import Pack
+    from verger.storage import Location
 
 MEBIBYTE = 2**20
 
@@ -40,6 +40,7 @@ def pack(
 ) -> None:
     """Pack images into Parquet files, without metadata; give it again to go on or add."""
     from verger.images import packing
+    from verger.storage import Location
 
     folder = Location.parse(target)
     with console.progress() as shown:
@@ -58,7 +59,7 @@ def pack(
         show_pack(packed, folder)
 
 
-def show_pack(packed: "Pack", folder: Location) -> None:
+def show_pack(packed: "Pack", folder: "Location") -> None:
     """Print what was packed, and what that saves."""
     from verger.images.packing import describe_saving
 

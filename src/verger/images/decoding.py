@@ -47,7 +47,7 @@ def decode(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> NDArray[np.uint8]
     """
     if not data:
         return Rejection(Reason.EMPTY, "0 bytes")
-    known = _sniff(data)
+    known = sniff(data)
     if known is None:
         return Rejection(Reason.NOT_AN_IMAGE, f"starts with {data[:8]!r}")
     if known not in FORMATS:
@@ -59,8 +59,8 @@ def decode(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> NDArray[np.uint8]
             return _decode(data, max_pixels)
         except (Image.DecompressionBombError, MemoryError) as error:
             return Rejection(Reason.TOO_LARGE, _describe(error))
-        # Pillow's decoders raise nearly anything on damaged data; a status goes back for each.
-        except Exception as error:  # noqa: BLE001
+        # A status goes back for each.
+        except Exception as error:  # noqa: BLE001 - damaged data raise nearly anything
             return Rejection(_reason(error, known, data), _describe(error))
 
 
@@ -116,7 +116,8 @@ _BMP_HEADERS = {12, 16, 40, 52, 56, 64, 108, 124}
 _HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis"}
 
 
-def _sniff(data: bytes) -> str | None:
+def sniff(data: bytes) -> str | None:
+    """The format of a file by its first bytes, of those in `FORMATS` and some others, or None."""
     for signature, name in _SIGNATURES.items():
         if data.startswith(signature):
             return name

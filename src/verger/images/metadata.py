@@ -14,6 +14,7 @@ from functools import partial
 
 from PIL import Image
 
+from verger.images.decoding import sniff
 from verger.images.metadata_tiff import (
     UPRIGHT,
     Tag,
@@ -37,22 +38,15 @@ def strip_metadata(data: bytes) -> bytes:
     Raises:
         ValueError: it is none of these, or its structure cannot be followed to the end.
     """
-    name, strip = _format(data)
+    name = sniff(data) or ""
+    if name not in _STRIPPERS:
+        raise ValueError("not a JPEG, PNG, WebP, GIF, BMP or TIFF file")
     try:
-        return strip(data)
+        return _STRIPPERS[name](data)
     except (struct.error, IndexError, OverflowError) as error:
         raise ValueError(f"{name}: it ends in the middle of its structure") from error
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
-
-
-def _format(data: bytes) -> tuple[str, Callable[[bytes], bytes]]:
-    for signature, name, strip in _FORMATS:
-        if data.startswith(signature):
-            return name, strip
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WebP", _strip_webp
-    raise ValueError("not a JPEG, PNG, WebP, GIF, BMP or TIFF file")
 
 
 # JPEG: a chain of segments; ITU-T T.81.
@@ -270,6 +264,7 @@ def _riff_chunk(kind: bytes, body: bytes) -> bytes:
 
 _GIF_IMAGE, _GIF_EXTENSION, _GIF_END = 0x2C, 0x21, 0x3B
 _GIF_CONTROL, _GIF_APPLICATION = 0xF9, 0xFF
+_GIF_CONTROL_BYTES = 4
 _ZEROS = re.compile(rb"\0+")
 _LOOP = b"\x0bNETSCAPE2.0"
 
@@ -311,7 +306,7 @@ def _gif_blocks_end(data: bytes, at: int) -> int:
 def _gif_extension(label: int, blocks: bytes) -> bytes:
     """What is kept of an extension: transparency and duration, or how often to play."""
     start = bytes((_GIF_EXTENSION, label))
-    if label == _GIF_CONTROL and blocks[0] >= 4:  # noqa: PLR2004 - its whole length
+    if label == _GIF_CONTROL and blocks[0] >= _GIF_CONTROL_BYTES:
         return start + b"\x04" + blocks[1:5] + b"\0"
     if label == _GIF_APPLICATION and blocks.startswith(_LOOP) and blocks[12:14] == b"\x03\x01":
         return start + blocks[:16] + b"\0"
@@ -327,6 +322,8 @@ _BMP_COLOR_SPACE, _BMP_PROFILE = slice(70, 74), slice(126, 138)
 _BMP_PROFILES = {b"KNIL", b"DEBM"}
 """Linked and embedded: letters are the other way round in a bitmap."""
 _MAX_PALETTE_BITS = 8
+_BMP_NEGATIVE = 0xFF
+_BMP_JUMP = 2
 
 
 def _strip_bmp(data: bytes) -> bytes:
@@ -338,7 +335,8 @@ def _strip_bmp(data: bytes) -> bytes:
         width, height, _, bits = struct.unpack_from("<4H", data, 18)
     else:
         width, height, _, bits, compression, used = struct.unpack_from("<IIHHI12xI", data, 18)
-        height = 2**32 - height if height >> 24 == 0xFF else height  # noqa: PLR2004
+        # Pillow's own rule for pictures from the top down.
+        height = 2**32 - height if height >> 24 == _BMP_NEGATIVE else height
     palette = 0
     if bits <= _MAX_PALETTE_BITS:
         palette = (3 if size == _BMP_CORE else 4) * (used or 1 << bits)
@@ -373,7 +371,7 @@ def _bmp_rle_end(data: bytes, at: int, halves: bool) -> int:
             continue
         if value == 1:
             return at
-        if value == 2:  # noqa: PLR2004 - a jump to other coordinates
+        if value == _BMP_JUMP:  # to other coordinates
             at += 2
             continue
         at += (value + 1) // 2 if halves else value
@@ -384,14 +382,11 @@ def _strip_tiff(data: bytes) -> bytes:
     return strip_tiff(data, _strip_jpeg, partial(_strip_jpeg, has_picture=False))
 
 
-_FORMATS = (
-    (b"\xff\xd8\xff", "JPEG", _strip_jpeg),
-    (_PNG, "PNG", _strip_png),
-    (b"GIF87a", "GIF", _strip_gif),
-    (b"GIF89a", "GIF", _strip_gif),
-    (b"BM", "BMP", _strip_bmp),
-    (b"II*\0", "TIFF", _strip_tiff),
-    (b"MM\0*", "TIFF", _strip_tiff),
-    (b"II+\0", "BigTIFF", _strip_tiff),
-    (b"MM\0+", "BigTIFF", _strip_tiff),
-)
+_STRIPPERS: dict[str, Callable[[bytes], bytes]] = {
+    "JPEG": _strip_jpeg,
+    "PNG": _strip_png,
+    "WEBP": _strip_webp,
+    "GIF": _strip_gif,
+    "BMP": _strip_bmp,
+    "TIFF": _strip_tiff,
+}

