@@ -1,6 +1,9 @@
 # A newcomer needs two commands: make demo, make test.
 PYTHON ?= python3.11
 BIN := .venv/bin
+LOCKS := src/verger/cloud/locks
+COMPILE := $(BIN)/uv pip compile $(LOCKS)/cluster.in --constraint .venv/pins --python-version 3.11 \
+  --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
 
 .PHONY: demo test test-slow lint format lock clean
 
@@ -30,11 +33,17 @@ format: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
+# What a cluster gets follows the versions used here. Only up to 2025.2 do OpenVINO's wheels for arm64
+# ask for no newer glibc than EMR has; and that one wants numpy 2.2.
 # Spark 3.5 is what EMR 7 runs; of 3.5.8 all jars for S3 are on Maven Central.
 lock: .venv/installed
 	echo 'pyspark==3.5.8' | $(BIN)/uv pip compile pyproject.toml --group dev --python-version 3.11 \
 	  --python-platform x86_64-manylinux_2_28 --generate-hashes --no-emit-index-url \
 	  --no-annotate --no-header --constraint - --output-file requirements.lock --quiet
+	sed -n 's/^\([a-z].*==[^ ;]*\).*/\1/p' requirements.lock > .venv/pins
+	$(COMPILE) --python-platform x86_64-manylinux_2_34 --output-file $(LOCKS)/x86_64.lock
+	sed -i 's/^numpy==.*/numpy==2.2.6/; s/^openvino==.*/openvino==2025.2.0/' .venv/pins
+	$(COMPILE) --python-platform aarch64-manylinux_2_34 --output-file $(LOCKS)/arm64.lock
 
 clean:
 	rm -rf .venv demo
