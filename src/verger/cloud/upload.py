@@ -10,8 +10,8 @@ from verger.errors import InputError, UsageError
 from verger.images import packing
 from verger.images.listing import ListedImage, list_images
 from verger.images.metadata import strip_metadata
-from verger.images.shard_files import Pack
 from verger.images.reading import read_ahead
+from verger.images.shard_files import Pack
 from verger.progress import Progress
 from verger.settings import RunSettings
 from verger.storage import Location
@@ -81,8 +81,8 @@ def upload_packed(
 def upload_images(session: Any, source: Location, target: Location, progress: Progress) -> Uploaded:
     """Upload the images of a folder one by one; the same call again sends what is missing.
 
-    A file is sent again when its object has other bytes. Files whose metadata cannot be removed, such
-    as those that are no images, stay here.
+    A file is sent again when its object has other bytes. Files whose metadata cannot be removed,
+    such as those that are no images, stay here.
 
     Args:
         session: a session of boto3, as `verger.cloud.session.make_session` makes it.
@@ -99,7 +99,7 @@ def upload_images(session: Any, source: Location, target: Location, progress: Pr
     if source.is_s3:
         raise UsageError(f"{source} is on S3 already.", "Give a folder on this machine.")
     check_target(session, target)
-    bucket, prefix = s3.split(target.path)
+    _, prefix = s3.split(target.path)
     progress.start("plan")
     skip = len(prefix) + 1 if prefix else 0
     present = {found.key[skip:]: found.etag for found in s3.list_objects(target.path)}
