@@ -88,8 +88,8 @@ def destroy(
             _purge(session, found.bucket, place or [], listing, yes)
         elif not yes:
             typer.confirm(f"Remove the stack {found.name} in {found.region}?", abort=True)
-        stack.delete_stack(session, found.region)
         budget.delete_budget(session, found.account)
+        stack.delete_stack(session, found.region)
         if purge:
             from verger.cloud.erase import delete_bucket
 
