@@ -42,7 +42,7 @@ def init(
 ) -> None:
     """Make the bucket, roles, network and budget that a cluster needs; again to change them."""
     with reporting(debug):
-        from verger.cloud import budget, stack
+        from verger.cloud import budget, machines, stack
         from verger.cloud.session import make_session
 
         session = make_session(region)
@@ -50,7 +50,7 @@ def init(
         if email:
             budget.set_budget(session, made.account, email, monthly_usd)
         if encrypt_disks:
-            stack.encrypt_disks(session, made.region)
+            machines.encrypt_disks(session, made.region)
         _show_stack(made, email, monthly_usd, encrypt_disks)
 
 

@@ -134,9 +134,7 @@ def _show(chosen: "Plan", plans: list["Plan"], is_live: bool) -> None:
     start = "{:.0f} to {:.0f}".format(*START_MINUTES)
     fixed = "{:.0f} to {:.0f}".format(*FIXED_MINUTES)
     _say(f"Published reference: {PUBLISHED}")
-    _say(
-        f"Ceiling: {chosen.max_cost:.2f} EUR, not reached before {hours:.1f} h; a run stops by then."
-    )
+    _say(f"Ceiling: {chosen.max_cost:.2f} EUR, not reached in {hours:.1f} h; a run stops by then.")
     _say(f"Prices of {prices.dated}, without tax: {prices.source}. Spot prices: {spot}.")
     _say(f"1 USD = {prices.eur_per_usd} EUR on {prices.eur_dated} ({prices.eur_source}).")
     _say(
