@@ -4,6 +4,7 @@ import http.server
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -41,11 +42,12 @@ class Fake:
 
 
 @contextmanager
-def bank(body: bytes, status: int = 200) -> Iterator[str]:
+def bank(body: bytes, status: int = 200, seconds: float = 0) -> Iterator[str]:
     """Rates of the day on loopback; yields the URL."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            time.sleep(seconds)
             self.send_response(status)
             self.end_headers()
             self.wfile.write(body)
@@ -147,6 +149,13 @@ def test_a_refresh_that_fails_changes_nothing(without, body, status, words) -> N
     with stub, bank(body, status) as url, pytest.raises(SetupError, match=words):
         prices.refresh(Fake(client), ["eu-central-1"], rates_url=url)
     assert prices.load() == old
+
+
+def test_a_bank_that_never_answers_is_not_waited_for(monkeypatch) -> None:
+    monkeypatch.setattr(prices, "TIMEOUT_SECONDS", 0.1)
+    client, stub = price_list()
+    with stub, bank(RATES, seconds=0.5) as url, pytest.raises(SetupError, match="timed out"):
+        prices.refresh(Fake(client), ["eu-central-1"], rates_url=url)
 
 
 def test_a_refusal_of_the_price_list_is_explained() -> None:

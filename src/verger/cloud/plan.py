@@ -13,7 +13,7 @@ CORE_RATES: dict[str, Range] = {"x86_64": (92.6, 243.0), "arm64": (46.3, 92.6)}
 """Images a second of one physical core, extraction only.
 
 x86_64: measured with AVX2 (benchmarks/README.md), and on another machine with AVX-512. arm64: not
-measured; taken for half a core with AVX2 to a whole one.
+measured; taken for half a core with AVX2 to a whole one. A cluster counts as the sum of its cores.
 """
 
 CORES = {"m7g.xlarge": 4, "m6g.xlarge": 4, "m6i.xlarge": 2}
@@ -42,7 +42,7 @@ PUTS = 2_000
 
 HOURS_A_MONTH = 730
 
-PUBLISHED = "67,692 images, 3 x m5.2xlarge on demand: 83 min, 1.60 EUR"
+PUBLISHED = "67,692 images, 3 x m5.2xlarge: 83 min, 1.60 EUR"
 """The published reference run; its costs came mostly from idle clusters and retries."""
 
 
