@@ -166,18 +166,33 @@ def explained(place: str) -> Iterator[None]:
         ) from error
 
 
-def _meaning(error: Any, bucket: str) -> VergerError:
+def credentials_problem(error: Any) -> SetupError | None:
+    """What is wrong with the credentials, if that is what an error of any AWS service says."""
     code = str(error.response.get("Error", {}).get("Code", ""))
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    if code in {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}:
+    if code in _EXPIRED:
         return SetupError(
             "The AWS credentials have expired.", "Renew them; the same command goes on."
         )
-    if code in {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken"}:
+    if code in _REFUSED:
         return SetupError(
-            f"The store of {bucket} refuses the AWS credentials ({code}).",
+            f"The service refuses the AWS credentials ({code}).",
             "Look at AWS_PROFILE and at the keys that it names.",
         )
+    return None
+
+
+_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
+_REFUSED = {
+    "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidSignatureException", "InvalidToken",
+    "InvalidClientTokenId", "UnrecognizedClientException", "AuthFailure",
+}  # fmt: skip
+
+
+def _meaning(error: Any, bucket: str) -> VergerError:
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    if problem := credentials_problem(error):
+        return problem
     if code in {"NoSuchBucket", "404"} or status == HTTPStatus.NOT_FOUND:
         return InputError(f"The bucket {bucket} does not exist.", "Look at its name.")
     if code in {"PermanentRedirect", "301"} or status == HTTPStatus.MOVED_PERMANENTLY:
