@@ -26,6 +26,12 @@ JARS = {
     "junit/junit/4.13.2/junit-4.13.2.jar": (
         "8e495b634469d64fb8acfa3495a065cbacc8a0fff55ce1e31007be4c16dc57d3"
     ),
+    "org/hamcrest/hamcrest-core/1.3/hamcrest-core-1.3.jar": (
+        "66fdef91e9739348df7a096aa384a5685f4e875584cce89386a7a47251c4d8e9"
+    ),
+    "org/bouncycastle/bcutil-jdk15on/1.70/bcutil-jdk15on-1.70.jar": (
+        "52dc5551b0257666526c5095424567fed7dc7b00d2b1ba7bd52298411112b1d0"
+    ),
     "org/bouncycastle/bcprov-jdk15on/1.70/bcprov-jdk15on-1.70.jar": (
         "8f3c20e3e2d565d26f33e8d4857a37d0d7f8ac39b62a7026496fcab1bdac30d4"
     ),
@@ -70,7 +76,7 @@ def fetch_jars() -> list[Path]:
 
 @contextmanager
 def yarn(folder: Path, env: dict[str, str]) -> Iterator[Path]:
-    """A resource manager and two node managers; yields the folder of `yarn-site.xml`."""
+    """A resource manager and a node manager; yields the folder of `yarn-site.xml`."""
     folder.mkdir(parents=True)
     classpath = ":".join(map(str, fetch_jars()))
     options = f"-Dtest.build.data={folder} -Djava.net.preferIPv4Stack=true"
@@ -88,7 +94,7 @@ def yarn(folder: Path, env: dict[str, str]) -> Iterator[Path]:
         conf = hadoop.conf.YarnConfiguration()
         for name, value in SETTINGS.items():
             conf.set(name, value)
-        cluster = hadoop.server.MiniYARNCluster("yarn", 2, 1, 1)
+        cluster = hadoop.server.MiniYARNCluster("yarn", 1, 1, 1)
         cluster.init(conf)
         cluster.start()
         stream = gateway.jvm.java.io.FileOutputStream(str(folder / "yarn-site.xml"))
@@ -106,7 +112,12 @@ def submit(
     arguments: Sequence[str], conf: Path, env: dict[str, str]
 ) -> subprocess.CompletedProcess:
     """`spark-submit` to the cluster whose settings are in a folder; it waits for the end."""
-    command = [str(Path(pyspark.__file__).parent / "bin/spark-submit"), "--master", "yarn"]
+    spark = Path(pyspark.__file__).parent
+    command = [
+        str(spark / "bin/spark-submit"), "--master", "yarn",
+        # Where the containers find Spark itself; it would be sent to each otherwise.
+        "--conf", f"spark.yarn.jars=local:{spark}/jars/*",
+    ]  # fmt: skip
     return subprocess.run(
         [*command, *arguments],
         env={
