@@ -37,6 +37,8 @@ STAGES = {
     "download": "Downloading",
     "unpack": "Unpacking",
     "pack": "Packing",
+    "upload": "Uploading",
+    "erase": "Erasing",
 }
 
 SHOWN_SECONDS = 0.1

@@ -1,13 +1,7 @@
 """The commands. Spark and TensorFlow are loaded by the command that needs them, not before."""
 
-import logging
-import signal
 import sys
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,7 +10,9 @@ from verger import __version__
 from verger.cli import console
 from verger.cli import fetch as fetching
 from verger.cli import pack as packing
-from verger.errors import INTERRUPTED, UsageError, VergerError
+from verger.cli.cloud import cloud_app
+from verger.cli.reporting import reporting
+from verger.errors import UsageError
 
 if TYPE_CHECKING:
     from verger.settings import RunSettings
@@ -27,6 +23,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Pictures of fruit in, a matrix out: MobileNetV2 features and exact PCA on Spark.",
 )
+
+app.add_typer(cloud_app, name="cloud")
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and Spark's log.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the manifest as JSON, for scripts.")]
@@ -246,40 +244,6 @@ def run_chain(options: dict[str, Any]) -> None:
         sys.stdout.write(manifest.model_dump_json(indent=2) + "\n")
     else:
         console.show_summary(manifest, Output(settings.output))
-
-
-@contextmanager
-def reporting(debug: bool) -> Iterator[None]:
-    """Turn what is raised into a line or two and an exit code."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    if not debug:
-        # What py4j logs of an interrupted call would bury the line that explains it.
-        logging.disable()
-    try:
-        yield
-    except VergerError as error:
-        if debug:
-            traceback.print_exc()
-        console.show_error(error)
-        raise typer.Exit(error.exit_code) from error
-    except KeyboardInterrupt:
-        console.stderr.print("Interrupted. Run the same command again and it goes on from here.")
-        raise typer.Exit(INTERRUPTED) from None
-    except (typer.Exit, typer.Abort):
-        raise
-    except Exception as error:
-        if debug:
-            traceback.print_exc()
-        defect = VergerError(
-            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
-            "This is a defect of verger; --debug shows where it happened.",
-        )
-        console.show_error(defect)
-        raise typer.Exit(defect.exit_code) from error
-
-
-def _interrupt(_signum: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def main() -> None:

@@ -133,6 +133,37 @@ def create_stack(
     return find_stack(session, region)
 
 
+def encrypt_disks(session: Any, region: str) -> None:
+    """Have AWS encrypt all new disks of the account in a region, those of clusters among them.
+
+    EMR's own encryption of disks needs a key service that a network without internet reaches only
+    through an endpoint that is paid by the hour.
+
+    Raises:
+        SetupError: AWS refuses.
+    """
+    with explained("encrypt new disks"):
+        session.client("ec2", region_name=region).enable_ebs_encryption_by_default()
+
+
+def running_clusters(session: Any, stack: Stack) -> list[str]:
+    """The ids of clusters that are not over and have machines in the stack's network.
+
+    Raises:
+        SetupError: AWS refuses.
+    """
+    client = session.client("emr", region_name=stack.region)
+    with explained("list the clusters"):
+        pages = client.get_paginator("list_clusters").paginate(ClusterStates=_ALIVE)
+        ids = [found["Id"] for page in pages for found in page["Clusters"]]
+        described = [client.describe_cluster(ClusterId=found)["Cluster"] for found in ids]
+    return [
+        found["Id"]
+        for found in described
+        if found.get("Ec2InstanceAttributes", {}).get("Ec2SubnetId") == stack.subnet
+    ]
+
+
 def delete_stack(session: Any, region: str) -> None:
     """Take the stack away; its bucket stays, with what is in it.
 
@@ -152,6 +183,9 @@ def delete_stack(session: Any, region: str) -> None:
 
 _FAILED = {"CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"}
 """States from which a stack can only be deleted."""
+
+_ALIVE = ["STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING", "TERMINATING"]
+"""States of a cluster that has machines, or will have."""
 
 _POLL_SECONDS = 5
 

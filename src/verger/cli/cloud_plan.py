@@ -1,0 +1,191 @@
+"""Plans and prices as tables."""
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from verger.cli import console
+from verger.errors import UsageError
+
+if TYPE_CHECKING:
+    from verger.cloud.plan import Plan
+    from verger.cloud.prices import Prices
+
+ARCHITECTURES = {"arm64": "Graviton (arm64)", "x86_64": "Intel (x86_64)"}
+
+
+def plan(
+    source: str | None,
+    images: int | None,
+    region: str | None,
+    *,
+    workers: int | None,
+    arch: str,
+    spot: bool,
+    max_cost: float,
+    as_json: bool,
+) -> None:
+    """Print a plan beside its alternatives.
+
+    Raises:
+        UsageError: neither or both of an input and a number of images are given.
+        RefusedError: the region is outside the European Union, or the ceiling is too low.
+    """
+    from verger.cloud.plan import CORE_RATES, make_plan
+    from verger.cloud.prices import load
+
+    if (source is None) == (images is None):
+        raise UsageError("Give either INPUT or --images.", "verger cloud plan --images 67692")
+    where, live = _region_and_spot(source, region)
+    count = images if source is None else _count(source)
+    known = load()
+    plans = {
+        (kind, on_spot): make_plan(
+            count or 0,
+            where,
+            workers=workers,
+            arch=kind,
+            spot=on_spot,
+            max_cost=max_cost,
+            prices=known,
+            spot_usd=live,
+        )
+        for kind in dict.fromkeys((arch, *CORE_RATES))
+        for on_spot in (spot, not spot)
+    }
+    chosen = plans[arch, spot]
+    if as_json:
+        _print_json(list(plans.values()))
+    else:
+        _show(chosen, list(plans.values()), live is not None)
+    chosen.check_ceiling()
+
+
+def _region_and_spot(source: str | None, region: str | None) -> tuple[str, dict[str, float] | None]:
+    """Where to plan for, and the spot prices of now if the credentials allow to ask for them."""
+    from verger import s3
+    from verger.cloud import prices, session
+    from verger.cloud.regions import check_region
+    from verger.errors import SetupError, VergerError
+
+    if region is not None:
+        check_region(region)
+    try:
+        made = session.make_session(region)
+    except SetupError:
+        if source is not None and source.startswith("s3://"):
+            raise
+        return region or s3.DEFAULT_REGION, None
+    where: str = made.region_name
+    if source is not None and source.startswith("s3://"):
+        from verger.cloud.upload import check_target
+        from verger.storage import Location
+
+        found = check_target(made, Location.parse(source))
+        if region is not None and region != found:
+            raise UsageError(
+                f"{source} is in {found}, not in {region}.", "Machines read in their own region."
+            )
+        where = found
+    machines = [machine for types in prices.MACHINES.values() for machine in types]
+    try:
+        return where, prices.spot_now(made, where, machines)
+    except VergerError as error:
+        console.stderr.print(
+            f"Spot prices of now are not known ({error.message}); a typical share is taken.",
+            markup=False,
+            soft_wrap=True,
+        )
+        return where, None
+
+
+def _count(source: str) -> int:
+    """The images of an input: those that a pack names, or all files."""
+    from verger.images.listing import list_images
+    from verger.images.shard_files import read_pack
+    from verger.storage import Location
+
+    place = Location.parse(source)
+    packed = read_pack(place)
+    return packed.images if packed else sum(1 for _ in list_images(place))
+
+
+def _show(chosen: "Plan", plans: list["Plan"], is_live: bool) -> None:
+    from verger.cloud.plan import FIXED_MINUTES, PUBLISHED, START_MINUTES
+
+    table = Table(title=f"{chosen.images:,} images in {chosen.region}", title_justify="left")
+    for name in ("", "processors", "machines", "images/s", "minutes", "EUR", "EUR an hour"):
+        table.add_column(name, justify="left" if name in {"", "processors"} else "right")
+    for plan in plans:
+        table.add_row(
+            "*" if plan is chosen else "",
+            f"{ARCHITECTURES[plan.arch]}, {'spot' if plan.spot else 'on demand'}",
+            f"1 + {plan.workers} {plan.machine}",
+            "{:,.0f} to {:,.0f}".format(*plan.images_per_second),
+            "{:.0f} to {:.0f}".format(*plan.minutes),
+            "{:.2f} to {:.2f}".format(*plan.eur),
+            f"{plan.eur_per_hour:.2f}",
+        )
+    console.stdout.print(table)
+    prices = chosen.prices
+    spot = "of now" if is_live else f"typical: {prices.spot_share:.0%} of on demand"
+    hours = chosen.deadline_minutes / 60
+    start = "{:.0f} to {:.0f}".format(*START_MINUTES)
+    fixed = "{:.0f} to {:.0f}".format(*FIXED_MINUTES)
+    _say(f"Published reference: {PUBLISHED}")
+    _say(f"Ceiling: {chosen.max_cost:.2f} EUR, reached after {hours:.1f} h; a run stops before.")
+    _say(f"Prices of {prices.dated}, without tax: {prices.source}. Spot prices: {spot}.")
+    _say(f"1 USD = {prices.eur_per_usd} EUR on {prices.eur_dated} ({prices.eur_source}).")
+    _say(
+        f"Minutes hold {start} to start the machines and {fixed} besides extraction (assumptions). "
+        "Intel's rate is from measured cores without and with AVX-512, Graviton's is assumed."
+    )
+
+
+def show_prices(prices: "Prices") -> None:
+    """Print the prices of all regions."""
+    table = Table(title=f"USD an hour on {prices.dated}, without tax", title_justify="left")
+    machines = sorted({name for known in prices.regions.values() for name in known.machine_hour})
+    for name in ("region", *machines, "EMR adds", "S3 GB a month"):
+        table.add_column(name)
+    for region, known in prices.regions.items():
+        hour, emr = known.machine_hour, known.emr_hour
+        table.add_row(
+            region,
+            *(f"{hour[name]:.4f}" if name in hour else "-" for name in machines),
+            " / ".join(f"{emr[name]:.4f}" for name in machines if name in emr),
+            f"{known.s3_gb_month:.4f}",
+        )
+    console.stdout.print(table)
+    _say(f"Source: {prices.source}")
+    _say(f"1 USD = {prices.eur_per_usd} EUR on {prices.eur_dated} ({prices.eur_source})")
+
+
+def _say(text: str) -> None:
+    console.stdout.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_json(plans: list["Plan"]) -> None:
+    import json
+
+    rows: list[dict[str, Any]] = [
+        {
+            "images": plan.images,
+            "region": plan.region,
+            "arch": plan.arch,
+            "spot": plan.spot,
+            "machine": plan.machine,
+            "workers": plan.workers,
+            "images_per_second": plan.images_per_second,
+            "minutes": plan.minutes,
+            "eur": plan.eur,
+            "eur_per_hour": plan.eur_per_hour,
+            "max_cost": plan.max_cost,
+            "deadline_minutes": plan.deadline_minutes,
+            "prices": str(plan.prices.dated),
+            "eur_per_usd": plan.eur_per_usd,
+        }
+        for plan in plans
+    ]
+    sys.stdout.write(json.dumps(rows, indent=2) + "\n")
