@@ -1,11 +1,14 @@
 # A newcomer needs two commands: make demo, make test.
 PYTHON ?= python3.11
 BIN := .venv/bin
+JAVA_17 ?= $(firstword $(wildcard /usr/lib/jvm/java-17-openjdk-*))
+# What runs on Spark; the other tests do not know it.
+SPARK_TESTS := tests/test_run.py tests/test_pca.py tests/test_incremental.py
 LOCKS := src/verger/cloud/locks
 COMPILE := $(BIN)/uv pip compile $(LOCKS)/cluster.in --constraint .venv/pins --python-version 3.11 \
   --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
 
-.PHONY: demo test test-slow lint format lock clean
+.PHONY: demo test test-slow test-spark4 lint format lock clean
 
 demo: .venv/installed
 	$(BIN)/verger demo demo
@@ -15,6 +18,14 @@ test: .venv/installed
 
 test-slow: .venv/installed
 	$(BIN)/python -m pytest -m slow
+
+# Spark 4 needs a Java 17 of the machine's: the one that comes with verger lacks a module of it.
+test-spark4: .venv/installed-spark4
+	PYTHONPATH=.venv/spark4 JAVA_HOME=$(JAVA_17) $(BIN)/python -m pytest $(SPARK_TESTS)
+
+.venv/installed-spark4: .venv/installed requirements-spark4.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --upgrade --target .venv/spark4 -r requirements-spark4.lock
+	touch $@
 
 lint: .venv/installed
 	$(BIN)/ruff check .
