@@ -19,6 +19,8 @@ from verger import s3
 
 WEED = Path(sys.executable).with_name("weed")
 KEYS = {"AWS_ACCESS_KEY_ID": "orchard", "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-tests"}
+FAKE_KEYS = {name.lower(): value for name, value in KEYS.items()}
+"""The same as boto3 takes them."""
 
 
 def free_ports(count: int) -> list[int]:

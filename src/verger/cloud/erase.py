@@ -1,6 +1,7 @@
 """Erasure for good: every object below a place, in all its versions."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,14 +86,15 @@ def erase(session: Any, place: Location, progress: Progress) -> list[Version]:
 
 
 def delete_bucket(session: Any, bucket: str) -> None:
-    """Delete a bucket that is empty.
+    """Delete a bucket that is empty, if it is there.
 
     Raises:
-        InputError: it is missing or forbidden.
+        InputError: it is forbidden.
         SetupError: it is not empty.
     """
-    with s3.explained(bucket):
-        session.client("s3").delete_bucket(Bucket=bucket)
+    client = session.client("s3")
+    with s3.explained(bucket), suppress(client.exceptions.NoSuchBucket):
+        client.delete_bucket(Bucket=bucket)
 
 
 def by_folder(erased: list[Version]) -> dict[str, tuple[int, int]]:

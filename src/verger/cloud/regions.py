@@ -21,7 +21,7 @@ EU_REGIONS = {
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _AWS_HOST = re.compile(
-    r"(?:.+\.)?(?P<region>[a-z0-9-]+)\.(?:vpce\.)?(?:amazonaws\.com|amazonaws\.eu|api\.aws)"
+    r"(?:.+\.)?(?P<region>(?!vpce\.)[a-z0-9-]+)\.(?:vpce\.)?(?:amazonaws\.com|amazonaws\.eu|api\.aws)"
 )
 """Region and domain at the end: before them, a bucket may have any name, even that of a region."""
 

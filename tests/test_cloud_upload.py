@@ -1,0 +1,218 @@
+"""Images to a bucket without their metadata, again and again; and their erasure."""
+
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+from PIL import Image
+
+from helpers import verger
+from stores import FAKE_KEYS, aws_settings, make_bucket, make_client, moto_server
+from verger.cloud.erase import erase
+from verger.cloud.session import make_session
+from verger.cloud.upload import upload_images, upload_packed
+from verger.errors import InputError, RefusedError, SetupError, UsageError
+from verger.images.listing import list_images
+from verger.progress import Progress
+from verger.storage import Location
+
+
+class Counting(Progress):
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.stages: list[tuple[str, int | None]] = []
+        self.last = 0
+
+    def start(self, stage: str, total: int | None = None) -> None:
+        self.stages.append((stage, total))
+
+    def update(self, done: int, rejected: int = 0) -> None:
+        self.last = done
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    with moto_server() as port:
+        for name in ("paris", "packs"):
+            make_bucket(port, name)
+        ohio = {"region_name": "us-east-2", "endpoint_url": f"http://127.0.0.1:{port}"}
+        boto3.client("s3", **ohio, **FAKE_KEYS).create_bucket(
+            Bucket="ohio", CreateBucketConfiguration={"LocationConstraint": "us-east-2"}
+        )
+        yield port
+
+
+@pytest.fixture
+def env(port: int, monkeypatch) -> Iterator[dict[str, str]]:
+    with aws_settings(port, monkeypatch) as env:
+        yield env
+
+
+@pytest.fixture
+def photographs(orchard: Path, tmp_path: Path) -> Path:
+    """Some photographs, one of which tells where it was taken, and a note."""
+    folder = tmp_path / "photographs"
+    shutil.copytree(next(iter(sorted(orchard.iterdir()))), folder / "Apple")
+    exif = Image.Exif()
+    exif[0x010F] = "Camera of Somebody"
+    exif.get_ifd(0x8825)[1] = "N"
+    first = min((folder / "Apple").iterdir())
+    Image.open(first).save(first, exif=exif)
+    (folder / "note.txt").write_text("not an image")
+    return folder
+
+
+def keys(port: int, bucket: str, prefix: str) -> list[str]:
+    found = make_client(port).list_objects_v2(Bucket=bucket, Prefix=prefix)
+    return [entry["Key"] for entry in found.get("Contents", ())]
+
+
+def test_images_arrive_without_metadata_and_what_is_none_stays(
+    env, port: int, photographs: Path
+) -> None:
+    told = Counting()
+    place = Location.parse("s3://paris/plain")
+    done = upload_images(make_session(), Location(str(photographs)), place, told)
+    assert (done.sent, done.present) == (6, 0)
+    assert list(done.refused) == ["note.txt"]
+    assert told.stages[-1] == ("upload", 7)
+    assert told.last == 7
+    for image in list_images(place):
+        body = (
+            make_client(port).get_object(Bucket="paris", Key=f"plain/{image.path}")["Body"].read()
+        )
+        assert b"Somebody" not in body
+        with (
+            Image.open(io.BytesIO(body)) as ours,
+            Image.open(photographs / image.path) as theirs,
+        ):
+            assert not ours.getexif()
+            assert ours.tobytes() == theirs.tobytes()
+    assert len(keys(port, "paris", "plain/")) == 6
+
+
+def test_the_same_upload_sends_what_is_missing_or_changed(env, port: int, photographs) -> None:
+    source, place = Location(str(photographs)), Location.parse("s3://paris/again")
+    upload_images(make_session(), source, place, Progress())
+    first, second, *_ = sorted((photographs / "Apple").glob("*.jpg"))
+    make_client(port).delete_object(Bucket="paris", Key=f"again/Apple/{first.name}")
+    Image.new("RGB", (9, 9)).save(second)
+    done = upload_images(make_session(), source, place, Progress())
+    assert (done.sent, done.present) == (2, 4)
+    assert len(keys(port, "paris", "again/")) == 6
+
+
+def test_an_upload_that_breaks_off_goes_on(env, port: int, photographs: Path, monkeypatch) -> None:
+    from verger import s3
+
+    sent = []
+
+    def put(path: str, data: bytes) -> None:
+        if len(sent) == 3:
+            raise SetupError("The store of paris does not answer.")
+        sent.append(path)
+        make_client(port).put_object(Bucket="paris", Key=path.removeprefix("paris/"), Body=data)
+
+    source, place = Location(str(photographs)), Location.parse("s3://paris/broken")
+    with monkeypatch.context() as patch:
+        patch.setattr(s3, "put", put)
+        with pytest.raises(SetupError, match="does not answer"):
+            upload_images(make_session(), source, place, Progress())
+    done = upload_images(make_session(), source, place, Progress())
+    assert (done.sent, done.present) == (3, 3)
+
+
+def test_the_command_packs_and_goes_on(env, port: int, photographs: Path) -> None:
+    arguments = ("cloud", "upload", photographs, "s3://packs/in", "--json")
+    done = verger(*arguments, env=env)
+    assert done.returncode == 0, done.stderr
+    packed = json.loads(done.stdout)
+    assert (packed["images"], packed["status"]) == (7, "complete")
+    shards = [key for key in keys(port, "packs", "in/") if key.endswith(".parquet")]
+    assert len(shards) == 1
+    body = make_client(port).get_object(Bucket="packs", Key=shards[0])["Body"].read()
+    assert b"Somebody" not in body
+    again = verger("cloud", "upload", photographs, "s3://packs/in", env=env)
+    assert again.returncode == 0, again.stderr
+    assert "6 packed, 1 refused" in again.stdout
+    plain = verger("cloud", "upload", photographs, "s3://packs/plain", "--no-pack", env=env)
+    assert plain.returncode == 0, plain.stderr
+    assert "6 sent" in plain.stdout
+    assert "left out: note.txt" in plain.stdout
+
+
+@pytest.mark.parametrize("upload", [upload_images, upload_packed])
+@pytest.mark.parametrize(
+    ("target", "error", "words"),
+    [
+        ("s3://ohio/in", RefusedError, "us-east-2"),
+        ("s3://missing/in", InputError, "does not exist"),
+        ("elsewhere", UsageError, "not on S3"),
+    ],
+)
+def test_nothing_is_sent_to_a_place_that_is_refused(
+    env, port: int, photographs: Path, upload, target: str, error, words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        upload(make_session(), Location(str(photographs)), Location.parse(target), Progress())
+    assert keys(port, "ohio", "") == []
+
+
+def test_a_store_elsewhere_is_refused(env, photographs: Path, monkeypatch) -> None:
+    session = make_session()
+    monkeypatch.setattr("verger.s3.endpoint", lambda: "https://store.example.org")
+    with pytest.raises(RefusedError, match="store"):
+        upload_images(
+            session, Location(str(photographs)), Location.parse("s3://paris/x"), Progress()
+        )
+
+
+def test_a_folder_without_files_is_an_input_error(env, tmp_path: Path) -> None:
+    place = Location.parse("s3://paris/empty")
+    with pytest.raises(InputError, match="holds no file"):
+        upload_images(make_session(), Location(str(tmp_path)), place, Progress())
+    with pytest.raises(UsageError, match="on S3 already"):
+        upload_images(make_session(), place, Location.parse("s3://paris/other"), Progress())
+
+
+def test_erasure_takes_all_versions_below_a_place_and_nothing_beside(env, port: int) -> None:
+    client = make_client(port)
+    client.create_bucket(
+        Bucket="versions", CreateBucketConfiguration={"LocationConstraint": "eu-west-3"}
+    )
+    client.put_bucket_versioning(Bucket="versions", VersioningConfiguration={"Status": "Enabled"})
+    for key in ("in/a", "in/a", "in/b", "in", "in-not/c"):
+        client.put_object(Bucket="versions", Key=key, Body=b"123")
+    client.delete_object(Bucket="versions", Key="in/b")
+    client.create_multipart_upload(Bucket="versions", Key="in/half")
+    told = Counting()
+    erased = erase(make_session(), Location("s3://versions/in"), told)
+    assert sorted(version.key for version in erased) == ["in", "in/a", "in/a", "in/b", "in/b"]
+    assert sum(version.size for version in erased) == 12
+    assert told.last == 5
+    left = client.list_object_versions(Bucket="versions")
+    assert [version["Key"] for version in left["Versions"]] == ["in-not/c"]
+    assert "DeleteMarkers" not in left
+    assert not client.list_multipart_uploads(Bucket="versions").get("Uploads")
+    assert erase(make_session(), Location("s3://versions/in"), Progress()) == []
+
+
+def test_an_object_that_cannot_be_erased_is_named() -> None:
+    client = boto3.client("s3", region_name="eu-west-1", **FAKE_KEYS)
+    stub = Stubber(client)
+    version = {"Key": "in/a", "VersionId": "1", "Size": 3}
+    stub.add_response("list_object_versions", {"Versions": [version], "IsTruncated": False})
+    stub.add_response("delete_objects", {"Errors": [{"Key": "in/a", "Code": "AccessDenied"}]})
+
+    class Fake:
+        def client(self, *_: object):
+            return client
+
+    with stub, pytest.raises(SetupError, match=r"s3://b/in/a cannot be erased \(AccessDenied\)"):
+        erase(Fake(), Location("s3://b/in"), Progress())
