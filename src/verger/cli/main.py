@@ -10,7 +10,7 @@ from verger import __version__
 from verger.cli import console
 from verger.cli import fetch as fetching
 from verger.cli import pack as packing
-from verger.cli.cloud import cloud_app
+from verger.cli.cloud_run import cloud_app
 from verger.cli.reporting import reporting
 from verger.errors import UsageError
 

@@ -1,0 +1,206 @@
+"""The commands that run on AWS, look at what runs there, and stop it."""
+
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import typer
+from rich.table import Table
+
+from verger.cli import console
+from verger.cli.cloud import cloud_app
+from verger.cli.reporting import reporting
+from verger.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from verger.cloud.inventory import Inventory
+    from verger.cloud.job import Running
+
+__all__ = ["cloud_app"]
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+
+
+@cloud_app.command()
+def run(
+    *,
+    source: Annotated[str, typer.Option("--input", help="s3://bucket/prefix of the images.")],
+    output: Annotated[str, typer.Option(help="s3://bucket/prefix where the results go.")],
+    components: Annotated[
+        str | None, typer.Option(help="A count (50), or a share of the variance (0.95).")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Machines besides the primary one.", min=1)
+    ] = None,
+    spot: Annotated[
+        bool, typer.Option("--spot", help="All workers but one on spot machines, if there are.")
+    ] = False,
+    arch: Annotated[str, typer.Option(help="arm64 (Graviton) or x86_64.")] = "arm64",
+    max_cost: Annotated[float, typer.Option(help="The ceiling in euros.", min=0.01)] = 10,
+    serverless: Annotated[
+        bool, typer.Option("--serverless", help="On EMR Serverless instead of a cluster.")
+    ] = False,
+    download: Annotated[
+        Path | None, typer.Option(help="Copy the results to this folder afterwards.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Take the first N files only.")] = None,
+    label_from: Annotated[
+        str, typer.Option(help="parent, none, or a regular expression with one group.")
+    ] = "parent",
+    max_rejected: Annotated[str, typer.Option(help="Share of images that may be rejected.")] = "1%",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete an old result first.")] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Delete rows of images that have gone.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Run on a cluster that ends with the run; give it again to go on or add."""
+    with reporting(debug):
+        from verger.cli.main import make_settings
+        from verger.cloud.bundle import Architecture
+        from verger.cloud.launch import Launch, launch
+        from verger.results import Output
+
+        settings = make_settings(
+            input=source,
+            output=output,
+            components=components,
+            limit=limit,
+            label_from=label_from,
+            max_rejected=max_rejected,
+            fresh=fresh,
+            prune=prune,
+        )
+        if arch not in get_args(Architecture):
+            raise UsageError(f"--arch: {arch!r} is neither arm64 nor x86_64.")
+        asked = Launch(
+            run=settings,
+            workers=workers,
+            arch="arm64" if arch == "arm64" else "x86_64",
+            spot=spot,
+            serverless=serverless,
+            max_cost=max_cost,
+            download=download,
+        )
+        with console.progress() as shown:
+            outcome = launch(asked, shown)
+        if json:
+            sys.stdout.write(outcome.manifest.model_dump_json(indent=2) + "\n")
+        else:
+            console.show_summary(outcome.manifest, Output(settings.output))
+
+
+@cloud_app.command()
+def status(*, debug: Debug = False) -> None:
+    """Show what of ours runs, in all regions of the European Union."""
+    with reporting(debug):
+        found = _look()
+        for one in found.running:
+            _say(f"{one.title}: {one.state().phase}, {_cost(one)} so far{_end(one)}")
+        if found.running:
+            _say("Stop all of it: verger cloud stop")
+        else:
+            _say("Nothing of verger runs on AWS.")
+
+
+@cloud_app.command()
+def stop(*, debug: Debug = False) -> None:
+    """Stop all of ours that runs, in all regions of the European Union, and wait for it."""
+    with reporting(debug):
+        from verger.cloud.inventory import stop_all
+
+        found = _look()
+        with console.progress() as shown:
+            stop_all(found.running, shown)
+        _say("Nothing of verger runs on AWS.")
+
+
+@cloud_app.command()
+def logs(
+    *,
+    job: Annotated[
+        str | None, typer.Option(help="Id of a cluster or a job. Default: the latest.")
+    ] = None,
+    days: Annotated[int, typer.Option(help="How far to look back.", min=1)] = 7,
+    debug: Debug = False,
+) -> None:
+    """Show why a job failed, in its own words."""
+    with reporting(debug):
+        from verger.cloud.logs import error_of
+        from verger.cloud.session import make_session
+        from verger.cloud.stack import find_stack
+
+        found = _look(days).running
+        chosen = [one for one in found if job is None or one.id == job]
+        if not chosen:
+            raise InputError(
+                f"There is no job {job}." if job else f"No job ran in the last {days} days.",
+                "verger cloud costs lists all of them; --days looks further back.",
+            )
+        one = max(chosen, key=lambda each: each.tags.get("run", ""))
+        state = one.state()
+        lines = error_of(one, find_stack(make_session(one.region), one.region))
+        _say(f"{one.title}: {state.phase} {state.code} {state.reason}".rstrip())
+        for line in lines or ["There is no log yet; it comes within minutes."]:
+            _say(line)
+
+
+@cloud_app.command()
+def costs(
+    *,
+    days: Annotated[int, typer.Option(help="How far to look back.", min=1)] = 30,
+    debug: Debug = False,
+) -> None:
+    """Show what runs have cost, from the hours that machines were there."""
+    with reporting(debug):
+        from verger.cloud.prices import load
+        from verger.errors import VergerError
+
+        known = load()
+        table = Table("Job", "Run", "Used", "EUR", box=None, padding=(0, 2, 0, 0))
+        total = 0.0
+        for one in _look(days).running:
+            try:
+                cost = one.cost()
+            except VergerError as error:
+                table.add_row(one.title, one.tags.get("run", ""), error.message, "?")
+                continue
+            eur = cost.usd * known.eur_per_usd
+            total += eur
+            table.add_row(one.title, one.tags.get("run", ""), cost.usage, f"{eur:.2f}")
+        table.add_row("Together", "", "", f"{total:.2f}", style="bold")
+        console.stdout.print(table)
+        _say(
+            f"Without tax, at {known.eur_per_usd} EUR a USD of {known.eur_dated} and prices of "
+            f"{known.dated}; spot machines at {known.spot_share:.0%} of the price on demand."
+        )
+
+
+def _look(days: int | None = None) -> "Inventory":
+    from verger.cloud.inventory import take_inventory
+    from verger.cloud.session import make_session
+
+    since = datetime.now(UTC) - timedelta(days=days) if days else None
+    found = take_inventory(make_session(), since)
+    for region, why in found.unseen.items():
+        console.stderr.print(f"{region} was not looked at: {why}", markup=False, soft_wrap=True)
+    return found
+
+
+def _cost(running: "Running") -> str:
+    from verger.cloud.prices import load
+
+    return f"{running.cost().usd * load().eur_per_usd:.2f} EUR"
+
+
+def _end(running: Any) -> str:
+    from verger.cloud.job import ends_at
+
+    end = ends_at(running)
+    return f"; ends by {end.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if end else ""
+
+
+def _say(text: str) -> None:
+    console.stdout.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,110 @@
+"""All that is ours on AWS, in all regions of the Union: found by its tags, and stopped."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from verger.cloud.cluster import list_clusters
+from verger.cloud.job import Running
+from verger.cloud.regions import EU_REGIONS
+from verger.cloud.serverless import list_serverless
+from verger.errors import SetupError, VergerError
+from verger.progress import Progress
+
+POLL_SECONDS = 10.0
+STOP_MINUTES = 30
+"""Machines may take so long to end."""
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What was found.
+
+    Attributes:
+        running: jobs of ours.
+        unseen: regions that did not answer, and why: most are not enabled in the account.
+    """
+
+    running: tuple[Running, ...]
+    unseen: dict[str, str]
+
+
+def take_inventory(session: Any, since: datetime | None = None) -> Inventory:
+    """Look into all regions of the Union that the credentials are for.
+
+    Args:
+        session: a session of boto3.
+        since: find what was made after it, ended or not; by default, what is there now.
+
+    Raises:
+        SetupError: no region answers.
+    """
+    partition = session.get_partition_for_region(session.region_name)
+    running: list[Running] = []
+    unseen: dict[str, VergerError] = {}
+    answered = False
+    for region in EU_REGIONS:
+        if session.get_partition_for_region(region) != partition:
+            continue
+        for look in (list_clusters, list_serverless):
+            try:
+                running += look(session, region, since)
+                answered = True
+            except VergerError as error:
+                unseen[region] = error
+    if not answered:
+        raise next(iter(unseen.values()))
+    return Inventory(tuple(running), {region: error.message for region, error in unseen.items()})
+
+
+def list_region(session: Any, region: str) -> list[Running]:
+    """What of ours is there now in a region.
+
+    Raises:
+        SetupError: AWS does not say.
+    """
+    return [*list_clusters(session, region), *list_serverless(session, region)]
+
+
+def stop_all(running: Sequence[Running], progress: Progress) -> None:
+    """Stop jobs, wait until AWS says that each has ended, and take away what is left of them.
+
+    Raises:
+        SetupError: AWS refuses, or one does not end; all others are stopped even so.
+    """
+    problems: list[VergerError] = []
+    for one in running:
+        try:
+            if one.state().phase != "ended":
+                one.stop()
+        except VergerError as error:
+            problems.append(error)
+    for one in running:
+        try:
+            wait_until_ended(one, progress)
+            one.clean_up()
+            progress.note(f"Stopped: {one.title}")
+        except VergerError as error:
+            problems.append(error)
+    if problems:
+        raise problems[0]
+
+
+def wait_until_ended(running: Running, progress: Progress) -> None:
+    """Wait until AWS says that it has ended.
+
+    Raises:
+        SetupError: it does not end.
+    """
+    for _ in range(int(STOP_MINUTES * 60 / POLL_SECONDS)):
+        state = running.state()
+        if state.phase == "ended":
+            return
+        progress.update(0)
+        time.sleep(POLL_SECONDS)
+    raise SetupError(
+        f"The {running.title} was told to end and is still {state.phase}.",
+        "Look at it in AWS' console, under EMR; machines may cost money until it has ended.",
+    )

@@ -1,0 +1,357 @@
+"""A run on AWS from beginning to end: looked up, planned, started, followed, and gone."""
+
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from verger.cloud import delivery, follow, inventory, logs, places, prices, results
+from verger.cloud.bundle import Architecture
+from verger.cloud.cluster import start_cluster
+from verger.cloud.job import OUTPUT_TAG, Cost, Job, Running, State, ends_at, output_digest
+from verger.cloud.plan import Plan, make_plan
+from verger.cloud.serverless import eur_per_hour, start_serverless
+from verger.cloud.stack import Stack
+from verger.cloud.submit import spark_properties
+from verger.errors import (
+    DeadlineReached,
+    DefectError,
+    InputError,
+    RefusedError,
+    SetupError,
+    TooManyRejectedError,
+    UsageError,
+    VergerError,
+)
+from verger.images.shards import list_input
+from verger.ledger import read_ledger
+from verger.progress import Progress
+from verger.results import Manifest, Output, read_manifest
+from verger.settings import RunSettings
+
+MARGIN = timedelta(minutes=10)
+"""Between the job's own deadline and its end from outside: to write, and for machines to end."""
+
+LEAST = timedelta(minutes=15)
+"""Less work than that is not worth the start of machines."""
+
+ON_A_CLUSTER = {
+    "components",
+    "fresh",
+    "keep_pca",
+    "label_from",
+    "limit",
+    "max_rejected",
+    "prune",
+    "rebase",
+    "retry_rejected",
+    "wave_size",
+}
+"""Settings of a run that are passed on."""
+
+_EXITED = re.compile(r"User application exited with (?:status )?(\d+)")
+
+_ERRORS: dict[int, type[VergerError]] = {
+    kind.exit_code: kind
+    for kind in (UsageError, InputError, TooManyRejectedError, SetupError, DeadlineReached)
+}
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What is asked for.
+
+    Attributes:
+        run: what verger does there.
+        workers: machines besides the primary one; None for as many as the plan says.
+        arch: of the processors.
+        spot: whether all workers but one may be spot machines.
+        serverless: on EMR Serverless instead of a cluster.
+        max_cost: in euros.
+        download: where the results are copied to on this machine.
+    """
+
+    run: RunSettings
+    workers: int | None = None
+    arch: Architecture = "arm64"
+    spot: bool = False
+    serverless: bool = False
+    max_cost: float = 10.0
+    download: Path | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it.
+
+    Attributes:
+        title: what ran, and has ended.
+        manifest: of the output.
+        cost: in US dollars; None where AWS did not say.
+        eur: the same in euros.
+    """
+
+    title: str
+    manifest: Manifest
+    cost: Cost | None
+    eur: float | None
+
+
+def launch(asked: Launch, progress: Progress) -> Outcome:
+    """Run on AWS, and see that nothing is left running.
+
+    A run to the same output that is under way already is followed instead of a new one.
+
+    Raises:
+        RefusedError: something is not inside the European Union, or the money does not suffice.
+        DeadlineReached: the money was spent before the work was done; it can be resumed.
+        VergerError: another of its children; on each, it was said whether something still runs.
+    """
+    place = places.find_place(asked.run.input, asked.run.output)
+    session, stack, output = place.session, place.stack, Output(asked.run.output)
+    listed, done = _count(asked.run, output)
+    running = _find(session, stack, asked)
+    before = None if running else _started_at(output)
+    if running is None:
+        progress.note("Nothing runs on AWS yet.")
+        job = _make_job(place, asked, listed - done, progress)
+        start = start_serverless if asked.serverless else start_cluster
+        running = start(session, stack, job, progress)
+        progress.note(f"Started the {running.title}. {_how_to_stop(running)}")
+    else:
+        progress.note(f"The {running.title} works on this output already; following it.")
+    state, cost, eur = _see_through(running, output, listed, progress)
+    manifest = _manifest(output, before)
+    problem = _problem(running, stack, state, manifest)
+    if problem is not None:
+        raise problem
+    if manifest is None:
+        raise DefectError(f"The {running.title} succeeded and left no manifest in {output}.")
+    if asked.download is not None:
+        results.download(session, output.location, asked.download, progress)
+    return Outcome(running.title, manifest, cost, eur)
+
+
+def _count(run: RunSettings, output: Output) -> tuple[int, int]:
+    """How many images there are, and how many of them are done."""
+    listed = sum(1 for _ in list_input(run.input, run.label_from))
+    if not listed:
+        raise InputError(f"The input {run.input} holds no file.", "Give a folder of images.")
+    listed = min(listed, run.limit or listed)
+    ledger = None if run.fresh else read_ledger(output)
+    waves = ledger.waves if ledger else ()
+    done = sum(wave.featurized + sum(wave.rejected.values()) for wave in waves)
+    return listed, min(done, listed)
+
+
+def _find(session: object, stack: Stack, asked: Launch) -> Running | None:
+    """A job of ours that works on the same output."""
+    digest = output_digest(asked.run.output)
+    for running in inventory.list_region(session, stack.region):
+        if running.tags.get(OUTPUT_TAG) == digest and running.state().phase != "ended":
+            return running
+    return None
+
+
+def _make_job(place: places.Place, asked: Launch, images: int, progress: Progress) -> Job:
+    """Plan it, refuse it if the money does not suffice, and upload what it needs."""
+    stack = place.stack
+    known = prices.load()
+    # Spot machines may be replaced by machines on demand: the money must do for those.
+    plan = make_plan(
+        max(images, 1),
+        stack.region,
+        workers=asked.workers,
+        arch=asked.arch,
+        max_cost=asked.max_cost,
+        prices=known,
+    )
+    dearest = plan.eur_per_hour
+    if asked.serverless:
+        dearest = eur_per_hour(known, stack.region, asked.arch, plan.workers)
+    fixed = plan.usd_fixed * plan.eur_per_usd
+    expected = dearest * plan.minutes[0] / 60 + fixed
+    if expected > asked.max_cost:
+        raise RefusedError(
+            f"{images:,} images cost {expected:.2f} EUR at least; the ceiling is "
+            f"{asked.max_cost:.2f} EUR.",
+            "Give a higher --max-cost, or fewer images.",
+        )
+    paid = timedelta(hours=(asked.max_cost - fixed) / dearest)
+    if paid < LEAST + MARGIN:
+        raise RefusedError(
+            f"{asked.max_cost:.2f} EUR pay for {paid.total_seconds() / 60:.0f} minutes, too few to "
+            "start machines.",
+            "Give a higher --max-cost, or fewer --workers.",
+        )
+    _say_plan(asked, plan, dearest, progress)
+    bundle = delivery.make_bundle(asked.run, asked.arch, progress)
+    delivered = delivery.deliver(place.session, stack, bundle, progress)
+    end = follow.now() + paid
+    return Job(
+        run_id=f"{follow.now():%Y%m%d-%H%M}-{secrets.token_hex(2)}",
+        output=asked.run.output,
+        properties=spark_properties(
+            environment=delivered[bundle.environment],
+            code=delivered[bundle.code],
+            backbone=delivered[bundle.backbone],
+        ),
+        entry=delivered[bundle.entry],
+        command=job_command(asked.run, end - MARGIN),
+        arch=asked.arch,
+        machines=machines_of(known, stack.region, asked.arch),
+        workers=plan.workers,
+        spot=asked.spot,
+        ends_at=end,
+    )
+
+
+def machines_of(known: prices.Prices, region: str, arch: str) -> tuple[str, ...]:
+    """Types of machine that a region has, the preferred one first."""
+    here = known.region(region)
+    return tuple(
+        machine
+        for machine in prices.MACHINES[arch]
+        if machine in here.machine_hour and machine in here.emr_hour
+    )
+
+
+def job_command(run: RunSettings, deadline: datetime) -> tuple[str, ...]:
+    """The words of `verger run` for a cluster, without its weights."""
+    words = ["run", str(run.input), str(run.output), "--deadline", f"{deadline:%Y-%m-%dT%H:%M:%SZ}"]
+    for name, value in run.model_dump(include=ON_A_CLUSTER, exclude_defaults=True).items():
+        option = "--" + name.replace("_", "-")
+        words += [option] if value is True else [option, str(value)]
+    return tuple(words)
+
+
+def _say_plan(asked: Launch, plan: Plan, dearest: float, progress: Progress) -> None:
+    what = (
+        f"EMR Serverless, at most {plan.workers} workers and a driver"
+        if asked.serverless
+        else f"{plan.workers} + 1 machines {plan.machine}"
+    )
+    spot = ", fewer where spot machines are to be had" if asked.spot else ""
+    low, high = plan.minutes
+    progress.note(
+        f"{plan.images:,} images in {plan.region}: {what}, {dearest:.2f} EUR an hour{spot}; "
+        f"expected {low:.0f} to {high:.0f} minutes, at most {asked.max_cost:.2f} EUR "
+        f"({plan.eur_per_usd} EUR a USD of {plan.prices.eur_dated}; prices of {plan.prices.dated})."
+    )
+
+
+def _how_to_stop(running: Running) -> str:
+    end = ends_at(running)
+    latest = f", at the latest at {end.astimezone(UTC):%H:%M} UTC" if end else ""
+    return f"It ends by itself with its work{latest}. To stop it now: verger cloud stop"
+
+
+def _see_through(
+    running: Running, output: Output, listed: int, progress: Progress
+) -> tuple[State, Cost | None, float | None]:
+    """Follow a job to its end, and take away what is left of it; how it ended, and its cost."""
+    try:
+        state = follow.follow(running, output, listed, ends_at(running), progress)
+    except BaseException:
+        progress.note(
+            f"As far as is known, the {running.title} still runs and costs money. "
+            f"{_how_to_stop(running)}"
+        )
+        raise
+    progress.note(f"The {running.title} has ended: no machine runs.")
+    try:
+        cost, eur = _cost(running, progress)
+    finally:
+        try:
+            running.clean_up()
+        except VergerError as error:
+            progress.note(f"{error.message} It costs nothing. To take it away: verger cloud stop")
+    return state, cost, eur
+
+
+def _started_at(output: Output) -> str | None:
+    try:
+        return read_manifest(output).started_at
+    except InputError:
+        return None
+
+
+def _manifest(output: Output, before: str | None) -> Manifest | None:
+    """The manifest of this run; None where the job did not get so far."""
+    try:
+        found = read_manifest(output)
+    except InputError:
+        return None
+    return None if found.started_at == before else found
+
+
+def _cost(running: Running, progress: Progress) -> tuple[Cost | None, float | None]:
+    try:
+        cost = running.cost()
+        eur = cost.usd * prices.load().eur_per_usd
+    except VergerError as error:
+        progress.note(f"What it cost is not known: {error.message}")
+        return None, None
+    progress.note(f"It cost about {eur:.2f} EUR ({cost.usage}).")
+    return cost, eur
+
+
+def _problem(
+    running: Running, stack: Stack, state: State, manifest: Manifest | None
+) -> VergerError | None:
+    """What went wrong, from the manifest, AWS' word or the job's log, whichever knows best."""
+    status = manifest.status if manifest else None
+    if state.succeeded and status in {"complete", None}:
+        return None
+    if status == "deadline":
+        return DeadlineReached(
+            "The money was spent before all images were done; what is done is kept.",
+            "The same command, without --fresh, goes on from here.",
+        )
+    end = ends_at(running)
+    if end is not None and follow.now() >= end:
+        return DeadlineReached(
+            f"The {running.title} did not end in time, and was ended: its job hung.",
+            "What is done is kept; the same command, without --fresh, goes on from here.",
+        )
+    if state.code in {"USER_REQUEST", "CANCELLED"}:
+        return SetupError(
+            f"The {running.title} was stopped by someone: {state.reason}".rstrip(": "),
+            "What is done is kept; the same command goes on from here.",
+        )
+    if hint := HINTS.get(state.code):
+        return SetupError(f"The {running.title} ended ({state.code}): {state.reason}", hint)
+    return _explain(running, stack, state)
+
+
+HINTS = {
+    "VALIDATION_ERROR": "If it is a quota: ask AWS for more (console, Service Quotas), or give "
+    "fewer --workers.",
+    "BOOTSTRAP_FAILURE": "A machine could not be set up; try again. If it stays so: verger cloud "
+    "init, which makes the network anew.",
+    "INSTANCE_FAILURE": "Machines were lost, as spot machines may be. What is done is kept; the "
+    "same command goes on, without --spot on machines that stay.",
+    "INSTANCE_FLEET_TIMEOUT": "AWS has not enough such machines now. Try again later, with another "
+    "--arch, or without --spot.",
+    "INTERNAL_ERROR": "AWS failed. What is done is kept; the same command goes on from here.",
+}
+"""What to do, by EMR's word for why a cluster ended."""
+
+
+def _explain(running: Running, stack: Stack, state: State) -> VergerError:
+    try:
+        texts = [logs.read_log(file) for file in running.logs(stack)]
+    except VergerError:
+        texts = []
+    lines = logs.find_error(texts)
+    codes = [int(code) for text in texts for code in _EXITED.findall(text)]
+    kind = _ERRORS.get(codes[0], VergerError) if codes else SetupError
+    if not lines:
+        return kind(
+            f"The job failed: {state.reason or state.code or 'AWS does not say why'}",
+            "Its log comes within minutes: verger cloud logs",
+        )
+    if lines[0].startswith("Error: "):
+        return kind(f"The job failed: {lines[0].removeprefix('Error: ')}", "\n".join(lines[1:]))
+    return kind(f"The job failed: {lines[-1].strip()}", "More of its log: verger cloud logs")
