@@ -270,9 +270,8 @@ def run(source: str, output: str, *, progress: Progress | None = None, **options
         >>> manifest.status, manifest.counts.featurized
         ('complete', 8)
     """
-    places = {"input": Location.parse(source), "output": Location.parse(output)}
     try:
-        settings = RunSettings(**places, **options)
+        settings = RunSettings.model_validate({"input": source, "output": output, **options})
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"])) or "options"
