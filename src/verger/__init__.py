@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from verger.api import (
         Extraction,
+        draw_map,
+        draw_scree,
         extract,
         fit_pca,
         list_images,
         load_backbone,
         load_pca,
+        preprocess,
         run,
         start_session,
         transform,
@@ -25,11 +28,14 @@ if TYPE_CHECKING:
 __version__ = version("verger")
 __all__ = [
     "Extraction",
+    "draw_map",
+    "draw_scree",
     "extract",
     "fit_pca",
     "list_images",
     "load_backbone",
     "load_pca",
+    "preprocess",
     "run",
     "start_session",
     "transform",

@@ -18,13 +18,17 @@ called again. `run` is for work that is to go on after a failure and to grow: it
 from itertools import islice
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from pyspark import Broadcast, SparkContext
 from pyspark.sql import DataFrame, SparkSession
 
-from verger import pipeline, storage
+from verger import drawing, pipeline, storage
 from verger.backbone.graph import Backbone, load_backbone
+from verger.drawing import Drawing
 from verger.errors import InputError, UsageError
+from verger.images.decoding import Rejection, decode
 from verger.images.loading import Loader
 from verger.images.shards import list_input
 from verger.progress import Progress
@@ -39,11 +43,14 @@ from verger.storage import Location
 
 __all__ = [
     "Extraction",
+    "draw_map",
+    "draw_scree",
     "extract",
     "fit_pca",
     "list_images",
     "load_backbone",
     "load_pca",
+    "preprocess",
     "run",
     "start_session",
     "transform",
@@ -110,6 +117,34 @@ def list_images(folder: str, label_from: str = "parent", limit: int | None = Non
     if not rows:
         raise InputError(f"The input {folder} holds no file.", "Give a folder of images.")
     return start_session(folder).createDataFrame(rows, waves.LISTING)
+
+
+def preprocess(folder: str, path: str) -> NDArray[np.uint8]:
+    """Read and decode an image as the executors do: upright, on white, 224 x 224 by bicubic filter.
+
+    Args:
+        folder: the folder that was listed.
+        path: of the image, relative to it.
+
+    Returns:
+        (224, 224, 3) uint8 in RGB, what the network takes; it scales the values itself.
+
+    Raises:
+        InputError: it cannot be read or decoded.
+
+    Examples:
+        >>> pixels = verger.preprocess(INPUT, "Cherry/r_0_100.jpg")
+        >>> pixels.shape, str(pixels.dtype)
+        ((224, 224, 3), 'uint8')
+    """
+    place = Location.parse(folder)
+    try:
+        pixels = decode(storage.read_bytes(place.child(path)))
+    except OSError as error:
+        raise InputError(f"{place.child(path)} cannot be read: {error}.") from error
+    if isinstance(pixels, Rejection):
+        raise InputError(f"{place.child(path)} is no image to use: {pixels.reason}.")
+    return pixels
 
 
 def extract(
@@ -247,6 +282,41 @@ def write_matrix(
     if isinstance(projection, Pca):
         matrix.write_variance(projection, place)
     matrix.write_model(projection, spark, place)
+
+
+def draw_scree(fitted: Pca, **titles: str) -> Drawing:
+    """The share of the variance of each component kept, and of all up to it.
+
+    Args:
+        fitted: what `fit_pca` returned.
+        titles: of the axes; see `verger.drawing.scree`.
+
+    Examples:
+        >>> verger.draw_scree(pca).svg.startswith("<svg")
+        True
+    """
+    kept = fitted.components.shape[1]
+    return drawing.scree(
+        [float(ratio) for ratio in fitted.explained_variance_ratio[:kept]], **titles
+    )
+
+
+def draw_map(scores: DataFrame, most: int = 3000) -> Drawing:
+    """The images in the plane of the first two components, in the colours of their labels.
+
+    Args:
+        scores: what `transform` returned, or `pca/parquet`; at least two components.
+        most: of more rows, a random sample of about so many is drawn.
+
+    Examples:
+        >>> drawn = verger.draw_map(verger.transform(features, pca))
+        >>> drawn.svg.count("<circle")
+        24
+    """
+    share = most / max(scores.count(), 1)
+    shown = scores.sample(share, seed=0) if share < 1 else scores
+    rows = shown.select("label", "pca").collect()
+    return drawing.scatter([(row.pca[0], row.pca[1], row.label) for row in rows])
 
 
 def run(source: str, output: str, *, progress: Progress | None = None, **options: Any) -> Manifest:
