@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint format lock clean
+.PHONY: demo test test-slow lint format docs slides lock clean
 
 demo: .venv/installed
 	$(BIN)/verger demo demo
@@ -23,6 +23,15 @@ format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: .venv/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Marp is a program for Node, which pip installs; it prints through a Chromium that is there.
+slides: .venv/installed
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/npm ci --prefix presentation --no-audit --no-fund
+	$(BIN)/python presentation/figures.py
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python presentation/slides.py
+
 # The lock is complete, so nothing is resolved, and every file's hash is checked.
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -37,4 +46,4 @@ lock: .venv/installed
 	  --no-annotate --no-header --constraint - --output-file requirements.lock --quiet
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo build presentation/build presentation/node_modules

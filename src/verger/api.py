@@ -62,7 +62,7 @@ class Extraction(NamedTuple):
     """What became of the images, read back from disk.
 
     Attributes:
-        features: path, label, features (array<float>, 1280 long), a row an image.
+        features: path, label, features (`array<float>`, 1280 long), a row an image.
         rejected: path, label, reason, detail, a row a file that gave no features.
     """
 
@@ -203,7 +203,7 @@ def fit_pca(features: DataFrame, components: float | None = None) -> Pca:
     """Fit an exact PCA: one pass over the features on the executors, in float64.
 
     Args:
-        features: has a column `features`, array<float> of one length.
+        features: has a column `features`, `array<float>` of one length.
         components: a count (50), a share of the variance (0.95), or None for 50 or fewer.
 
     Raises:
@@ -241,7 +241,7 @@ def transform(features: DataFrame, projection: Projection) -> DataFrame:
         projection: what `fit_pca` or `load_pca` returned.
 
     Returns:
-        path, label, pca (array<double>, as long as there are components), in no order.
+        path, label, pca (`array<double>`, as long as there are components), in no order.
 
     Examples:
         >>> len(verger.transform(features, pca).first()["pca"])
