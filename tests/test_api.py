@@ -87,6 +87,21 @@ def test_a_wrong_option_is_named(tmp_path: Path) -> None:
         verger.run(str(tmp_path), str(tmp_path / "out"), wave_size=0)
 
 
+def test_a_map_takes_a_single_component_and_refuses_no_rows(steps) -> None:
+    scores = verger.transform(steps["features"], verger.fit_pca(steps["features"], 1))
+    assert verger.draw_map(scores).svg.count("<circle") == 24
+    with pytest.raises(InputError, match="no scores"):
+        verger.draw_map(scores.limit(0))
+
+
+def test_a_picture_that_cannot_be_used_says_why(tmp_path: Path) -> None:
+    (tmp_path / "notes.jpg").write_text("no image")
+    with pytest.raises(InputError, match="not_an_image"):
+        verger.preprocess(str(tmp_path), "notes.jpg")
+    with pytest.raises(InputError, match="cannot be read"):
+        verger.preprocess(str(tmp_path), "gone.jpg")
+
+
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no file"):
         verger.list_images(str(tmp_path))

@@ -305,8 +305,11 @@ def draw_map(scores: DataFrame, most: int = 3000) -> Drawing:
     """The images in the plane of the first two components, in the colours of their labels.
 
     Args:
-        scores: what `transform` returned, or `pca/parquet`; at least two components.
+        scores: what `transform` returned, or `pca/parquet`.
         most: of more rows, a random sample of about so many is drawn.
+
+    Raises:
+        InputError: there is nothing to draw.
 
     Examples:
         >>> drawn = verger.draw_map(verger.transform(features, pca))
@@ -316,7 +319,10 @@ def draw_map(scores: DataFrame, most: int = 3000) -> Drawing:
     share = most / max(scores.count(), 1)
     shown = scores.sample(share, seed=0) if share < 1 else scores
     rows = shown.select("label", "pca").collect()
-    return drawing.scatter([(row.pca[0], row.pca[1], row.label) for row in rows])
+    if not rows:
+        raise InputError("There are no scores to draw.")
+    # A single component is drawn on a line.
+    return drawing.scatter([(row.pca[0], sum(row.pca[1:2]), row.label) for row in rows])
 
 
 def run(source: str, output: str, *, progress: Progress | None = None, **options: Any) -> Manifest:

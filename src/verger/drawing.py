@@ -19,15 +19,18 @@ GOLDEN_ANGLE = 0.381966
 """A share of the circle of hues: multiples of it never fall on one another."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Drawing:
-    """A chart.
+    """A chart, which notebooks show.
 
     Attributes:
-        svg: the whole picture; notebooks show it.
+        svg: the whole picture.
     """
 
     svg: str
+
+    def __repr__(self) -> str:
+        return f"<Drawing of {len(self.svg):,} characters; save() it>"
 
     def _repr_svg_(self) -> str:
         return self.svg
