@@ -2,11 +2,16 @@
 
 from pathlib import Path
 
+import pyspark
 import pytest
 from pyspark.sql import SparkSession
 
 from verger.images.demo import KINDS, render
 from verger.spark.session import start_session
+
+
+def pytest_report_header() -> str:
+    return f"Spark {pyspark.__version__}"
 
 
 @pytest.fixture(scope="session")

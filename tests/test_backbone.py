@@ -1,5 +1,8 @@
 """Weights of the user's own, the cache of graphs, and what is asked of the engines."""
 
+import json
+import zipfile
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,7 @@ from verger.backbone import graph
 from verger.backbone.engines import engine_for
 from verger.backbone.mobilenet_v2 import torch_arrays
 from verger.backbone.weights import find_weights
-from verger.errors import SetupError
+from verger.errors import SetupError, UsageError
 
 
 def test_a_keras_weights_file_gives_the_features_of_keras(tmp_path: Path, monkeypatch) -> None:
@@ -58,3 +61,28 @@ def test_the_graph_is_made_once_and_a_damaged_cache_is_made_again(
     cached.write_bytes(cached.read_bytes()[:-3])
     assert graph.load_backbone().payload == first.payload
     assert made == ["bundled", "bundled"]
+
+
+def test_a_saved_backbone_needs_no_tensorflow_and_keeps_where_its_weights_come_from(
+    tmp_path: Path, monkeypatch
+) -> None:
+    made = graph.load_backbone()
+    graph.save_backbone(made, tmp_path / "backbone.zip")
+    monkeypatch.setattr(graph, "_export_openvino", None)
+    opened = graph.load_backbone(str(tmp_path / "backbone.zip"))
+    assert opened == replace(made, weights=replace(made.weights, path=tmp_path / "backbone.zip"))
+    with pytest.raises(UsageError, match="made for --engine openvino"):
+        graph.load_backbone(str(tmp_path / "backbone.zip"), engine="tensorflow")
+
+
+@pytest.mark.parametrize("missing", ["backbone.json", "payload", "digest"])
+def test_a_saved_backbone_that_is_not_whole_is_refused(tmp_path: Path, missing: str) -> None:
+    with zipfile.ZipFile(tmp_path / "backbone.zip", "w") as archive:
+        if missing != "backbone.json":
+            weights = asdict(find_weights("bundled")) | {"path": ""}
+            about = {"engine": "openvino", "sha256": "0" * 64, "weights": weights}
+            archive.writestr("backbone.json", json.dumps(about))
+        if missing != "payload":
+            archive.writestr("payload", b"a graph")
+    with pytest.raises(SetupError, match=r"not a whole backbone|is damaged"):
+        graph.load_backbone(str(tmp_path / "backbone.zip"))

@@ -81,9 +81,12 @@ def test_slides_are_filled_from_results(built: Path) -> None:
     assert requests_in(text) == []
 
 
-def test_slides_show_the_plan_of_the_cloud_where_there_is_one(built: Path) -> None:
-    text = slides.fill({**figures.load_data(), "plan": {"euros": 0.42, "lines": []}})
-    assert "| euros | 0.42 |" in text
+def test_slides_say_the_published_cost_where_there_is_no_plan(built: Path) -> None:
+    data = figures.load_data()
+    planned = slides.fill(data)
+    assert data["plan"][0]["machine"] in planned
+    del data["plan"]
+    assert "d'après l'exécution de référence publiée" in slides.fill(data)
 
 
 def test_numbers_are_written_as_the_french_do() -> None:
@@ -91,8 +94,18 @@ def test_numbers_are_written_as_the_french_do() -> None:
     assert slides.percent(0.7188, 2) == "71,88\u00a0%"
 
 
+OVERFULL = """() => [...document.querySelectorAll("section")].filter(slide => {
+  const foot = slide.querySelector("footer").getBoundingClientRect().top
+  return [...slide.children].some(
+    part => part.tagName != "FOOTER" && part.getBoundingClientRect().bottom > foot
+  )
+}).map(slide => slide.querySelector("h1").innerText)"""
+
+
 @pytest.mark.slow
 def test_marp_makes_html_and_pdf_of_the_slides(built: Path, monkeypatch) -> None:
+    from playwright.sync_api import sync_playwright
+
     monkeypatch.setenv("PATH", str(BIN), prepend=":")
     folder = built / "presentation"
     folder.mkdir()
@@ -106,6 +119,18 @@ def test_marp_makes_html_and_pdf_of_the_slides(built: Path, monkeypatch) -> None
     pdf = (built / "verger.pdf").read_bytes()
     assert pdf.startswith(b"%PDF")
     assert len(pdf) > 100_000
+    (bare := built / "bare").mkdir()
+    slides.convert(built / "slides.md", "--template", "bare", "--output", str(bare / "all.html"))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=next(filter(None, map(shutil.which, slides.BROWSERS))),
+            args=["--no-sandbox"],
+        )
+        page = browser.new_page(viewport={"width": 1280, "height": 720})
+        page.goto((bare / "all.html").as_uri())
+        assert page.evaluate("document.querySelectorAll('section').length") > 10
+        assert page.evaluate(OVERFULL) == []
+        browser.close()
 
 
 def test_a_scree_plot_has_a_bar_a_component() -> None:

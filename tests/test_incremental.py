@@ -3,15 +3,16 @@
 import json
 import os
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from helpers import assert_same_features, features_of, go, matrix_of, rejected_of
-from verger.errors import DefectError, InputError, TooManyRejectedError, UsageError
+from verger.errors import DeadlineReached, DefectError, InputError, TooManyRejectedError, UsageError
 from verger.ledger import read_ledger
-from verger.results import Output
+from verger.results import Output, read_manifest
 from verger.storage import Location
 
 pytestmark = pytest.mark.usefixtures("spark")
@@ -132,6 +133,34 @@ def test_nothing_new_leaves_the_matrix_alone(images: Path, tmp_path: Path) -> No
     # Other components are another matrix of the same features.
     assert go(images, tmp_path / "out", components=4).components == 4
     assert matrix_of(tmp_path / "out").shape == (24, 6)
+
+
+def test_a_deadline_ends_a_run_between_waves_and_the_next_one_goes_on(
+    images: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(DeadlineReached, match="24 images are left"):
+        go(images, tmp_path / "out", deadline=datetime.now(UTC))
+    assert read_manifest(Output(Location(str(tmp_path / "out")))).status == "deadline"
+
+    # The first wave may begin, and shows that the second would end too late.
+    with pytest.raises(DeadlineReached, match="images are left, and the next wave would end"):
+        run_until_pace_is_known(images, tmp_path / "out")
+    done = len(features_of(tmp_path / "out"))
+    assert 0 < done < 12, "a wave, whose size is about 4"
+    manifest = go(images, tmp_path / "out", wave_size=4)
+    assert (manifest.status, manifest.counts.reused) == ("complete", done)
+
+
+def run_until_pace_is_known(images: Path, output: Path) -> None:
+    """Waves of 4, and a deadline that the second would miss by its expected length."""
+    from verger import checks, pipeline
+
+    def check(settings, left: int, seconds_an_image: float) -> None:
+        checks.check_deadline(settings, left, seconds_an_image and 1e6)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "check_deadline", check)
+        go(images, output, wave_size=4, deadline=datetime.now(UTC) + timedelta(hours=1))
 
 
 def test_the_same_tree_elsewhere_needs_rebase_and_computes_nothing(

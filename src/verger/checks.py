@@ -2,12 +2,20 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
 from verger import storage
-from verger.errors import DefectError, InputError, SetupError, TooManyRejectedError, UsageError
+from verger.errors import (
+    DeadlineReached,
+    DefectError,
+    InputError,
+    SetupError,
+    TooManyRejectedError,
+    UsageError,
+)
 from verger.ledger import Identity, Ledger, read_ledger
 from verger.results import Output, Reason
 from verger.settings import RunSettings, check_apart
@@ -125,6 +133,28 @@ def check_account(account: Account, listed: int, output: Output, settings: RunSe
             f"{lost} of {images} images were rejected ({found}), more than "
             f"{settings.max_rejected:.2%}.",
             f"See {output.rejected}; --max-rejected allows more. The features are kept.",
+        )
+
+
+def check_deadline(settings: RunSettings, left: int, seconds_an_image: float) -> None:
+    """Refuse to begin a wave that would end after the deadline.
+
+    Args:
+        settings: with the deadline, if there is one.
+        left: images that are not done yet.
+        seconds_an_image: as long as they took so far; 0 if that is not known.
+
+    Raises:
+        DeadlineReached: saying how many images are left.
+    """
+    if settings.deadline is None or not left:
+        return
+    wave = timedelta(seconds=min(left, settings.wave_size) * seconds_an_image)
+    if datetime.now(UTC) + wave > settings.deadline:
+        raise DeadlineReached(
+            f"{left:,} images are left, and the next wave would end after the deadline, "
+            f"{settings.deadline.isoformat()}.",
+            "What is done is kept; the same command with a later --deadline goes on from here.",
         )
 
 

@@ -14,13 +14,14 @@ from verger.backbone.engines import engine_for
 from verger.backbone.graph import Backbone, engine_version, load_backbone
 from verger.checks import (
     check_account,
+    check_deadline,
     check_foreign,
     check_ledger,
     check_model,
     check_settings,
     explained,
 )
-from verger.errors import InputError, TooManyRejectedError
+from verger.errors import DeadlineReached, InputError, TooManyRejectedError
 from verger.images.listing import ListedImage
 from verger.images.loading import Loader
 from verger.images.shards import list_input
@@ -48,7 +49,7 @@ from verger.spark import changes, matrix, pca, waves
 from verger.spark.cloud import s3_options, worker_options
 from verger.spark.extraction import Extractor, warm_up
 from verger.spark.model import is_whole, load_projection
-from verger.spark.session import default_master, start_session
+from verger.spark.session import start_session
 
 
 def run(
@@ -132,7 +133,7 @@ class _Chain:
                 version=engine_version(settings.engine),
                 precision=settings.precision,
             ),
-            spark=SparkRecord(version="", master=settings.master or default_master()),
+            spark=SparkRecord(version="", master=settings.master or ""),
         )
 
     @contextmanager
@@ -266,7 +267,11 @@ class _Chain:
         self.next_number = delete_uncommitted(self.output, ledger)
 
     def extract(self, spark: SparkSession, planned: dict[int, int], *, packed: bool) -> None:
-        """Extract the planned waves, and commit each."""
+        """Extract the planned waves, and commit each.
+
+        Raises:
+            DeadlineReached: there is no time for another wave; what is committed is kept.
+        """
         context = spark.sparkContext
         settings = self.settings
         extractor = Extractor(
@@ -278,14 +283,26 @@ class _Chain:
             done=context.accumulator(0),
             rejected=context.accumulator(0),
         )
-        images = sum(planned.values())
+        images, done, started = sum(planned.values()), 0, monotonic()
+        self._mind_deadline(images, seconds_an_image=0)
         with self.stage("extract", images), waves.watched(extractor, self.progress):
             for wave in waves.run_waves(spark, self.output, planned, extractor, settings.task_size):
                 self._commit(self.ledger.with_waves(wave))
                 self.new_waves.add(wave.number)
+                done += wave.featurized + sum(wave.rejected.values())
+                self._mind_deadline(images - done, (monotonic() - started) / done)
         if planned:
             seconds = self.manifest.timings["extract"]
             self.manifest.images_per_second = round(images / seconds, 1)
+
+    def _mind_deadline(self, left: int, seconds_an_image: float) -> None:
+        try:
+            check_deadline(self.settings, left, seconds_an_image)
+        except DeadlineReached:
+            self.manifest.status = "deadline"
+            self.manifest.finished_at = now()
+            self.manifest.write(self.output)
+            raise
 
     def account(self, spark: SparkSession) -> None:
         """Count from what is on disk what became of every file.

@@ -139,6 +139,18 @@ def _arrow_file_system(
     return fs.S3FileSystem(**options)
 
 
+def check_reachable(path: str) -> None:
+    """Ask the store for anything.
+
+    Raises:
+        SetupError: it does not answer, or its credentials have expired or are refused.
+    """
+    bucket = split(path)[0]
+    # Whoever may read objects is not always allowed to list them.
+    with suppress(InputError), explained(bucket):
+        client().list_objects_v2(Bucket=bucket, MaxKeys=1)
+
+
 @contextmanager
 def explained(place: str) -> Iterator[None]:
     """Say what an error of the store means.

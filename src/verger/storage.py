@@ -120,6 +120,16 @@ def read_bytes(file: Location, limit: int | None = None) -> bytes:
         return bytes(stream.read(limit))
 
 
+def check_reachable(location: Location) -> None:
+    """Tell whether a store answers at all, where one object could not be read.
+
+    Raises:
+        SetupError: it does not, or the credentials have expired or are refused.
+    """
+    if location.is_s3:
+        s3.check_reachable(location.path)
+
+
 def write_bytes(file: Location, data: bytes) -> None:
     """Write a file so that a reader sees the old one or the new one, never a part.
 

@@ -3,10 +3,11 @@
 import contextlib
 import hashlib
 import io
+import json
 import os
 import tempfile
 import zipfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from verger.backbone.weights import Weights, find_weights
-from verger.errors import SetupError
+from verger.errors import SetupError, UsageError
 
 FORMAT = "1"
 """Part of every cache key: raise it when `build_model` changes what it computes."""
@@ -45,12 +46,15 @@ def load_backbone(
 ) -> Backbone:
     """Find the weights and turn them into the payload of an engine, or take it from the cache.
 
-    Keras and TensorFlow are loaded only when the cache does not have the payload.
+    Keras and TensorFlow are loaded only when the cache does not have the payload, and never for a
+    file that `save_backbone` wrote.
 
     Raises:
         SetupError: the weights are missing or do not fit.
-        UsageError: `weights` is neither a known name nor a file.
+        UsageError: `weights` is neither a known name nor a file, or was saved for another engine.
     """
+    if zipfile.is_zipfile(weights):
+        return _open_backbone(Path(weights), engine, precision)
     found = find_weights(weights)
     maker = _export_openvino if engine == "openvino" else _export_arrays
     key = "-".join(
@@ -62,6 +66,44 @@ def load_backbone(
         payload = maker(found)
         _write_cached(cached, payload)
     return Backbone(engine, precision, found, payload)
+
+
+def save_backbone(backbone: Backbone, path: Path) -> None:
+    """Write a file that `--weights` takes where there is no TensorFlow, as on a cluster.
+
+    It is a zip of `payload` and `backbone.json`: the engine, the payload's digest and where the
+    weights come from.
+    """
+    weights = asdict(backbone.weights) | {"path": ""}
+    about = {"engine": backbone.engine, "sha256": _digest(backbone.payload), "weights": weights}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("backbone.json", json.dumps(about, indent=2))
+        archive.writestr("payload", backbone.payload)
+
+
+def _open_backbone(
+    path: Path, engine: Literal["openvino", "tensorflow"], precision: Literal["f32", "bf16"]
+) -> Backbone:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            about = json.loads(archive.read("backbone.json"))
+            payload = archive.read("payload")
+        weights = Weights(**about["weights"] | {"path": path})
+        made_for, digest = about["engine"], about["sha256"]
+    except (KeyError, TypeError, ValueError, OSError, zipfile.BadZipFile) as error:
+        raise SetupError(
+            f"{path} is a zip, but not a whole backbone: {error}.",
+            "Give 'bundled', 'keras', a .weights.h5 file, or make the file again.",
+        ) from error
+    if digest != _digest(payload):
+        raise SetupError(f"{path} is damaged: its digest does not fit.", "Make the file again.")
+    if made_for != engine:
+        raise UsageError(f"{path} was made for --engine {made_for}.", "Say so, or make another.")
+    return Backbone(engine, precision, weights, payload)
+
+
+def _digest(payload: bytes) -> str:
+    return hashlib.sha256(payload).hexdigest()
 
 
 def engine_version(engine: str) -> str:
@@ -81,7 +123,7 @@ def _read_cached(path: Path) -> bytes | None:
         digest, payload = path.read_bytes().split(b"\n", maxsplit=1)
     except (OSError, ValueError):
         return None
-    return payload if hashlib.sha256(payload).hexdigest().encode() == digest else None
+    return payload if _digest(payload).encode() == digest else None
 
 
 def _write_cached(path: Path, payload: bytes) -> None:
@@ -89,7 +131,7 @@ def _write_cached(path: Path, payload: bytes) -> None:
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
+            file.write(_digest(payload).encode() + b"\n" + payload)
         Path(file.name).replace(path)
 
 

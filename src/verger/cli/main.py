@@ -50,6 +50,9 @@ Rebase = Annotated[
     bool, typer.Option("--rebase", help="INPUT is the same tree as before, at another place.")
 ]
 WaveSize = Annotated[int, typer.Option(help="Images committed together.")]
+Deadline = Annotated[
+    str | None, typer.Option(help="Stop after the wave at work, such as 2026-12-24T18:00:00Z.")
+]
 DriverMemory = Annotated[str, typer.Option(help="Memory of Spark's Java machine.")]
 
 
@@ -77,6 +80,7 @@ def run(
     rebase: Rebase = False,
     wave_size: WaveSize = 8192,
     driver_memory: DriverMemory = "2g",
+    deadline: Deadline = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -106,6 +110,7 @@ def transform(
     rebase: Rebase = False,
     wave_size: WaveSize = 8192,
     driver_memory: DriverMemory = "2g",
+    deadline: Deadline = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:

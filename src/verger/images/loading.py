@@ -54,13 +54,18 @@ class Loader:
 
         Raises:
             OSError: it cannot be read.
+            SetupError: nothing can: the store does not answer, or its credentials have expired.
         """
         for seconds in RETRY_SECONDS:
             try:
                 return self._read_once(image)
             except OSError:
                 time.sleep(seconds)
-        return self._read_once(image)
+        try:
+            return self._read_once(image)
+        except OSError:
+            storage.check_reachable(self.folder)
+            raise
 
     def _read_once(self, image: ListedImage) -> bytes | Rejection:
         if image.shard is not None:

@@ -7,6 +7,7 @@ import pyspark
 
 from verger import s3
 from verger.errors import SetupError
+from verger.spark.session import is_submitted
 from verger.storage import Location
 
 CREDENTIALS = {
@@ -22,13 +23,14 @@ def s3_options(*locations: Location) -> dict[str, str]:
     """Spark's settings for the locations that Spark itself reads and writes.
 
     With pip's Spark, what S3 needs is added. A Spark that came with its cluster, as on EMR, has
-    its own, and nothing is added.
+    its own, and nothing is added; nor to a driver that `spark-submit` started, which has Java and
+    its jars already.
 
     Raises:
         InputError, SetupError: the bucket cannot be reached.
     """
     buckets = [s3.split(location.path)[0] for location in locations if location.is_s3]
-    if not buckets or not _is_from_pip():
+    if not buckets or is_submitted() or not _is_from_pip():
         return {}
     region, endpoint = s3.region(buckets[0]), s3.endpoint()
     hadoop, scala, spark = _versions()

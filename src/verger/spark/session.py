@@ -14,7 +14,7 @@ from pathlib import Path
 from time import sleep
 from typing import Any
 
-from pyspark import java_gateway
+from pyspark import SparkContext, java_gateway
 from pyspark.sql import SparkSession
 
 from verger.errors import InputError, SetupError, VergerError
@@ -51,20 +51,22 @@ def start_session(
     active = SparkSession.getActiveSession()
     if active is not None and master is None:
         return active
-    os.environ["JAVA_HOME"] = str(java_home())
-    # The workers must be this interpreter, whatever python3 is on the PATH.
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    master = master or default_master()
-    # Spark looks its own host up, which warns or fails on machines without a resolvable name.
-    local = master.startswith("local")
+    builder = SparkSession.builder.appName("verger")
+    if not is_submitted():
+        os.environ["JAVA_HOME"] = str(java_home())
+        # The workers must be this interpreter, whatever python3 is on the PATH.
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        master = master or default_master()
+        builder = (
+            builder.config("spark.driver.memory", driver_memory)
+            .config("spark.ui.enabled", "false")
+            .config("spark.ui.showConsoleProgress", "false")
+            .config("spark.driver.extraJavaOptions", _java_options(debug, _is_local(master)))
+        )
+    if master:
+        builder = builder.master(master)
     builder = (
-        SparkSession.builder.master(master)
-        .appName("verger")
-        .config("spark.driver.memory", driver_memory)
-        .config("spark.ui.enabled", "false")
-        .config("spark.ui.showConsoleProgress", "false")
-        .config("spark.driver.extraJavaOptions", _java_options(debug, local))
-        .config("spark.sql.execution.arrow.maxRecordsPerBatch", "2048")
+        builder.config("spark.sql.execution.arrow.maxRecordsPerBatch", "2048")
         .config("spark.sql.session.timeZone", "UTC")
         # With it, SQL would not share the workers that RDDs have warmed up.
         .config("spark.sql.execution.pyspark.udf.simplifiedTraceback.enabled", "false")
@@ -74,7 +76,8 @@ def start_session(
         .config("spark.executorEnv.OMP_NUM_THREADS", "1")
         .config("spark.executorEnv.OPENBLAS_NUM_THREADS", "1")
     )
-    if local:
+    if master and _is_local(master):
+        # Spark looks its own host up, which warns or fails on machines without a resolvable name.
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
         builder = builder.config("spark.driver.host", "127.0.0.1").config(
             "spark.sql.shuffle.partitions", str(2 * len(os.sched_getaffinity(0)))
@@ -90,7 +93,7 @@ def start_session(
         sleep(0.2)  # the last words of Java may be on the way
         why = _first_failure([*said, *str(error).splitlines()]) or str(error)
         raise SetupError(
-            f"Spark does not start with master {master}: {why}",
+            f"Spark does not start with master {master or 'of the cluster'}: {why}",
             "Look at `verger doctor`; run again with --debug for Spark's own log.",
         ) from error
     if not debug:
@@ -194,6 +197,15 @@ def lost_worker(error: Exception) -> bool:
 _LOST_WORKER = (
     "Python worker exited unexpectedly", "ExecutorLostFailure", "Broken pipe", "Connection reset",
 )  # fmt: skip
+
+
+def is_submitted() -> bool:
+    """Whether `spark-submit` started this process: then Java runs, and the master is chosen."""
+    return "PYSPARK_GATEWAY_PORT" in os.environ and SparkContext._gateway is None
+
+
+def _is_local(master: str) -> bool:
+    return master.startswith("local")
 
 
 def default_master() -> str:

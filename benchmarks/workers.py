@@ -1,0 +1,113 @@
+"""One Spark worker against two on this machine, and the memory of every process.
+
+    python benchmarks/workers.py FOLDER [--images 1000] [--repeats 3] [--json FILE]
+
+Workers on one machine share its processors: two of them prove that the work is cut and gathered
+rightly, not that it scales. Memory is PSS (shared pages counted once), sampled twice a second.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from statistics import median
+
+import psutil
+from compare import link_images
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from clusters import inherited, standalone
+
+MEBIBYTE = 2**20
+
+console = Console()
+
+
+def kind(process: psutil.Process) -> str:
+    """What a process is for, by its command line."""
+    command = " ".join(process.cmdline())
+    names = {
+        "CoarseGrainedExecutorBackend": "executor, Java",
+        "pyspark.daemon": "worker, Python",
+        "SparkSubmit": "driver, Java",
+        "-m verger": "driver, Python",
+    }
+    return next((name for part, name in names.items() if part in command), "")
+
+
+def memory(roots: list[psutil.Process]) -> Counter[str]:
+    """PSS in bytes of the largest process of each kind below some processes."""
+    found: Counter[str] = Counter()
+    for root in roots:
+        for process in (root, *root.children(recursive=True)):
+            try:
+                if name := kind(process):
+                    found[name] = max(found[name], process.memory_full_info().pss)
+            except psutil.Error:  # it ended meanwhile
+                continue
+    return found
+
+
+def measure(images: Path, workers: int) -> tuple[float, Counter[str]]:
+    """Images a second of a run on a cluster, and the peaks of memory."""
+    peaks: Counter[str] = Counter()
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        standalone(Path(scratch) / "cluster", workers, inherited()) as cluster,
+    ):
+        run = subprocess.Popen(  # noqa: S603 - verger itself
+            [
+                sys.executable, "-m", "verger", "run", images, f"{scratch}/out",
+                "--master", cluster.url,
+            ],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        roots = [psutil.Process(process.pid) for process in (run, *cluster.workers)]
+        while run.poll() is None:
+            peaks |= memory(roots)
+            time.sleep(0.5)
+        manifest = json.loads(Path(scratch, "out/manifest.json").read_text())
+        return float(manifest["images_per_second"]), peaks
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    options = parser.parse_args()
+    rates: dict[int, list[float]] = {1: [], 2: []}
+    peaks: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as scratch:
+        images = Path(scratch) / "images"
+        images.mkdir()
+        link_images(options.folder, images, options.images)
+        for _ in range(options.repeats):
+            for workers, found in rates.items():
+                rate, memory_used = measure(images, workers)
+                found.append(rate)
+                peaks |= memory_used
+    table = Table("workers", "images/s", "x one", title=f"{options.images} images")
+    for workers, found in rates.items():
+        ratio = median(found) / median(rates[1])
+        table.add_row(str(workers), f"{median(found):.1f}", f"{ratio:.2f}")
+    console.print(table)
+    used = Table("process", "peak MiB", title="Memory (PSS)")
+    for name, size in sorted(peaks.items()):
+        used.add_row(name, f"{size / MEBIBYTE:.0f}")
+    console.print(used)
+    if options.json:
+        figures = {"images": options.images, "images_per_second": rates, "peak_bytes": peaks}
+        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

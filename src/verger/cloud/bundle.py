@@ -1,0 +1,99 @@
+"""What a cluster is given: packages as pinned binary wheels, verger's code, and the backbone.
+
+Nodes need no internet and no TensorFlow: Spark unpacks the archives beside its processes.
+"""
+
+import hashlib
+import importlib.util
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from importlib.metadata import distribution
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+import verger
+from verger.errors import SetupError
+
+Architecture = Literal["x86_64", "arm64"]
+
+PYTHON = "3.11"
+"""Of the cluster: EMR 7 has it beside its default, 3.9."""
+ENTRY = Path(verger.__file__).with_name("__main__.py")
+"""What Spark starts as the driver: verger's command line, out of the archive beside it."""
+GLIBC = ("2_34", "2_31", "2_28", "2_17")
+"""What wheels may ask for: Amazon Linux 2023, which EMR 7 runs on, has glibc 2.34."""
+
+
+def pack_environment(folder: Path, arch: Architecture) -> Path:
+    """Put the pinned wheels for a cluster's processors into `environment-ARCH-DIGEST.tar.gz`.
+
+    An archive that is there already is taken as it is: its name has the lock file's digest.
+
+    Raises:
+        SetupError: pip is missing, or cannot get a wheel.
+    """
+    lock = files("verger.cloud").joinpath("locks", f"{arch}.lock")
+    digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:12]
+    archive = folder / f"environment-{arch}-{digest}.tar.gz"
+    if archive.exists():
+        return archive
+    if importlib.util.find_spec("pip") is None:
+        raise SetupError(
+            "pip is needed to fetch the cluster's packages, and is not installed here.",
+            "Install it: python -m ensurepip",
+        )
+    machine = {"x86_64": "x86_64", "arm64": "aarch64"}[arch]
+    platforms = [f"--platform=manylinux_{glibc}_{machine}" for glibc in GLIBC]
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        packages, requirements = Path(scratch, "packages"), Path(scratch, "requirements.txt")
+        requirements.write_bytes(lock.read_bytes())
+        done = subprocess.run(  # noqa: S603 - no shell, and no word of it comes from outside
+            [
+                sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+                "--target", packages, "--python-version", PYTHON, *platforms,
+                "--platform", f"manylinux2014_{machine}", "--only-binary=:all:", "--no-deps",
+                "--no-compile", "--require-hashes", "--requirement", requirements,
+            ],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            why = next((line for line in done.stderr.splitlines() if "ERROR" in line), "")
+            raise SetupError(
+                f"pip cannot get the cluster's packages for {arch}: {why}",
+                "Look at the network and at pip's settings; the same command goes on.",
+            )
+        whole = Path(scratch, archive.name)
+        with tarfile.open(whole, "w:gz", compresslevel=1) as tar:
+            tar.add(packages, ".")
+        whole.replace(archive)
+    return archive
+
+
+def pack_code(folder: Path) -> Path:
+    """Put this very verger into `verger-DIGEST.zip`, equal for equal code.
+
+    Its metadata comes with it, so that it knows its version.
+    """
+    package = Path(verger.__file__).parent
+    content = {
+        f"verger/{file.relative_to(package).as_posix()}": file.read_bytes()
+        for file in sorted(package.rglob("*"))
+        if file.is_file() and "__pycache__" not in file.parts
+    }
+    metadata = distribution("verger").read_text("METADATA") or ""
+    content[f"verger-{verger.__version__}.dist-info/METADATA"] = metadata.encode()
+    digest = hashlib.sha256()
+    for name, data in content.items():
+        digest.update(name.encode() + hashlib.sha256(data).digest())
+    archive = folder / f"verger-{digest.hexdigest()[:12]}.zip"
+    folder.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
+        for name, data in content.items():
+            # With a fixed date, equal code gives equal bytes.
+            zipped.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
+    return archive

@@ -1,0 +1,52 @@
+"""How verger's job is given to Spark: the same words for EMR, EMR Serverless and plain YARN."""
+
+from collections.abc import Mapping, Sequence
+
+PYTHONPATH = "code:environment"
+"""Where Spark unpacks verger's code and its packages, beside each process."""
+
+
+def spark_properties(
+    *, environment: str, code: str, backbone: str, python: str = "python3.11"
+) -> dict[str, str]:
+    """Spark's settings that bring packages, code and backbone to every process.
+
+    Args:
+        environment: URI of the archive of packages, see `bundle.pack_environment`.
+        code: URI of verger's code, see `bundle.pack_code`.
+        backbone: URI of the backbone, see `backbone.graph.save_backbone`.
+        python: the interpreter on the cluster's machines.
+    """
+    properties = {
+        "spark.archives": f"{environment}#environment,{code}#code",
+        "spark.files": backbone,
+        "spark.pyspark.python": python,
+    }
+    for process in (
+        "spark.executorEnv",
+        "spark.yarn.appMasterEnv",
+        "spark.emr-serverless.driverEnv",
+    ):
+        properties[f"{process}.PYTHONPATH"] = PYTHONPATH
+        properties[f"{process}.PYSPARK_PYTHON"] = python
+    return properties
+
+
+def submit_arguments(
+    properties: Mapping[str, str], *, entry: str, command: Sequence[str]
+) -> list[str]:
+    """What follows the word `spark-submit`: the driver runs in the cluster as well.
+
+    Args:
+        properties: of Spark, see `spark_properties`.
+        entry: URI of the script that starts verger, see `bundle.ENTRY`.
+        command: of verger, such as `["run", "s3://bucket/images", "s3://bucket/out"]`; the backbone
+            is added.
+    """
+    settings = [word for item in properties.items() for word in ("--conf", "=".join(item))]
+    return ["--deploy-mode", "cluster", *settings, entry, *entry_arguments(properties, command)]
+
+
+def entry_arguments(properties: Mapping[str, str], command: Sequence[str]) -> list[str]:
+    """What verger itself is told: the command, and the backbone that lies beside the driver."""
+    return [*command, "--weights", properties["spark.files"].rpartition("/")[2]]

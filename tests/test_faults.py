@@ -1,0 +1,105 @@
+"""A store on a bad day: throttled, cut off, expired, and objects that vanish or change."""
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from faults import EXPIRED, RESET, SLOW_DOWN, VANISHED, Fault, faulty
+from helpers import assert_same_features, features_of, go, rejected_of, verger
+from stores import aws_env, aws_settings, make_bucket, make_client, moto_server
+from verger.errors import SetupError
+from verger.images.listing import ListedImage
+from verger.images.loading import Loader
+from verger.storage import Location
+
+FOLDER = Location("s3://plays/in")
+PHOTO = ListedImage(path="Cherry/r_0_100.jpg", label="Cherry", size=5000, etag="x")
+
+
+@pytest.fixture(scope="module")
+def port(orchard: Path) -> Iterator[int]:
+    """A store with the orchard in `in/`."""
+    with moto_server() as port:
+        make_bucket(port, "plays")
+        for photo in orchard.glob("*/*.jpg"):
+            key = f"in/{photo.parent.name}/{photo.name}"
+            make_client(port).upload_file(str(photo), "plays", key)
+        yield port
+
+
+def loader() -> Loader:
+    return Loader(FOLDER, max_pixels=10**8, max_bytes=10**8)
+
+
+@pytest.mark.parametrize("fault", [SLOW_DOWN, RESET], ids=["SlowDown", "reset"])
+def test_a_read_is_tried_again(port: int, orchard: Path, monkeypatch, fault: Fault) -> None:
+    asked: Counter[str] = Counter()
+
+    def bad_at_first(method: str, path: str) -> Fault | None:
+        asked[path] += 1
+        return fault if path.endswith(PHOTO.path) and asked[path] <= 4 else None
+
+    with faulty(port, bad_at_first) as bad, aws_settings(bad, monkeypatch):
+        assert loader().read(PHOTO) == (orchard / PHOTO.path).read_bytes()
+
+
+def test_an_object_that_has_vanished_is_unreadable(port: int, monkeypatch) -> None:
+    def gone(method: str, path: str) -> Fault | None:
+        return VANISHED if path.endswith(PHOTO.path) else None
+
+    with faulty(port, gone) as bad, aws_settings(bad, monkeypatch):
+        outcome = loader()(PHOTO)
+    assert outcome.reason == "unreadable"
+    assert "FileNotFoundError" in outcome.detail
+
+
+def test_credentials_that_expire_are_no_fault_of_an_image(port: int, monkeypatch) -> None:
+    answers: list[Fault | None] = [None]
+    with faulty(port, lambda *_: answers[0]) as bad, aws_settings(bad, monkeypatch):
+        assert isinstance(loader().read(PHOTO), bytes)
+        answers[0] = EXPIRED
+        with pytest.raises(SetupError, match="have expired"):
+            loader()(PHOTO)
+
+
+def test_a_run_on_a_bad_day_loses_nothing_and_the_next_one_mends_it(
+    port: int, orchard: Path, tmp_path: Path
+) -> None:
+    asked: Counter[str] = Counter()
+    photos = sorted(orchard.glob("*/*.jpg"))
+    keys = [f"in/{photo.parent.name}/{photo.name}" for photo in photos]
+    gone, changed = keys[3], keys[12]
+
+    def bad(method: str, path: str) -> Fault | None:
+        key = path.removeprefix("/plays/")
+        asked[key] += 1
+        if key == gone:
+            return VANISHED
+        if key == changed and asked[key] == 1:
+            # Between its listing and its reading, another picture was put there.
+            make_client(port).upload_file(str(photos[0]), "plays", changed)
+        return SLOW_DOWN if key in keys[::5] and asked[key] <= 3 else None
+
+    arguments = ("run", FOLDER, tmp_path / "out", "--max-rejected", "10%", "--json")
+    with faulty(port, bad) as proxy:
+        counts = json.loads(verger(*arguments, env=environment(proxy)).stdout)["counts"]
+    assert (counts["listed"], counts["featurized"], counts["rejected"]) == (24, 23, 1)
+    assert list(rejected_of(tmp_path / "out").values()) == ["unreadable"]
+
+    again = verger(*arguments, "--retry-rejected", env=environment(port))
+    counts = json.loads(again.stdout)["counts"]
+    assert (counts["featurized"], counts["reused"], counts["rejected"]) == (2, 22, 0)
+    shutil.copytree(orchard, tmp_path / "images")
+    shutil.copy(photos[0], tmp_path / "images" / photos[12].relative_to(orchard))
+    go(tmp_path / "images", tmp_path / "local")
+    assert_same_features(tmp_path / "out", tmp_path / "local")
+    assert len(features_of(tmp_path / "out")) == 24
+
+
+def environment(port: int) -> dict[str, str]:
+    return {**os.environ, **aws_env(port)}

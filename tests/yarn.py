@@ -1,0 +1,134 @@
+"""Hadoop's YARN on loopback, in one Java machine: started and stopped by the tests."""
+
+import hashlib
+import os
+import shlex
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from unittest import mock
+
+import pyspark
+import pytest
+from pyspark.java_gateway import launch_gateway
+
+from verger.backbone.graph import cache_folder
+from verger.spark.session import java_home
+
+MAVEN = "https://repo1.maven.org/maven2"
+JARS = {
+    "org/apache/hadoop/hadoop-client-minicluster/3.3.4/hadoop-client-minicluster-3.3.4.jar": (
+        "cd8a1703393946c302bb3a52d0fcd23f6f8ded4554bc0dac5d2ee673dbe2b40e"
+    ),
+    "junit/junit/4.13.2/junit-4.13.2.jar": (
+        "8e495b634469d64fb8acfa3495a065cbacc8a0fff55ce1e31007be4c16dc57d3"
+    ),
+    "org/hamcrest/hamcrest-core/1.3/hamcrest-core-1.3.jar": (
+        "66fdef91e9739348df7a096aa384a5685f4e875584cce89386a7a47251c4d8e9"
+    ),
+    "org/bouncycastle/bcutil-jdk15on/1.70/bcutil-jdk15on-1.70.jar": (
+        "52dc5551b0257666526c5095424567fed7dc7b00d2b1ba7bd52298411112b1d0"
+    ),
+    "org/bouncycastle/bcprov-jdk15on/1.70/bcprov-jdk15on-1.70.jar": (
+        "8f3c20e3e2d565d26f33e8d4857a37d0d7f8ac39b62a7026496fcab1bdac30d4"
+    ),
+    "org/bouncycastle/bcpkix-jdk15on/1.70/bcpkix-jdk15on-1.70.jar": (
+        "e5b9cb821df57f70b0593358e89c0e8d7266515da9d088af6c646f63d433c07c"
+    ),
+}
+SETTINGS = {
+    "yarn.nodemanager.resource.memory-mb": "8192",
+    "yarn.nodemanager.resource.cpu-vcores": "4",
+    "yarn.nodemanager.vmem-check-enabled": "false",
+    # A machine whose disk is nearly full would be given no work.
+    "yarn.nodemanager.disk-health-checker.enable": "false",
+    "yarn.nodemanager.env-whitelist": (
+        "JAVA_HOME,SPARK_LOCAL_IP,AWS_ACCESS_KEY_ID,AWS_SECRET_ACCESS_KEY,AWS_ENDPOINT_URL,AWS_REGION"
+    ),
+    "yarn.scheduler.minimum-allocation-mb": "256",
+    "yarn.scheduler.capacity.root.queues": "default",
+    "yarn.scheduler.capacity.root.default.capacity": "100",
+    "yarn.scheduler.capacity.maximum-am-resource-percent": "0.9",
+}
+"""Room for a driver and a few executors, whatever the machine."""
+
+
+def fetch_jars() -> list[Path]:
+    """The jars of YARN, from Maven Central; where it cannot be reached the test is skipped."""
+    folder = cache_folder() / "yarn"
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, digest in JARS.items():
+        file = folder / Path(path).name
+        if not file.exists():
+            try:
+                with urllib.request.urlopen(f"{MAVEN}/{path}", timeout=60) as answer:
+                    file.write_bytes(answer.read())
+            except OSError as error:
+                pytest.skip(f"Maven Central cannot be reached: there is no YARN ({error})")
+        if hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+            file.unlink()
+            pytest.fail(f"{file.name} is not the file that it should be")
+    return [folder / Path(path).name for path in JARS]
+
+
+@contextmanager
+def yarn(folder: Path, env: dict[str, str]) -> Iterator[Path]:
+    """A resource manager and a node manager; yields the folder of `yarn-site.xml`."""
+    folder.mkdir(parents=True)
+    classpath = ":".join(map(str, fetch_jars()))
+    options = f"-Dtest.build.data={folder} -Djava.net.preferIPv4Stack=true"
+    arguments = ["--driver-class-path", classpath, "--driver-java-options", options]
+    settings = {
+        **env,
+        "JAVA_HOME": str(java_home()),
+        "SPARK_LOCAL_IP": "127.0.0.1",
+        "PYSPARK_SUBMIT_ARGS": shlex.join([*arguments, "pyspark-shell"]),
+    }
+    with mock.patch.dict(os.environ, settings), (folder / "yarn.log").open("wb") as log:
+        gateway = launch_gateway(popen_kwargs={"stdout": log, "stderr": log, "cwd": folder})
+    try:
+        hadoop = gateway.jvm.org.apache.hadoop.yarn
+        conf = hadoop.conf.YarnConfiguration()
+        for name, value in SETTINGS.items():
+            conf.set(name, value)
+        cluster = hadoop.server.MiniYARNCluster("yarn", 1, 1, 1)
+        cluster.init(conf)
+        cluster.start()
+        stream = gateway.jvm.java.io.FileOutputStream(str(folder / "yarn-site.xml"))
+        cluster.getConfig().writeXml(stream)
+        stream.close()
+        yield folder
+        cluster.stop()
+    finally:
+        gateway.shutdown()
+        gateway.proc.stdin.close()
+        gateway.proc.wait(60)
+
+
+def submit(
+    arguments: Sequence[str], conf: Path, env: dict[str, str]
+) -> subprocess.CompletedProcess:
+    """`spark-submit` to the cluster whose settings are in a folder; it waits for the end."""
+    spark = Path(pyspark.__file__).parent
+    command = [
+        str(spark / "bin/spark-submit"), "--master", "yarn",
+        # Where the containers find Spark itself; it would be sent to each otherwise.
+        "--conf", f"spark.yarn.jars=local:{spark}/jars/*",
+    ]  # fmt: skip
+    return subprocess.run(
+        [*command, *arguments],
+        env={
+            **env,
+            "JAVA_HOME": str(java_home()),
+            "SPARK_LOCAL_IP": "127.0.0.1",
+            "HADOOP_CONF_DIR": str(conf),
+            "YARN_CONF_DIR": str(conf),
+            "PYSPARK_PYTHON": sys.executable,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
