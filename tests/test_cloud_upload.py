@@ -220,7 +220,8 @@ def test_erasure_takes_all_versions_below_a_place_and_nothing_beside(
     for key in ("in/a", "in/a", "in/b", "in", "in-not/c"):
         client.put_object(Bucket=name, Key=key, Body=b"123")
     client.delete_object(Bucket=name, Key="in/b")
-    client.create_multipart_upload(Bucket=name, Key="in/half")
+    for key in ("in/half", "in-not/half"):
+        client.create_multipart_upload(Bucket=name, Key=key)
     told = Counting()
     erased = erase(make_session(), Location(f"s3://{name}/in"), told)
     assert sorted(version.key for version in erased) == ["in", "in/a", "in/a", "in/b", "in/b"]
@@ -229,7 +230,8 @@ def test_erasure_takes_all_versions_below_a_place_and_nothing_beside(
     left = client.list_object_versions(Bucket=name)
     assert [version["Key"] for version in left["Versions"]] == ["in-not/c"]
     assert "DeleteMarkers" not in left
-    assert not client.list_multipart_uploads(Bucket=name).get("Uploads")
+    uploads = client.list_multipart_uploads(Bucket=name)["Uploads"]
+    assert [upload["Key"] for upload in uploads] == ["in-not/half"]
     assert erase(make_session(), Location(f"s3://{name}/in"), Progress()) == []
 
 

@@ -39,7 +39,7 @@ def list_versions(session: Any, place: Location) -> Iterator[Version]:
         for page in pages.paginate(Bucket=bucket, Prefix=key):
             for kind in ("Versions", "DeleteMarkers"):
                 for found in page.get(kind, ()):
-                    if not key or found["Key"] == key or found["Key"].startswith(f"{key}/"):
+                    if _is_below(found["Key"], key):
                         yield Version(found["Key"], found["VersionId"], found.get("Size", 0))
 
 
@@ -78,6 +78,8 @@ def erase(session: Any, place: Location, progress: Progress) -> list[Version]:
         pages = client.get_paginator("list_multipart_uploads")
         for page in pages.paginate(Bucket=bucket, Prefix=key):
             for upload in page.get("Uploads", ()):
+                if not _is_below(upload["Key"], key):
+                    continue
                 client.abort_multipart_upload(
                     Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"]
                 )
@@ -105,6 +107,11 @@ def by_folder(erased: list[Version]) -> dict[str, tuple[int, int]]:
         count, size = found.get(first + slash, (0, 0))
         found[first + slash] = (count + 1, size + version.size)
     return found
+
+
+def _is_below(key: str, place: str) -> bool:
+    """Whether a key is at or below a place, or anywhere if that is a whole bucket."""
+    return not place or key == place or key.startswith(f"{place}/")
 
 
 def _delete(client: Any, bucket: str, versions: list[Version]) -> None:
