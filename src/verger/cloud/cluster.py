@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 from verger import s3, storage
@@ -130,7 +131,7 @@ class Cluster:
         """What it is, in words."""
         return f"cluster {self.id} in {self.region}"
 
-    @property
+    @cached_property
     def _client(self) -> Any:
         return self.session.client("emr", region_name=self.region)
 

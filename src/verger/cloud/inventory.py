@@ -1,9 +1,9 @@
 """All that is ours on AWS, in all regions of the Union: found by its tags, and stopped."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from time import sleep
 from typing import Any
 
 from verger.cloud.cluster import list_clusters
@@ -103,7 +103,7 @@ def wait_until_ended(running: Running, progress: Progress) -> None:
         if state.phase == "ended":
             return
         progress.update(0)
-        time.sleep(POLL_SECONDS)
+        sleep(POLL_SECONDS)
     raise SetupError(
         f"The {running.title} was told to end and is still {state.phase}.",
         "Look at it in AWS' console, under EMR; machines may cost money until it has ended.",
