@@ -8,7 +8,7 @@ LOCKS := src/verger/cloud/locks
 COMPILE := $(BIN)/uv pip compile $(LOCKS)/cluster.in --constraint .venv/pins --python-version 3.11 \
   --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
 
-.PHONY: demo test test-slow test-spark4 lint format lock clean
+.PHONY: demo test test-slow test-spark4 lint format docs slides lock clean
 
 demo: .venv/installed
 	$(BIN)/verger demo demo
@@ -37,6 +37,15 @@ format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: .venv/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Marp is a program for Node, which pip installs; it prints through a Chromium that is there.
+slides: .venv/installed
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/npm ci --prefix presentation --no-audit --no-fund
+	$(BIN)/python presentation/figures.py
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python presentation/slides.py
+
 # The lock is complete, so nothing is resolved, and every file's hash is checked.
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -57,4 +66,4 @@ lock: .venv/installed
 	$(COMPILE) --python-platform aarch64-manylinux_2_34 --output-file $(LOCKS)/arm64.lock
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo build presentation/build presentation/node_modules

@@ -4,6 +4,7 @@ import http.server
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -41,11 +42,12 @@ class Fake:
 
 
 @contextmanager
-def bank(body: bytes, status: int = 200) -> Iterator[str]:
+def bank(body: bytes, status: int = 200, seconds: float = 0) -> Iterator[str]:
     """Rates of the day on loopback; yields the URL."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            time.sleep(seconds)
             self.send_response(status)
             self.end_headers()
             self.wfile.write(body)
@@ -149,6 +151,13 @@ def test_a_refresh_that_fails_changes_nothing(without, body, status, words) -> N
     assert prices.load() == old
 
 
+def test_a_bank_that_never_answers_is_not_waited_for(monkeypatch) -> None:
+    monkeypatch.setattr(prices, "TIMEOUT_SECONDS", 0.1)
+    client, stub = price_list()
+    with stub, bank(RATES, seconds=0.5) as url, pytest.raises(SetupError, match="timed out"):
+        prices.refresh(Fake(client), ["eu-central-1"], rates_url=url)
+
+
 def test_a_refusal_of_the_price_list_is_explained() -> None:
     client = boto3.client("pricing", region_name="eu-central-1", **FAKE_KEYS)
     stub = Stubber(client)
@@ -213,6 +222,10 @@ def test_spot_is_cheaper_and_takes_the_price_of_now() -> None:
     typical = make_plan(10_000, "eu-west-3", spot=True, **given).usd_per_hour
     now = make_plan(10_000, "eu-west-3", spot=True, spot_usd={"m7g.xlarge": 0.01}, **given)
     assert now.usd_per_hour < typical < full
+    # Spot machines may become as dear as others, and the ceiling must hold then too.
+    assert now.most_usd_per_hour == pytest.approx(full)
+    on_demand = make_plan(10_000, "eu-west-3", **given)
+    assert now.deadline_minutes == pytest.approx(on_demand.deadline_minutes)
 
 
 def test_more_images_get_more_workers_up_to_a_usual_quota() -> None:

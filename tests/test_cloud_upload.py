@@ -164,6 +164,33 @@ def test_nothing_is_sent_to_a_place_that_is_refused(
     assert keys(port, "ohio", "") == []
 
 
+@pytest.mark.parametrize("command", ["plan", "upload"])
+def test_the_commands_refuse_a_bucket_in_ohio_with_exit_code_6(
+    env, photographs: Path, command: str
+) -> None:
+    arguments = (photographs,) if command == "upload" else ()
+    done = verger("cloud", command, *arguments, "s3://ohio/in", env=env)
+    assert done.returncode == 6, done.stderr
+    assert "us-east-2" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_plan_counts_a_bucket_and_takes_its_region(env, port: int) -> None:
+    for number in range(3):
+        make_client(port).put_object(Bucket="paris", Key=f"three/{number}.jpg", Body=b"x")
+    done = verger(
+        "cloud", "plan", "s3://paris/three", "--json", env={**env, "AWS_REGION": "eu-north-1"}
+    )
+    assert done.returncode == 0, done.stderr
+    assert {(row["images"], row["region"]) for row in json.loads(done.stdout)} == {(3, "eu-west-3")}
+
+
+def test_images_are_not_fetched_from_elsewhere_either(env) -> None:
+    places = Location.parse("s3://ohio/in"), Location.parse("s3://packs/from-ohio")
+    with pytest.raises(RefusedError, match="us-east-2"):
+        upload_packed(make_session(), *places, Progress())
+
+
 def test_a_store_elsewhere_is_refused(env, photographs: Path, monkeypatch) -> None:
     session = make_session()
     monkeypatch.setattr("verger.s3.endpoint", lambda: "https://store.example.org")
@@ -181,26 +208,29 @@ def test_a_folder_without_files_is_an_input_error(env, tmp_path: Path) -> None:
         upload_images(make_session(), place, Location.parse("s3://paris/other"), Progress())
 
 
-def test_erasure_takes_all_versions_below_a_place_and_nothing_beside(env, port: int) -> None:
+@pytest.mark.parametrize("page_size", [1000, 2])
+def test_erasure_takes_all_versions_below_a_place_and_nothing_beside(
+    env, port: int, page_size: int, monkeypatch
+) -> None:
+    monkeypatch.setattr("verger.s3.PAGE_SIZE", page_size)
+    name = f"versions-{page_size}"
     client = make_client(port)
-    client.create_bucket(
-        Bucket="versions", CreateBucketConfiguration={"LocationConstraint": "eu-west-3"}
-    )
-    client.put_bucket_versioning(Bucket="versions", VersioningConfiguration={"Status": "Enabled"})
+    make_bucket(port, name)
+    client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
     for key in ("in/a", "in/a", "in/b", "in", "in-not/c"):
-        client.put_object(Bucket="versions", Key=key, Body=b"123")
-    client.delete_object(Bucket="versions", Key="in/b")
-    client.create_multipart_upload(Bucket="versions", Key="in/half")
+        client.put_object(Bucket=name, Key=key, Body=b"123")
+    client.delete_object(Bucket=name, Key="in/b")
+    client.create_multipart_upload(Bucket=name, Key="in/half")
     told = Counting()
-    erased = erase(make_session(), Location("s3://versions/in"), told)
+    erased = erase(make_session(), Location(f"s3://{name}/in"), told)
     assert sorted(version.key for version in erased) == ["in", "in/a", "in/a", "in/b", "in/b"]
     assert sum(version.size for version in erased) == 12
     assert told.last == 5
-    left = client.list_object_versions(Bucket="versions")
+    left = client.list_object_versions(Bucket=name)
     assert [version["Key"] for version in left["Versions"]] == ["in-not/c"]
     assert "DeleteMarkers" not in left
-    assert not client.list_multipart_uploads(Bucket="versions").get("Uploads")
-    assert erase(make_session(), Location("s3://versions/in"), Progress()) == []
+    assert not client.list_multipart_uploads(Bucket=name).get("Uploads")
+    assert erase(make_session(), Location(f"s3://{name}/in"), Progress()) == []
 
 
 def test_an_object_that_cannot_be_erased_is_named() -> None:

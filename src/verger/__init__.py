@@ -1,8 +1,53 @@
 """verger turns pictures of fruit into a matrix: MobileNetV2 features and exact PCA on Spark.
 
-Importing the package loads neither Spark nor TensorFlow.
+The functions of `verger.api` are attributes of this package. Importing it loads neither Spark nor
+TensorFlow; the first use of one of them does.
 """
 
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from verger.api import (
+        Extraction,
+        draw_map,
+        draw_scree,
+        extract,
+        fit_pca,
+        list_images,
+        load_backbone,
+        load_pca,
+        preprocess,
+        run,
+        start_session,
+        transform,
+        write_matrix,
+    )
 
 __version__ = version("verger")
+__all__ = [
+    "Extraction",
+    "draw_map",
+    "draw_scree",
+    "extract",
+    "fit_pca",
+    "list_images",
+    "load_backbone",
+    "load_pca",
+    "preprocess",
+    "run",
+    "start_session",
+    "transform",
+    "write_matrix",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(import_module("verger.api"), name)
+    raise AttributeError(f"module 'verger' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -42,7 +42,7 @@ def init(
 ) -> None:
     """Make the bucket, roles, network and budget that a cluster needs; again to change them."""
     with reporting(debug):
-        from verger.cloud import budget, stack
+        from verger.cloud import budget, machines, stack
         from verger.cloud.session import make_session
 
         session = make_session(region)
@@ -50,7 +50,7 @@ def init(
         if email:
             budget.set_budget(session, made.account, email, monthly_usd)
         if encrypt_disks:
-            stack.encrypt_disks(session, made.region)
+            machines.encrypt_disks(session, made.region)
         _show_stack(made, email, monthly_usd, encrypt_disks)
 
 
@@ -88,8 +88,8 @@ def destroy(
             _purge(session, found.bucket, place or [], listing, yes)
         elif not yes:
             typer.confirm(f"Remove the stack {found.name} in {found.region}?", abort=True)
-        stack.delete_stack(session, found.region)
         budget.delete_budget(session, found.account)
+        stack.delete_stack(session, found.region)
         if purge:
             from verger.cloud.erase import delete_bucket
 

@@ -58,7 +58,8 @@ def plan(
     if as_json:
         _print_json(list(plans.values()))
     else:
-        _show(chosen, list(plans.values()), live is not None)
+        is_live = all(known.machine(where, kind) in (live or {}) for kind in CORE_RATES)
+        _show(chosen, list(plans.values()), is_live)
     chosen.check_ceiling()
 
 
@@ -79,10 +80,10 @@ def _region_and_spot(source: str | None, region: str | None) -> tuple[str, dict[
         return region or s3.DEFAULT_REGION, None
     where: str = made.region_name
     if source is not None and source.startswith("s3://"):
-        from verger.cloud.upload import check_target
+        from verger.cloud.upload import check_place
         from verger.storage import Location
 
-        found = check_target(made, Location.parse(source))
+        found = check_place(made, Location.parse(source))
         if region is not None and region != found:
             raise UsageError(
                 f"{source} is in {found}, not in {region}.", "Machines read in their own region."
@@ -129,17 +130,18 @@ def _show(chosen: "Plan", plans: list["Plan"], is_live: bool) -> None:
         )
     console.stdout.print(table)
     prices = chosen.prices
-    spot = "of now" if is_live else f"typical: {prices.spot_share:.0%} of on demand"
+    spot = "of now" if is_live else f"typical, {prices.spot_share:.0%} of on demand"
     hours = chosen.deadline_minutes / 60
     start = "{:.0f} to {:.0f}".format(*START_MINUTES)
     fixed = "{:.0f} to {:.0f}".format(*FIXED_MINUTES)
     _say(f"Published reference: {PUBLISHED}")
-    _say(f"Ceiling: {chosen.max_cost:.2f} EUR, reached after {hours:.1f} h; a run stops before.")
+    _say(f"Ceiling: {chosen.max_cost:.2f} EUR, not reached in {hours:.1f} h; a run stops by then.")
     _say(f"Prices of {prices.dated}, without tax: {prices.source}. Spot prices: {spot}.")
     _say(f"1 USD = {prices.eur_per_usd} EUR on {prices.eur_dated} ({prices.eur_source}).")
     _say(
         f"Minutes hold {start} to start the machines and {fixed} besides extraction (assumptions). "
-        "Intel's rate is from measured cores without and with AVX-512, Graviton's is assumed."
+        "Rates are those of single cores times cores: Intel's measured without and with AVX-512, "
+        "Graviton's assumed."
     )
 
 

@@ -13,7 +13,7 @@ CORE_RATES: dict[str, Range] = {"x86_64": (92.6, 243.0), "arm64": (46.3, 92.6)}
 """Images a second of one physical core, extraction only.
 
 x86_64: measured with AVX2 (benchmarks/README.md), and on another machine with AVX-512. arm64: not
-measured; taken for half a core with AVX2 to a whole one.
+measured; taken for half a core with AVX2 to a whole one. A cluster counts as the sum of its cores.
 """
 
 CORES = {"m7g.xlarge": 4, "m6g.xlarge": 4, "m6i.xlarge": 2}
@@ -42,7 +42,7 @@ PUTS = 2_000
 
 HOURS_A_MONTH = 730
 
-PUBLISHED = "67,692 images, 3 x m5.2xlarge on demand: 83 min, 1.60 EUR"
+PUBLISHED = "67,692 images, 3 x m5.2xlarge: 83 min, 1.60 EUR"
 """The published reference run; its costs came mostly from idle clusters and retries."""
 
 
@@ -60,6 +60,7 @@ class Plan:
         images_per_second: of all workers.
         minutes: from the request to the end.
         usd_per_hour: of the whole cluster: machines, EMR, disks.
+        most_usd_per_hour: the same if spot machines cost as much as others, which is their limit.
         usd_fixed: requests of S3, and storage for a month.
         eur_per_usd: the rate, of `prices.eur_dated`.
         max_cost: the ceiling in euros.
@@ -75,6 +76,7 @@ class Plan:
     images_per_second: Range
     minutes: Range
     usd_per_hour: float
+    most_usd_per_hour: float
     usd_fixed: float
     eur_per_usd: float
     max_cost: float
@@ -96,8 +98,9 @@ class Plan:
 
     @property
     def deadline_minutes(self) -> float:
-        """After so many minutes, the ceiling is reached."""
-        return max(0.0, self.max_cost - self.usd_fixed * self.eur_per_usd) / self.eur_per_hour * 60
+        """The ceiling is not reached before so many minutes, whatever spot machines cost."""
+        left = max(0.0, self.max_cost - self.usd_fixed * self.eur_per_usd)
+        return left / (self.most_usd_per_hour * self.eur_per_usd) * 60
 
     def check_ceiling(self) -> None:
         """Refuse what cannot be done for the money.
@@ -175,6 +178,7 @@ def make_plan(
             START_MINUTES[1] + FIXED_MINUTES[1] + images / slow / 60,
         ),
         usd_per_hour=on_demand + workers * worker + (workers + 1) * others,
+        most_usd_per_hour=(workers + 1) * (on_demand + others),
         usd_fixed=requests + stored,
         eur_per_usd=prices.eur_per_usd,
         max_cost=max_cost,

@@ -6,6 +6,7 @@ from http import HTTPStatus
 from importlib.resources import files
 from typing import Any
 
+from verger.cloud.machines import free_network
 from verger.cloud.regions import check_buckets, check_region
 from verger.cloud.session import explained
 from verger.errors import InputError, SetupError
@@ -133,19 +134,6 @@ def create_stack(
     return find_stack(session, region)
 
 
-def encrypt_disks(session: Any, region: str) -> None:
-    """Have AWS encrypt all new disks of the account in a region, those of clusters among them.
-
-    EMR's own encryption of disks needs a key service that a network without internet reaches only
-    through an endpoint that is paid by the hour.
-
-    Raises:
-        SetupError: AWS refuses.
-    """
-    with explained("encrypt new disks"):
-        session.client("ec2", region_name=region).enable_ebs_encryption_by_default()
-
-
 def running_clusters(session: Any, stack: Stack) -> list[str]:
     """The ids of clusters that are not over and have machines in the stack's network.
 
@@ -175,7 +163,7 @@ def delete_stack(session: Any, region: str) -> None:
     if described is None:
         return
     if network := _outputs(described).get("Network"):
-        _free(session.client("ec2", region_name=region), network)
+        free_network(session, region, network)
     with explained("delete the stack"):
         client.delete_stack(StackName=described["StackId"])
         _wait(client, described["StackId"], "stack_delete_complete")
@@ -310,25 +298,3 @@ def _wait(client: Any, stack_id: str, state: str) -> None:
             f"{what} failed: {why}",
             "If a cluster uses it: verger cloud stop. Then give the same command again.",
         ) from error
-
-
-def _free(client: Any, network: str) -> None:
-    """Take away the security groups that EMR made in the network, or it cannot be deleted.
-
-    EMR leaves them behind, and they name each other.
-    """
-    with explained("delete the security groups of EMR"):
-        pages = client.get_paginator("describe_security_groups")
-        found = [
-            group
-            for page in pages.paginate(Filters=[{"Name": "vpc-id", "Values": [network]}])
-            for group in page["SecurityGroups"]
-            if group["GroupName"] != "default"
-        ]
-        for group in found:
-            if rules := group["IpPermissions"]:
-                client.revoke_security_group_ingress(GroupId=group["GroupId"], IpPermissions=rules)
-            if rules := group["IpPermissionsEgress"]:
-                client.revoke_security_group_egress(GroupId=group["GroupId"], IpPermissions=rules)
-        for group in found:
-            client.delete_security_group(GroupId=group["GroupId"])

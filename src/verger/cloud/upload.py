@@ -40,7 +40,7 @@ class Uploaded:
     bytes_sent: int = 0
 
 
-def check_target(session: Any, target: Location) -> str:
+def check_place(session: Any, place: Location) -> str:
     """See that a place is on S3 and inside the European Union.
 
     Returns:
@@ -51,9 +51,9 @@ def check_target(session: Any, target: Location) -> str:
         RefusedError: it is outside, or requests would go elsewhere.
         InputError: its bucket is missing or forbidden.
     """
-    if not target.is_s3:
-        raise UsageError(f"{target} is not on S3.", "Write s3://bucket/prefix.")
-    bucket, _ = s3.split(target.path)
+    if not place.is_s3:
+        raise UsageError(f"{place} is not on S3.", "Write s3://bucket/prefix.")
+    bucket, _ = s3.split(place.path)
     check_endpoint(s3.endpoint(), session.region_name)
     return check_buckets(session, [bucket])[bucket]
 
@@ -65,16 +65,18 @@ def upload_packed(
 
     Args:
         session: a session of boto3, as `verger.cloud.session.make_session` makes it.
-        source: a folder of images.
+        source: a folder of images; on S3, it must be inside the European Union too.
         target: a prefix on S3, inside the European Union.
         progress: who is told how far it is.
         options: of `verger.images.packing.pack`.
 
     Raises:
-        RefusedError: the target is outside the European Union; nothing was sent then.
-        UsageError, InputError, SetupError: as `check_target` and `pack` raise them.
+        RefusedError: a place is outside the European Union; nothing was sent then.
+        UsageError, InputError, SetupError: as `check_place` and `pack` raise them.
     """
-    check_target(session, target)
+    check_place(session, target)
+    if source.is_s3:
+        check_place(session, source)
     return packing.pack(source, target, progress=progress, **options)
 
 
@@ -98,7 +100,7 @@ def upload_images(session: Any, source: Location, target: Location, progress: Pr
     """
     if source.is_s3:
         raise UsageError(f"{source} is on S3 already.", "Give a folder on this machine.")
-    check_target(session, target)
+    check_place(session, target)
     _, prefix = s3.split(target.path)
     progress.start("plan")
     skip = len(prefix) + 1 if prefix else 0

@@ -182,13 +182,7 @@ def run_wave(
     """
     files = spark.sparkContext.defaultParallelism
     images = _read(spark, LISTING, [images_of(output, number)])
-    parts = max(-(-count // task_size), min(count, 2 * files))
-    if extractor.packed:
-        # A row group goes to one task, which reads it once.
-        tasks = images.repartition(parts, "shard", "row_group")
-        tasks = tasks.sortWithinPartitions("shard", "row_group", "row")
-    else:
-        tasks = images.repartition(parts)
+    tasks = cut_into_tasks(images, count, task_size, extractor.packed)
     # Kept until both folders are written, so that no image goes through the network twice.
     rows = tasks.mapInArrow(extractor, SPARK_SCHEMA).persist()
     try:
@@ -212,6 +206,17 @@ def run_wave(
             storage.delete(folder)
         raise LostRowsError
     return Wave(number=number, images=number, featurized=featurized, rejected=counts)
+
+
+def cut_into_tasks(images: DataFrame, count: int, task_size: int, packed: bool) -> DataFrame:
+    """Spread `count` listed images over tasks of about `task_size`, two a processor at least."""
+    files = images.sparkSession.sparkContext.defaultParallelism
+    parts = max(-(-count // task_size), min(count, 2 * files))
+    if not packed:
+        return images.repartition(parts)
+    # A row group goes to one task, which reads it once.
+    tasks = images.repartition(parts, "shard", "row_group")
+    return tasks.sortWithinPartitions("shard", "row_group", "row")
 
 
 class LostRowsError(Exception):

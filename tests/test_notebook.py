@@ -1,0 +1,95 @@
+"""The notebook of the deliverables, executed whole: locally, and on a cluster that reads S3."""
+
+import os
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import papermill
+import pytest
+
+from clusters import inherited, standalone
+from helpers import features_of, go, matrix_of
+from stores import aws_env, download, make_client, seaweedfs
+
+NOTEBOOK = Path(__file__).parents[1] / "notebooks/verger_emr.ipynb"
+
+
+def execute(folder: Path, **parameters: object) -> str:
+    """Execute the notebook without the cells for sparkmagic; returns what it printed."""
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook.cells = [cell for cell in notebook.cells if "sparkmagic" not in tags_of(cell)]
+    folder.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, folder / "source.ipynb")
+    done = papermill.execute_notebook(
+        folder / "source.ipynb", folder / "done.ipynb", parameters, kernel_name="python3",
+        progress_bar=False,
+    )  # fmt: skip
+    outputs = [out for cell in done.cells if cell.cell_type == "code" for out in cell.outputs]
+    drawn = [out for out in outputs if "image/svg+xml" in out.get("data", {})]
+    assert len(drawn) == 2
+    return "".join(out.text for out in outputs if out.output_type == "stream")
+
+
+def tags_of(cell: nbformat.NotebookNode) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+@pytest.fixture
+def kernels(tmp_path: Path, monkeypatch) -> None:
+    """A kernel of this Python, whatever else the user has installed; and no Spark of this one."""
+    from ipykernel.kernelspec import write_kernel_spec
+
+    write_kernel_spec(str(tmp_path / "jupyter/kernels/python3"))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    for name in set(os.environ) - set(inherited()):
+        monkeypatch.delenv(name)
+
+
+def test_it_is_committed_without_outputs_and_with_its_tags() -> None:
+    cells = nbformat.read(NOTEBOOK, as_version=4).cells
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in code)
+    assert [tags_of(cell) for cell in code[:2]] == [["sparkmagic"], ["parameters"]]
+    assert code[0].source.startswith("%%configure -f\n{")
+    assert not any(cell.source.startswith("%") for cell in code[1:])
+
+
+def test_on_a_laptop_it_gives_what_a_run_gives(kernels, orchard, tmp_path: Path, spark) -> None:
+    output = tmp_path / "out"
+    said = execute(tmp_path / "papers", INPUT=str(orchard), OUTPUT=str(output), COMPONENTS=5)
+    assert "24 images, 4 étiquettes" in said
+    assert "24 images, écart le plus grand : 0.0" in said
+    go(orchard, tmp_path / "run", components=5)
+    assert_same_matrix(output, tmp_path / "run")
+    for name in ("eboulis", "carte"):
+        assert (output / f"figures/{name}.svg").read_text().startswith("<svg")
+
+
+@pytest.mark.slow
+def test_on_a_cluster_that_reads_s3_it_gives_the_same(
+    kernels, orchard, tmp_path: Path, spark, monkeypatch
+) -> None:
+    with seaweedfs(tmp_path / "store/weed") as port:
+        client = make_client(port)
+        client.create_bucket(Bucket="orchard")
+        for photo in orchard.glob("*/*.jpg"):
+            key = f"in/{photo.parent.name}/{photo.name}"
+            client.put_object(Bucket="orchard", Key=key, Body=photo.read_bytes())
+        for name, value in aws_env(port).items():
+            monkeypatch.setenv(name, value)
+        with standalone(tmp_path / "cluster", 2, {**inherited(), **aws_env(port)}) as cluster:
+            said = execute(
+                tmp_path / "papers", INPUT="s3://orchard/in", OUTPUT="s3://orchard/out",
+                COMPONENTS=5, MASTER=cluster.url,
+            )  # fmt: skip
+        assert cluster.url in said
+        copy = download(port, "orchard", "out", tmp_path / "copy")
+    go(orchard, tmp_path / "run", components=5)
+    assert_same_matrix(copy, tmp_path / "run")
+    assert len(features_of(copy / "run")) == 24
+
+
+def assert_same_matrix(left: Path, right: Path) -> None:
+    ours, theirs = matrix_of(left), matrix_of(right)
+    pd.testing.assert_frame_equal(ours, theirs, atol=1e-9, rtol=0)
