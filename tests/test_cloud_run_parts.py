@@ -11,7 +11,7 @@ import pytest
 from helpers import verger
 from stores import aws_settings, make_bucket, make_client, moto_server
 from test_cloud_run import OUTPUT, REGION, SOURCE, STACK, Heard
-from verger.cloud import inventory, logs, results
+from verger.cloud import inventory, logs, results, serverless
 from verger.cloud.bundle import ENTRY
 from verger.cloud.cluster import Cluster, cluster_request, list_clusters, start_cluster
 from verger.cloud.job import Job, State, ends_at
@@ -147,13 +147,18 @@ def test_the_schedule_is_in_the_partition_of_its_region(region: str, partition: 
             ["Error: It failed.", "Do this."],
         ),
         (
-            "Traceback (most recent call last):\n  File 1\nValueError: first\n26/01/31 12:00:00 y\n"
-            "Traceback (most recent call last):\n  File 2\nKeyError: last\nafterwards",
+            (
+                "Traceback (most recent call last):\n  File 1\nValueError: first\n"
+                "26/01/31 12:00:00 INFO y\n"
+                "Traceback (most recent call last):\n  File 2\nKeyError: last\nafterwards"
+            ),
             ["Traceback (most recent call last):", "  File 2", "KeyError: last"],
         ),
         (
-            "26/01/31 12:00:00 INFO y\nException in thread main x.SparkException: no\n"
-            "\tat scala\nCaused by: java.io.IOException: disk",
+            (
+                "26/01/31 12:00:00 INFO y\nException in thread main x.SparkException: no\n"
+                "\tat scala\nCaused by: java.io.IOException: disk"
+            ),
             [
                 "Exception in thread main x.SparkException: no",
                 "Caused by: java.io.IOException: disk",
@@ -208,7 +213,10 @@ def test_a_cluster_is_found_by_its_tags_shown_and_stopped(env, heard: Heard) -> 
     assert "Without tax" in paid.stdout
 
 
-def test_jobs_on_serverless_are_found_and_their_applications_deleted(env, heard: Heard) -> None:
+def test_jobs_on_serverless_are_found_and_their_applications_deleted(
+    env, heard: Heard, monkeypatch
+) -> None:
+    monkeypatch.setattr(serverless, "sleep", lambda _: None)
     session = make_session()
     started = start_serverless(session, STACK, make_job(), heard)
     assert [one.id for one in list_serverless(session, REGION)] == [started.id]

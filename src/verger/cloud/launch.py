@@ -10,7 +10,7 @@ from verger.cloud import delivery, follow, inventory, logs, places, prices, resu
 from verger.cloud.bundle import Architecture
 from verger.cloud.cluster import start_cluster
 from verger.cloud.job import OUTPUT_TAG, Cost, Job, Running, State, ends_at, output_digest
-from verger.cloud.plan import Plan, make_plan
+from verger.cloud.plan import Plan, Range, make_plan
 from verger.cloud.serverless import eur_per_hour, start_serverless
 from verger.cloud.stack import Stack
 from verger.cloud.submit import spark_properties
@@ -118,10 +118,10 @@ def launch(asked: Launch, progress: Progress) -> Outcome:
         job = _make_job(place, asked, listed - done, progress)
         start = start_serverless if asked.serverless else start_cluster
         running = start(session, stack, job, progress)
-        progress.note(f"Started the {running.title}. {_how_to_stop(running)}")
+        word = f"Started the {running.title}."
     else:
-        progress.note(f"The {running.title} works on this output already; following it.")
-    state, cost, eur = _see_through(running, output, listed, progress)
+        word = f"The {running.title} works on this output already; following it."
+    state, cost, eur = _see_through(running, output, listed, word, progress)
     manifest = _manifest(output, before)
     problem = _problem(running, stack, state, manifest)
     if problem is not None:
@@ -158,20 +158,21 @@ def _make_job(place: places.Place, asked: Launch, images: int, progress: Progres
     """Plan it, refuse it if the money does not suffice, and upload what it needs."""
     stack = place.stack
     known = prices.load()
-    # Spot machines may be replaced by machines on demand: the money must do for those.
     plan = make_plan(
         max(images, 1),
         stack.region,
         workers=asked.workers,
         arch=asked.arch,
+        spot=asked.spot and not asked.serverless,
         max_cost=asked.max_cost,
         prices=known,
     )
-    dearest = plan.eur_per_hour
+    # Machines on demand may take the place of spot machines: the money must do for those.
+    hourly, dearest = plan.eur_per_hour, plan.most_usd_per_hour * plan.eur_per_usd
     if asked.serverless:
-        dearest = eur_per_hour(known, stack.region, asked.arch, plan.workers)
+        hourly = dearest = eur_per_hour(known, stack.region, asked.arch, plan.workers)
     fixed = plan.usd_fixed * plan.eur_per_usd
-    expected = dearest * plan.minutes[0] / 60 + fixed
+    expected = hourly * plan.minutes[0] / 60 + fixed
     if expected > asked.max_cost:
         raise RefusedError(
             f"{images:,} images cost {expected:.2f} EUR at least; the ceiling is "
@@ -185,7 +186,7 @@ def _make_job(place: places.Place, asked: Launch, images: int, progress: Progres
             "start machines.",
             "Give a higher --max-cost, or fewer --workers.",
         )
-    _say_plan(asked, plan, dearest, progress)
+    _say_plan(asked, plan, (hourly, dearest), progress)
     bundle = delivery.make_bundle(asked.run, asked.arch, progress)
     delivered = delivery.deliver(place.session, stack, bundle, progress)
     end = follow.now() + paid
@@ -226,16 +227,17 @@ def job_command(run: RunSettings, deadline: datetime) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _say_plan(asked: Launch, plan: Plan, dearest: float, progress: Progress) -> None:
+def _say_plan(asked: Launch, plan: Plan, rates: Range, progress: Progress) -> None:
     what = (
         f"EMR Serverless, at most {plan.workers} workers and a driver"
         if asked.serverless
         else f"{plan.workers} + 1 machines {plan.machine}"
     )
-    spot = ", fewer where spot machines are to be had" if asked.spot else ""
+    hourly, dearest = rates
+    without = f", {dearest:.2f} without spot machines" if dearest > hourly else ""
     low, high = plan.minutes
     progress.note(
-        f"{plan.images:,} images in {plan.region}: {what}, {dearest:.2f} EUR an hour{spot}; "
+        f"{plan.images:,} images in {plan.region}: {what}, {hourly:.2f} EUR an hour{without}; "
         f"expected {low:.0f} to {high:.0f} minutes, at most {asked.max_cost:.2f} EUR "
         f"({plan.eur_per_usd} EUR a USD of {plan.prices.eur_dated}; prices of {plan.prices.dated})."
     )
@@ -248,10 +250,11 @@ def _how_to_stop(running: Running) -> str:
 
 
 def _see_through(
-    running: Running, output: Output, listed: int, progress: Progress
+    running: Running, output: Output, listed: int, word: str, progress: Progress
 ) -> tuple[State, Cost | None, float | None]:
     """Follow a job to its end, and take away what is left of it; how it ended, and its cost."""
     try:
+        progress.note(f"{word} {_how_to_stop(running)}")
         state = follow.follow(running, output, listed, ends_at(running), progress)
     except BaseException:
         progress.note(
