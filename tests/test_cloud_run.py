@@ -10,9 +10,11 @@ import boto3
 import pytest
 from botocore.exceptions import EndpointConnectionError
 from botocore.loaders import create_loader
+from typer.testing import CliRunner
 
 from fake_aws import AwsError, FakeAws, machine
 from stores import FAKE_KEYS, aws_settings, make_bucket, make_client, moto_server
+from verger.cli.main import app
 from verger.cloud import delivery, follow, inventory, launch, places, prices, serverless
 from verger.cloud.launch import Launch
 from verger.cloud.session import make_session
@@ -554,3 +556,45 @@ def test_a_serverless_job_that_hangs_is_cancelled(aws, heard: Heard, monkeypatch
         launch.launch(asked(serverless=True, max_cost=1.0), heard)
     assert "CancelJobRun" in aws.names
     assert not aws.runs
+
+
+WORDS = ["cloud", "run", "--input", SOURCE, "--output", OUTPUT, "--workers", "2"]
+
+
+def test_the_command_shows_the_matrix_and_the_manifest(aws) -> None:
+    aws.after["ListSteps"] = lambda: None if aws.timeline else write_manifest()
+    done = CliRunner().invoke(app, [*WORDS, "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["status"] == "complete"
+    assert "no machine runs" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("action", "code", "words"),
+    [
+        (lambda: write_manifest("deadline"), 7, "what is done is kept"),
+        (interrupt, 130, "still runs and costs money"),
+    ],
+)
+def test_the_command_ends_with_an_exit_code(aws, action, code: int, words: str) -> None:
+    aws.end = ("TERMINATED_WITH_ERRORS", "FAILED", "STEP_FAILURE", "Shut down as step failed")
+    at_step(aws, 3, action)
+    done = CliRunner().invoke(app, WORDS)
+    assert done.exit_code == code, done.output
+    assert words in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--arch", "sparc"], "--arch"),
+        (["--components", "0"], "--components"),
+        (["--workers", "0"], "--workers"),
+        (["--max-cost", "0"], "--max-cost"),
+    ],
+)
+def test_a_bad_option_is_named(aws, options: list[str], words: str) -> None:
+    done = CliRunner().invoke(app, [*WORDS, *options])
+    assert done.exit_code == 2
+    assert words in done.stderr
+    assert aws.calls == []

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from typer.testing import CliRunner
 
 from helpers import verger
 from stores import aws_settings, make_bucket, make_client, moto_server
 from test_cloud_run import OUTPUT, REGION, SOURCE, STACK, Heard
+from verger.cli.main import app
 from verger.cloud import inventory, logs, results, serverless
 from verger.cloud.bundle import ENTRY
 from verger.cloud.cluster import Cluster, cluster_request, list_clusters, start_cluster
@@ -238,6 +240,25 @@ def test_the_step_s_error_is_read_from_its_logs(env, port: int) -> None:
     make_client(port).put_object(Bucket="orchard", Key=step, Body=gzip.compress(b"Exit 1\n"))
     cluster = Cluster(make_session(), REGION, "j-9")
     assert logs.error_of(cluster, STACK) == ["Error: It failed.", "Do this."]
+
+
+def test_the_logs_of_the_latest_job_are_shown_by_the_command(
+    env, port: int, heard: Heard, monkeypatch
+) -> None:
+    monkeypatch.setattr("verger.cloud.stack.find_stack", lambda *_: STACK)
+    job = make_job(run_id="30000101-0000-last", ends_at=datetime.now(UTC) + timedelta(hours=1))
+    cluster = start_cluster(make_session(), STACK, job, heard)
+    inventory.stop_all([cluster], heard)
+    nothing = CliRunner().invoke(app, ["cloud", "logs"])
+    assert "no log yet" in nothing.stdout, nothing.output
+    body = gzip.compress(b"Traceback (most recent call last):\n  File 1\nKeyError: 1\n")
+    key = f"_verger/logs/{cluster.id}/steps/s-1/stderr.gz"
+    make_client(port).put_object(Bucket="orchard", Key=key, Body=body)
+    shown = CliRunner().invoke(app, ["cloud", "logs", "--job", cluster.id])
+    assert shown.exit_code == 0, shown.output
+    assert f"cluster {cluster.id}" in shown.stdout
+    assert "KeyError: 1" in shown.stdout
+    assert CliRunner().invoke(app, ["cloud", "logs", "--job", "j-none"]).exit_code == 3
 
 
 def test_regions_that_do_not_answer_are_named(env, monkeypatch) -> None:
