@@ -31,7 +31,7 @@ EXECUTOR = {
     "spark.executor.memory": "3g",
     "spark.executor.memoryOverhead": "4g",
     "spark.driver.memory": "2g",
-    "spark.driver.memoryOverhead": "1g",
+    "spark.driver.memoryOverhead": "2g",
     "spark.dynamicAllocation.enabled": "false",
     # A failed run would fail again. YARN does not count attempts that ended with their machine.
     "spark.yarn.maxAppAttempts": "1",

@@ -59,15 +59,6 @@ def take_inventory(session: Any, since: datetime | None = None) -> Inventory:
     return Inventory(tuple(running), {region: error.message for region, error in unseen.items()})
 
 
-def list_region(session: Any, region: str) -> list[Running]:
-    """What of ours is there now in a region.
-
-    Raises:
-        SetupError: AWS does not say.
-    """
-    return [*list_clusters(session, region), *list_serverless(session, region)]
-
-
 def stop_all(running: Sequence[Running], progress: Progress) -> None:
     """Stop jobs, wait until AWS says that each has ended, and take away what is left of them.
 
