@@ -98,7 +98,7 @@ def status(*, debug: Debug = False) -> None:
     with reporting(debug):
         found = _look()
         for one in found.running:
-            _say(f"{one.title}: {one.state().phase}, {_cost(one)} so far{_end(one)}")
+            _say(f"{one.title}: {one.state().phase}, {_cost(one)}{_end(one)}")
         if found.running:
             _say("Stop all of it: verger cloud stop")
         else:
@@ -191,8 +191,12 @@ def _look(days: int | None = None) -> "Inventory":
 
 def _cost(running: "Running") -> str:
     from verger.cloud.prices import load
+    from verger.errors import VergerError
 
-    return f"{running.cost().usd * load().eur_per_usd:.2f} EUR"
+    try:
+        return f"{running.cost().usd * load().eur_per_usd:.2f} EUR so far"
+    except VergerError as error:  # it must be shown all the more
+        return f"cost not known ({error.message})"
 
 
 def _end(running: Any) -> str:

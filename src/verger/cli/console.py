@@ -41,10 +41,6 @@ STAGES = {
     "deliver": "Uploading packages and code",
     "machines": "Waiting for machines",
     "ending": "Ending machines",
-    "bundle": "Fetching packages for the cluster",
-    "deliver": "Uploading packages and code",
-    "machines": "Waiting for machines",
-    "ending": "Ending machines",
     "upload": "Uploading",
     "erase": "Erasing",
 }

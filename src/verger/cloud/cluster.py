@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 from verger import s3, storage
@@ -30,7 +31,7 @@ EXECUTOR = {
     "spark.executor.memory": "3g",
     "spark.executor.memoryOverhead": "4g",
     "spark.driver.memory": "2g",
-    "spark.driver.memoryOverhead": "1g",
+    "spark.driver.memoryOverhead": "2g",
     "spark.dynamicAllocation.enabled": "false",
     # A failed run would fail again. YARN does not count attempts that ended with their machine.
     "spark.yarn.maxAppAttempts": "1",
@@ -130,7 +131,7 @@ class Cluster:
         """What it is, in words."""
         return f"cluster {self.id} in {self.region}"
 
-    @property
+    @cached_property
     def _client(self) -> Any:
         return self.session.client("emr", region_name=self.region)
 

@@ -1,9 +1,9 @@
 """How far a job on AWS is, by its own waves, until it has ended, whatever happens to it."""
 
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
+from time import sleep
 from typing import TypeVar
 
 from verger.cloud.inventory import STOP_MINUTES
@@ -78,7 +78,7 @@ def follow(
                 f"The {running.title} was told to end and is still {state.phase}.",
                 "Look at it in AWS' console, under EMR; it costs money until it has ended.",
             )
-        time.sleep(POLL_SECONDS)
+        sleep(POLL_SECONDS)
 
 
 def _patiently(ask: Callable[[], Answer], progress: Progress) -> Answer:
@@ -95,7 +95,7 @@ def _patiently(ask: Callable[[], Answer], progress: Progress) -> Answer:
                 progress.note("AWS does not answer; asking again. The job goes on meanwhile.")
             if now() > lost + PATIENCE:
                 raise
-        time.sleep(POLL_SECONDS)
+        sleep(POLL_SECONDS)
 
 
 def _may_pass(cause: BaseException | None) -> bool:

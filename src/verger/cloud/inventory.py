@@ -1,9 +1,9 @@
 """All that is ours on AWS, in all regions of the Union: found by its tags, and stopped."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from time import sleep
 from typing import Any
 
 from verger.cloud.cluster import list_clusters
@@ -59,15 +59,6 @@ def take_inventory(session: Any, since: datetime | None = None) -> Inventory:
     return Inventory(tuple(running), {region: error.message for region, error in unseen.items()})
 
 
-def list_region(session: Any, region: str) -> list[Running]:
-    """What of ours is there now in a region.
-
-    Raises:
-        SetupError: AWS does not say.
-    """
-    return [*list_clusters(session, region), *list_serverless(session, region)]
-
-
 def stop_all(running: Sequence[Running], progress: Progress) -> None:
     """Stop jobs, wait until AWS says that each has ended, and take away what is left of them.
 
@@ -103,7 +94,7 @@ def wait_until_ended(running: Running, progress: Progress) -> None:
         if state.phase == "ended":
             return
         progress.update(0)
-        time.sleep(POLL_SECONDS)
+        sleep(POLL_SECONDS)
     raise SetupError(
         f"The {running.title} was told to end and is still {state.phase}.",
         "Look at it in AWS' console, under EMR; machines may cost money until it has ended.",

@@ -109,14 +109,6 @@ class Running(Protocol):
         """Where it is."""
 
     @property
-    def id(self) -> str:
-        """Of the cluster, or of the job on EMR Serverless."""
-
-    @property
-    def region(self) -> str:
-        """Where it is."""
-
-    @property
     def title(self) -> str:
         """What it is, in words, with its id and region."""
 

@@ -1,29 +1,20 @@
 """A run on AWS from beginning to end: looked up, planned, started, followed, and gone."""
 
-import re
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from verger.cloud import delivery, follow, inventory, logs, places, prices, results
+from verger.cloud import delivery, follow, places, prices, results
 from verger.cloud.bundle import Architecture
-from verger.cloud.cluster import start_cluster
+from verger.cloud.cluster import list_clusters, start_cluster
+from verger.cloud.failures import problem_of
 from verger.cloud.job import OUTPUT_TAG, Cost, Job, Running, State, ends_at, output_digest
-from verger.cloud.plan import Plan, make_plan
-from verger.cloud.serverless import eur_per_hour, start_serverless
+from verger.cloud.plan import Plan, Range, make_plan
+from verger.cloud.serverless import eur_per_hour, list_serverless, start_serverless
 from verger.cloud.stack import Stack
 from verger.cloud.submit import spark_properties
-from verger.errors import (
-    DeadlineReached,
-    DefectError,
-    InputError,
-    RefusedError,
-    SetupError,
-    TooManyRejectedError,
-    UsageError,
-    VergerError,
-)
+from verger.errors import DefectError, InputError, RefusedError, VergerError
 from verger.images.shards import list_input
 from verger.ledger import read_ledger
 from verger.progress import Progress
@@ -49,13 +40,6 @@ ON_A_CLUSTER = {
     "wave_size",
 }
 """Settings of a run that are passed on."""
-
-_EXITED = re.compile(r"User application exited with (?:status )?(\d+)")
-
-_ERRORS: dict[int, type[VergerError]] = {
-    kind.exit_code: kind
-    for kind in (UsageError, InputError, TooManyRejectedError, SetupError, DeadlineReached)
-}
 
 
 @dataclass(frozen=True)
@@ -115,15 +99,17 @@ def launch(asked: Launch, progress: Progress) -> Outcome:
     before = None if running else _started_at(output)
     if running is None:
         progress.note("Nothing runs on AWS yet.")
+        if listed == done:
+            progress.note(f"All {listed:,} images are done; the run only looks for changed ones.")
         job = _make_job(place, asked, listed - done, progress)
         start = start_serverless if asked.serverless else start_cluster
         running = start(session, stack, job, progress)
-        progress.note(f"Started the {running.title}. {_how_to_stop(running)}")
+        word = f"Started the {running.title}."
     else:
-        progress.note(f"The {running.title} works on this output already; following it.")
-    state, cost, eur = _see_through(running, output, listed, progress)
+        word = f"The {running.title} works on this output already; following it."
+    state, cost, eur = _see_through(running, output, listed, word, progress)
     manifest = _manifest(output, before)
-    problem = _problem(running, stack, state, manifest)
+    problem = problem_of(running, stack, state, manifest)
     if problem is not None:
         raise problem
     if manifest is None:
@@ -146,9 +132,10 @@ def _count(run: RunSettings, output: Output) -> tuple[int, int]:
 
 
 def _find(session: object, stack: Stack, asked: Launch) -> Running | None:
-    """A job of ours that works on the same output."""
+    """A job of ours, of the kind that is asked for, that works on the same output."""
     digest = output_digest(asked.run.output)
-    for running in inventory.list_region(session, stack.region):
+    find = list_serverless if asked.serverless else list_clusters
+    for running in find(session, stack.region):
         if running.tags.get(OUTPUT_TAG) == digest and running.state().phase != "ended":
             return running
     return None
@@ -158,20 +145,21 @@ def _make_job(place: places.Place, asked: Launch, images: int, progress: Progres
     """Plan it, refuse it if the money does not suffice, and upload what it needs."""
     stack = place.stack
     known = prices.load()
-    # Spot machines may be replaced by machines on demand: the money must do for those.
     plan = make_plan(
         max(images, 1),
         stack.region,
         workers=asked.workers,
         arch=asked.arch,
+        spot=asked.spot and not asked.serverless,
         max_cost=asked.max_cost,
         prices=known,
     )
-    dearest = plan.eur_per_hour
+    # Machines on demand may take the place of spot machines: the money must do for those.
+    hourly, dearest = plan.eur_per_hour, plan.most_usd_per_hour * plan.eur_per_usd
     if asked.serverless:
-        dearest = eur_per_hour(known, stack.region, asked.arch, plan.workers)
+        hourly = dearest = eur_per_hour(known, stack.region, asked.arch, plan.workers)
     fixed = plan.usd_fixed * plan.eur_per_usd
-    expected = dearest * plan.minutes[0] / 60 + fixed
+    expected = hourly * plan.minutes[0] / 60 + fixed
     if expected > asked.max_cost:
         raise RefusedError(
             f"{images:,} images cost {expected:.2f} EUR at least; the ceiling is "
@@ -185,7 +173,7 @@ def _make_job(place: places.Place, asked: Launch, images: int, progress: Progres
             "start machines.",
             "Give a higher --max-cost, or fewer --workers.",
         )
-    _say_plan(asked, plan, dearest, progress)
+    _say_plan(asked, plan, (hourly, dearest), progress)
     bundle = delivery.make_bundle(asked.run, asked.arch, progress)
     delivered = delivery.deliver(place.session, stack, bundle, progress)
     end = follow.now() + paid
@@ -226,16 +214,17 @@ def job_command(run: RunSettings, deadline: datetime) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _say_plan(asked: Launch, plan: Plan, dearest: float, progress: Progress) -> None:
+def _say_plan(asked: Launch, plan: Plan, rates: Range, progress: Progress) -> None:
     what = (
         f"EMR Serverless, at most {plan.workers} workers and a driver"
         if asked.serverless
         else f"{plan.workers} + 1 machines {plan.machine}"
     )
-    spot = ", fewer where spot machines are to be had" if asked.spot else ""
+    hourly, dearest = rates
+    without = f", {dearest:.2f} without spot machines" if dearest > hourly else ""
     low, high = plan.minutes
     progress.note(
-        f"{plan.images:,} images in {plan.region}: {what}, {dearest:.2f} EUR an hour{spot}; "
+        f"{plan.images:,} images in {plan.region}: {what}, {hourly:.2f} EUR an hour{without}; "
         f"expected {low:.0f} to {high:.0f} minutes, at most {asked.max_cost:.2f} EUR "
         f"({plan.eur_per_usd} EUR a USD of {plan.prices.eur_dated}; prices of {plan.prices.dated})."
     )
@@ -248,10 +237,11 @@ def _how_to_stop(running: Running) -> str:
 
 
 def _see_through(
-    running: Running, output: Output, listed: int, progress: Progress
+    running: Running, output: Output, listed: int, word: str, progress: Progress
 ) -> tuple[State, Cost | None, float | None]:
     """Follow a job to its end, and take away what is left of it; how it ended, and its cost."""
     try:
+        progress.note(f"{word} {_how_to_stop(running)}")
         state = follow.follow(running, output, listed, ends_at(running), progress)
     except BaseException:
         progress.note(
@@ -295,63 +285,3 @@ def _cost(running: Running, progress: Progress) -> tuple[Cost | None, float | No
         return None, None
     progress.note(f"It cost about {eur:.2f} EUR ({cost.usage}).")
     return cost, eur
-
-
-def _problem(
-    running: Running, stack: Stack, state: State, manifest: Manifest | None
-) -> VergerError | None:
-    """What went wrong, from the manifest, AWS' word or the job's log, whichever knows best."""
-    status = manifest.status if manifest else None
-    if state.succeeded and status in {"complete", None}:
-        return None
-    if status == "deadline":
-        return DeadlineReached(
-            "The money was spent before all images were done; what is done is kept.",
-            "The same command, without --fresh, goes on from here.",
-        )
-    end = ends_at(running)
-    if end is not None and follow.now() >= end:
-        return DeadlineReached(
-            f"The {running.title} did not end in time, and was ended: its job hung.",
-            "What is done is kept; the same command, without --fresh, goes on from here.",
-        )
-    if state.code in {"USER_REQUEST", "CANCELLED"}:
-        return SetupError(
-            f"The {running.title} was stopped by someone: {state.reason}".rstrip(": "),
-            "What is done is kept; the same command goes on from here.",
-        )
-    if hint := HINTS.get(state.code):
-        return SetupError(f"The {running.title} ended ({state.code}): {state.reason}", hint)
-    return _explain(running, stack, state)
-
-
-HINTS = {
-    "VALIDATION_ERROR": "If it is a quota: ask AWS for more (console, Service Quotas), or give "
-    "fewer --workers.",
-    "BOOTSTRAP_FAILURE": "A machine could not be set up; try again. If it stays so: verger cloud "
-    "init, which makes the network anew.",
-    "INSTANCE_FAILURE": "Machines were lost, as spot machines may be. What is done is kept; the "
-    "same command goes on, without --spot on machines that stay.",
-    "INSTANCE_FLEET_TIMEOUT": "AWS has not enough such machines now. Try again later, with another "
-    "--arch, or without --spot.",
-    "INTERNAL_ERROR": "AWS failed. What is done is kept; the same command goes on from here.",
-}
-"""What to do, by EMR's word for why a cluster ended."""
-
-
-def _explain(running: Running, stack: Stack, state: State) -> VergerError:
-    try:
-        texts = [logs.read_log(file) for file in running.logs(stack)]
-    except VergerError:
-        texts = []
-    lines = logs.find_error(texts)
-    codes = [int(code) for text in texts for code in _EXITED.findall(text)]
-    kind = _ERRORS.get(codes[0], VergerError) if codes else SetupError
-    if not lines:
-        return kind(
-            f"The job failed: {state.reason or state.code or 'AWS does not say why'}",
-            "Its log comes within minutes: verger cloud logs",
-        )
-    if lines[0].startswith("Error: "):
-        return kind(f"The job failed: {lines[0].removeprefix('Error: ')}", "\n".join(lines[1:]))
-    return kind(f"The job failed: {lines[-1].strip()}", "More of its log: verger cloud logs")

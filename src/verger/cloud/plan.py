@@ -54,7 +54,7 @@ class Plan:
         images: how many.
         region: where.
         arch: arm64 or x86_64.
-        spot: whether workers are spot machines; the primary one never is.
+        spot: whether all workers but one are spot machines; the primary one never is.
         machine: the type of all machines.
         workers: how many, besides the primary machine.
         images_per_second: of all workers.
@@ -136,7 +136,7 @@ def make_plan(
         workers: how many machines besides the primary one; by default as many as extract all
             images in `TARGET_MINUTES` at the lower rate, within `WORKERS`.
         arch: arm64 or x86_64.
-        spot: whether workers are spot machines.
+        spot: whether all workers but one are spot machines.
         rate_per_core: images a second of a physical core; by default `CORE_RATES`.
         max_cost: the ceiling in euros.
         prices: by default those of `verger.cloud.prices.load`.
@@ -162,6 +162,8 @@ def make_plan(
     slow, fast = (workers * rate for rate in rates)
     on_demand = here.machine_hour[machine]
     worker = (spot_usd or {}).get(machine, on_demand * prices.spot_share) if spot else on_demand
+    # One worker is never a spot machine: it holds the driver.
+    workers_usd = on_demand + (workers - 1) * worker
     others = here.emr_hour[machine] + here.ebs_gb_month * DISK_GB / HOURS_A_MONTH
     requests = (images * here.s3_get_thousand + PUTS * here.s3_put_thousand) / 1000
     stored = images * STORED_BYTES / 1e9 * here.s3_gb_month
@@ -177,7 +179,7 @@ def make_plan(
             START_MINUTES[0] + FIXED_MINUTES[0] + images / fast / 60,
             START_MINUTES[1] + FIXED_MINUTES[1] + images / slow / 60,
         ),
-        usd_per_hour=on_demand + workers * worker + (workers + 1) * others,
+        usd_per_hour=on_demand + workers_usd + (workers + 1) * others,
         most_usd_per_hour=(workers + 1) * (on_demand + others),
         usd_fixed=requests + stored,
         eur_per_usd=prices.eur_per_usd,

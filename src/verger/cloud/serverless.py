@@ -1,9 +1,10 @@
 """The same job on EMR Serverless: an application for it alone, capped, and gone afterwards."""
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
+from time import sleep
 from typing import Any
 
 from verger.cloud import prices
@@ -119,7 +120,7 @@ class ServerlessJob:
         """What it is, in words."""
         return f"job {self.id or '(none)'} of application {self.application} in {self.region}"
 
-    @property
+    @cached_property
     def _client(self) -> Any:
         return self.session.client("emr-serverless", region_name=self.region)
 
@@ -156,19 +157,21 @@ class ServerlessJob:
         """
         client, application = self._client, {"applicationId": self.application}
         with explained(f"stop the application {self.application}"):
-            client.stop_application(**application)
             for _ in range(int(STOP_SECONDS / POLL_SECONDS)):
                 state = client.get_application(**application)["application"]["state"]
-                if state in {"CREATED", "STOPPED", "TERMINATED"}:
-                    break
-                time.sleep(POLL_SECONDS)
-            else:
-                raise SetupError(
-                    f"The application {self.application} in {self.region} is still {state}.",
-                    "It stops by itself once it is idle; or: verger cloud stop",
-                )
-            if state != "TERMINATED":
-                client.delete_application(**application)
+                if state in {"CREATED", "STOPPED"}:
+                    client.delete_application(**application)
+                    return
+                if state == "TERMINATED":
+                    return
+                # AWS does not stop it while a job is being cancelled.
+                if state == "STARTED" and self.state().phase == "ended":
+                    client.stop_application(**application)
+                sleep(POLL_SECONDS)
+        raise SetupError(
+            f"The application {self.application} in {self.region} is still {state}.",
+            "It stops by itself once it is idle; or: verger cloud stop",
+        )
 
     def logs(self, stack: Stack) -> list[Location]:
         """The driver's words."""
@@ -225,7 +228,7 @@ def _wait_until_made(client: Any, application: str) -> None:
     for _ in range(int(STOP_SECONDS / POLL_SECONDS)):
         if client.get_application(applicationId=application)["application"]["state"] != "CREATING":
             return
-        time.sleep(POLL_SECONDS)
+        sleep(POLL_SECONDS)
     raise SetupError(f"The application {application} is not made in time.", "Try again.")
 
 

@@ -1,0 +1,202 @@
+"""EMR and EMR Serverless played by a script: moto's steps never end, and its jobs never begin.
+
+Requests go through botocore, which checks them against AWS' own description of each call; answers
+are checked against the same.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from botocore import xform_name
+from botocore.awsrequest import AWSResponse
+from botocore.validate import validate_parameters
+
+ARN = "arn:aws:emr-serverless:eu-west-3:123456789012:/applications/app1"
+ROLE = "arn:aws:iam::123456789012:role/verger-serverless"
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+JOB = {
+    "applicationId": "app1", "arn": ARN, "createdBy": ROLE, "createdAt": NOON, "updatedAt": NOON,
+    "executionRole": ROLE, "stateDetails": "its details", "releaseLabel": "emr-7.14.0",
+}  # fmt: skip
+
+
+class AwsError(Exception):
+    """What AWS answers instead, by its code."""
+
+    def __init__(self, code: str, message: str = "", status: int = 400) -> None:
+        super().__init__(code)
+        self.code, self.message, self.status = code, message, status
+
+
+class FakeAws:
+    """A cluster, or a job on EMR Serverless, that goes through a list of states as it is asked."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.timeline = [("STARTING", "PENDING"), ("RUNNING", "RUNNING"), ("RUNNING", "RUNNING")]
+        self.end = ("TERMINATED", "COMPLETED", "ALL_STEPS_COMPLETED", "Steps completed")
+        self.jobs = ["SCHEDULED", "RUNNING", "RUNNING", "SUCCESS"]
+        self.hangs = False
+        self.obeys = True
+        self.instances: list[dict[str, Any]] = []
+        self.at: dict[str, Callable[[], None]] = {}
+        """What happens when a call arrives, and before it is answered."""
+        self.after: dict[str, Callable[[], None]] = {}
+        """What happens when a call was done, and before its answer is there."""
+        self.region = ""
+        self._tags: Any = None
+        self._app: dict[str, Any] = {}
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.calls]
+
+    def request(self, name: str) -> dict[str, Any]:
+        (found,) = (params for call, params in self.calls if call == name)
+        return found
+
+    @property
+    def runs(self) -> bool:
+        """Whether anything of ours still costs money."""
+        cluster = "RunJobFlow" in self.names and bool(self.timeline)
+        return cluster or self._app.get("state", "TERMINATED") != "TERMINATED"
+
+    def install(self, session: Any) -> Any:
+        for service in ("emr", "emr-serverless"):
+            session.events.register(f"before-parameter-build.{service}", self._keep)
+            session.events.register(f"before-call.{service}", self._answer)
+        return session
+
+    def _keep(self, params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+        context["fake"] = params
+
+    def _answer(self, model: Any, params: dict[str, Any], context: dict[str, Any], **_: Any):
+        name, host = model.name, params["context"]["client_region"]
+        self.calls.append((name, context["fake"]))
+        status, answer = 200, {}
+        try:
+            if name in self.at:
+                self.at[name]()
+            if self.region in {"", host}:
+                answer = getattr(self, xform_name(name))(**context["fake"])
+                if name in {"RunJobFlow", "CreateApplication"}:
+                    self.region = host
+            else:
+                answer = {
+                    "ListClusters": {"Clusters": []},
+                    "ListApplications": {"applications": []},
+                }[name]
+            if name in self.after:
+                self.after[name]()
+        except AwsError as error:
+            status = error.status
+            answer = {"Error": {"Code": error.code, "Message": error.message}}
+        else:
+            if model.output_shape is not None:
+                validate_parameters(answer, model.output_shape)
+        answer["ResponseMetadata"] = {"HTTPStatusCode": status}
+        return AWSResponse(None, status, {}, None), answer
+
+    # EMR
+
+    def run_job_flow(self, **asked: Any) -> dict[str, Any]:
+        self._tags = asked["Tags"]
+        return {"JobFlowId": "j-1"}
+
+    def list_clusters(self, **_: Any) -> dict[str, Any]:
+        return {"Clusters": [{"Id": "j-1"}] if self._tags else []}
+
+    def describe_cluster(self, **_: Any) -> dict[str, Any]:
+        state, _step, code, message = self._now()
+        reason = {"Code": code, "Message": message} if code else {}
+        return {
+            "Cluster": {
+                "Id": "j-1",
+                "Tags": self._tags,
+                "Status": {"State": state, "StateChangeReason": reason},
+            }
+        }
+
+    def list_steps(self, **_: Any) -> dict[str, Any]:
+        step = self._now()[1]
+        if self.timeline[1:] or (self.timeline and not self.hangs):
+            self.timeline.pop(0)
+        return {"Steps": [{"Id": "s-1", "Status": {"State": step}}]}
+
+    def _now(self) -> tuple[str, str, str, str]:
+        return (*self.timeline[0], "", "") if self.timeline else self.end
+
+    def terminate_job_flows(self, **_: Any) -> dict[str, Any]:
+        if self.obeys:
+            self.hangs = False
+            self.timeline = [("TERMINATING", "CANCELLED")]
+            self.end = ("TERMINATED", "CANCELLED", "USER_REQUEST", "Terminated by user request")
+        return {}
+
+    def list_instances(self, **_: Any) -> dict[str, Any]:
+        return {"Instances": self.instances}
+
+    # EMR Serverless
+
+    def create_application(self, **asked: Any) -> dict[str, Any]:
+        self._app = {
+            "applicationId": "app1", "arn": ARN, "type": "SPARK", "createdAt": NOON,
+            "updatedAt": NOON, "state": "CREATED", "releaseLabel": asked["releaseLabel"],
+            "tags": asked["tags"],
+        }  # fmt: skip
+        return {"applicationId": "app1", "arn": ARN}
+
+    def get_application(self, **_: Any) -> dict[str, Any]:
+        return {"application": dict(self._app)}
+
+    def list_applications(self, states: list[str], **_: Any) -> dict[str, Any]:
+        app = self._app
+        shown = {key: app[key] for key in app if key not in {"applicationId", "tags"}}
+        found = [shown | {"id": "app1"}] if app and app["state"] in states else []
+        return {"applications": found}
+
+    def start_job_run(self, **_: Any) -> dict[str, Any]:
+        self._app["state"] = "STARTED"
+        return {"applicationId": "app1", "jobRunId": "job1", "arn": ARN}
+
+    def list_job_runs(self, **_: Any) -> dict[str, Any]:
+        if "StartJobRun" not in self.names:
+            return {"jobRuns": []}
+        run = JOB | {"id": "job1", "state": self.jobs[0]}
+        return {"jobRuns": [run]}
+
+    def get_job_run(self, **_: Any) -> dict[str, Any]:
+        state = self.jobs.pop(0) if len(self.jobs) > 1 else self.jobs[0]
+        run = JOB | {
+            "jobRunId": "job1",
+            "state": state,
+            "jobDriver": {"sparkSubmit": {"entryPoint": "s3://orchard/main.py"}},
+            "billedResourceUtilization": {"vCPUHour": 2.0, "memoryGBHour": 8.0},
+        }
+        return {"jobRun": run}
+
+    def cancel_job_run(self, **_: Any) -> dict[str, Any]:
+        self.jobs = ["CANCELLING", "CANCELLED"]
+        return {"applicationId": "app1", "jobRunId": "job1"}
+
+    def stop_application(self, **_: Any) -> dict[str, Any]:
+        if self.jobs[0] not in {"SUCCESS", "FAILED", "CANCELLED"}:
+            raise AwsError("ValidationException", "a job still runs")
+        self._app["state"] = "STOPPED"
+        return {}
+
+    def delete_application(self, **_: Any) -> dict[str, Any]:
+        self._app["state"] = "TERMINATED"
+        return {}
+
+
+def machine(hours: float, kind: str = "m7g.xlarge", market: str = "ON_DEMAND") -> dict[str, Any]:
+    """A machine that was there for some hours."""
+    timeline = {"CreationDateTime": NOON, "EndDateTime": NOON + timedelta(hours=hours)}
+    return {
+        "Ec2InstanceId": "i-1",
+        "InstanceType": kind,
+        "Market": market,
+        "Status": {"State": "TERMINATED", "Timeline": timeline},
+    }

@@ -1,0 +1,600 @@
+"""A run on AWS from beginning to end: S3 and schedules on moto, EMR by a script."""
+
+import gzip
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import boto3
+import pytest
+from botocore.exceptions import EndpointConnectionError
+from botocore.loaders import create_loader
+from typer.testing import CliRunner
+
+from fake_aws import AwsError, FakeAws, machine
+from stores import FAKE_KEYS, aws_settings, make_bucket, make_client, moto_server
+from verger.cli.main import app
+from verger.cloud import delivery, follow, inventory, launch, places, prices, serverless
+from verger.cloud.launch import Launch
+from verger.cloud.session import make_session
+from verger.cloud.stack import Stack
+from verger.errors import (
+    DeadlineReached,
+    InputError,
+    RefusedError,
+    SetupError,
+    TooManyRejectedError,
+    UsageError,
+    VergerError,
+)
+from verger.ledger import Identity, Ledger, Wave
+from verger.progress import Progress
+from verger.results import BackboneRecord, Counts, EngineRecord, Manifest, Output, SparkRecord
+from verger.settings import RunSettings
+from verger.storage import Location
+
+REGION = "eu-west-3"
+STACK = Stack(
+    name="verger",
+    region=REGION,
+    account="123456789012",
+    bucket="orchard",
+    buckets=("orchard", "photos"),
+    service_role="verger-service",
+    instance_profile="verger-machines",
+    serverless_role="arn:aws:iam::123456789012:role/verger-serverless",
+    scheduler_role="arn:aws:iam::123456789012:role/verger-scheduler",
+    subnet="subnet-1",
+    security_configuration="verger-security",
+    schedule_group="verger",
+)
+SOURCE, OUTPUT = "s3://photos/in", "s3://orchard/out"
+
+
+class Heard(Progress):
+    """What a reader was told."""
+
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+        self.notes: list[str] = []
+        self.done: list[tuple[int, int]] = []
+
+    def start(self, stage: str, total: int | None = None) -> None:
+        self.stages.append(stage)
+
+    def update(self, done: int, rejected: int = 0) -> None:
+        if self.stages[-1] == "extract":
+            self.done.append((done, rejected))
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    @property
+    def said(self) -> str:
+        return "\n".join(self.notes)
+
+
+class Clock:
+    """Time that passes only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.time = datetime.now(UTC)
+
+    def now(self) -> datetime:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.time += timedelta(seconds=seconds)
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    with moto_server() as port:
+        make_bucket(port, "photos")
+        for number in range(3):
+            make_client(port).put_object(
+                Bucket="photos", Key=f"in/plum/{number}.jpg", Body=b"a photograph"
+            )
+        for name, region in (("ohio", "us-east-2"), ("erin", "eu-west-1")):
+            place = f"http://127.0.0.1:{port}"
+            client = boto3.client("s3", endpoint_url=place, region_name=region, **FAKE_KEYS)
+            client.create_bucket(
+                Bucket=name, CreateBucketConfiguration={"LocationConstraint": region}
+            )
+        yield port
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_loader() -> Iterator[None]:
+    """Have botocore read its descriptions of AWS once for all sessions."""
+    with pytest.MonkeyPatch.context() as patch:
+        loader = create_loader()
+        patch.setattr("botocore.session.create_loader", lambda *_: loader)
+        yield
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(follow, "now", clock.now)
+    for module in (follow, inventory, serverless):
+        monkeypatch.setattr(module, "sleep", clock.sleep)
+    return clock
+
+
+@pytest.fixture
+def aws(port: int, monkeypatch, tmp_path: Path, clock: Clock) -> Iterator[FakeAws]:
+    """A region with a stack, and EMR by a script."""
+    fake = FakeAws()
+    fake.instances = [machine(0.5)] * 3
+    files = tmp_path / "environment.tar.gz", tmp_path / "verger.zip", tmp_path / "backbone.zip"
+    for file in files:
+        file.write_bytes(file.name.encode())
+    bundle = delivery.Bundle(*files, delivery.ENTRY)
+    monkeypatch.setattr(delivery, "make_bundle", lambda *_: bundle)
+    monkeypatch.setattr(places, "find_stack", lambda *_: STACK)
+    monkeypatch.setattr(places, "make_session", lambda *a: fake.install(make_session(*a)))
+    with aws_settings(port, monkeypatch):
+        make_bucket(port, "orchard")
+        scheduler = make_session().client("scheduler")
+        scheduler.create_schedule_group(Name="verger")
+        yield fake
+        client = make_client(port)
+        for found in client.list_objects_v2(Bucket="orchard").get("Contents", ()):
+            client.delete_object(Bucket="orchard", Key=found["Key"])
+        client.delete_bucket(Bucket="orchard")
+        scheduler.delete_schedule_group(Name="verger")
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
+
+
+def asked(**options: object) -> Launch:
+    run = RunSettings(input=SOURCE, output=OUTPUT, components="2")
+    return Launch(run=run, workers=2, **options)
+
+
+def write_manifest(status: str = "complete", started_at: str = "2026-01-31T12:01:00+00:00") -> None:
+    """What the job leaves."""
+    Manifest(
+        status=status,
+        verger_version="1",
+        started_at=started_at,
+        input=SOURCE,
+        output=OUTPUT,
+        settings={},
+        counts=Counts(listed=3, featurized=3),
+        backbone=BackboneRecord(weights="bundled", sha256="0", source="", licence=""),
+        engine=EngineRecord(name="openvino", version="1", precision="f32"),
+        spark=SparkRecord(version="3.5", master="yarn"),
+    ).write(Output(Location(OUTPUT)))
+
+
+def write_ledger() -> None:
+    identity = Identity(backbone="m", weights_sha256="0", precision="f32", label_from="parent")
+    waves = (Wave(number=1, images=1, featurized=1, rejected={"corrupt": 1}),)
+    Ledger(input=SOURCE, identity=identity, waves=waves).write(Output(Location(OUTPUT)))
+
+
+def schedules(aws: FakeAws) -> list[dict]:
+    return make_session().client("scheduler").list_schedules(GroupName="verger")["Schedules"]
+
+
+def at_step(aws: FakeAws, count: int, action) -> None:
+    """Have the job do something when it is looked at for the nth time."""
+    seen = []
+
+    def arrive() -> None:
+        seen.append(1)
+        if len(seen) == count:
+            action()
+
+    aws.at["DescribeCluster"] = arrive
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def lose_network() -> None:
+    raise EndpointConnectionError(endpoint_url="https://elasticmapreduce.eu-west-3.amazonaws.com")
+
+
+def test_a_run_is_started_followed_by_its_waves_and_gone(aws, heard: Heard, tmp_path: Path) -> None:
+    at_step(aws, 2, write_ledger)
+    aws.after["ListSteps"] = lambda: None if aws.timeline else write_manifest()
+    outcome = launch.launch(asked(download=tmp_path / "out"), heard)
+    assert outcome.manifest.status == "complete"
+    assert (2, 1) in heard.done
+    assert [stage for stage in heard.stages if stage != "deliver"] == [
+        "machines",
+        "extract",
+        "download",
+    ]
+    assert json.loads((tmp_path / "out/manifest.json").read_text())["status"] == "complete"
+    assert (tmp_path / "out/_ledger/ledger.json").exists()
+    assert not aws.runs
+    assert schedules(aws) == []
+    assert "no machine runs" in heard.said
+
+
+def test_the_cost_is_shown_from_machine_hours(aws, heard: Heard) -> None:
+    aws.instances = [machine(1.0), machine(0.5, market="SPOT")]
+    write_manifest(started_at="another")
+    aws.after["ListSteps"] = lambda: None if aws.timeline else write_manifest()
+    outcome = launch.launch(asked(), heard)
+    known = prices.load()
+    here = known.region(REGION)
+    other = here.emr_hour["m7g.xlarge"] + here.ebs_gb_month * 79 / 730
+    full = here.machine_hour["m7g.xlarge"]
+    usd = full + other + (full * known.spot_share + other) / 2
+    assert outcome.cost is not None
+    assert outcome.cost.usd == pytest.approx(usd)
+    assert outcome.eur == pytest.approx(usd * known.eur_per_usd)
+    assert "1.50 machine-hours" in heard.said
+    assert str(known.eur_dated) in heard.said, "the date of the rate is shown"
+
+
+def test_while_it_runs_a_clock_in_the_account_would_end_it(aws, heard: Heard, clock) -> None:
+    found = []
+
+    def look() -> None:
+        client = make_session().client("scheduler")
+        found.append(client.get_schedule(Name="j-1", GroupName="verger"))
+        write_manifest()
+
+    at_step(aws, 2, look)
+    begun = clock.now()
+    launch.launch(asked(max_cost=2.0), heard)
+    (schedule,) = found
+    assert schedule["Target"]["Arn"] == "arn:aws:scheduler:::aws-sdk:emr:terminateJobFlows"
+    assert json.loads(schedule["Target"]["Input"]) == {"JobFlowIds": ["j-1"]}
+    assert schedule["Target"]["RoleArn"] == STACK.scheduler_role
+    assert schedule["ActionAfterCompletion"] == "DELETE"
+    end = datetime.fromisoformat(schedule["ScheduleExpression"][3:-1]).replace(tzinfo=UTC)
+    rate = prices.load()
+    here = rate.region(REGION)
+    one = here.machine_hour["m7g.xlarge"] + here.emr_hour["m7g.xlarge"]
+    one += here.ebs_gb_month * 79 / 730
+    hours = (end - begun).total_seconds() / 3600
+    assert hours * 3 * one * rate.eur_per_usd == pytest.approx(2.0, abs=0.05), "the ceiling"
+    words = aws.request("RunJobFlow")["Steps"][0]["HadoopJarStep"]["Args"]
+    deadline = datetime.fromisoformat(words[words.index("--deadline") + 1])
+    assert timedelta(0) < end - deadline <= launch.MARGIN + timedelta(seconds=1)
+
+
+def test_what_is_uploaded_once_is_not_uploaded_again(aws, heard: Heard) -> None:
+    at_step(aws, 2, write_manifest)
+    launch.launch(asked(), heard)
+    assert "deliver" in heard.stages
+    again, aws.timeline, aws._tags = Heard(), [("RUNNING", "RUNNING")], None
+    at_step(aws, 2, lambda: write_manifest(started_at="later"))
+    aws.after["ListSteps"] = lambda: write_manifest(started_at="later")
+    launch.launch(asked(), again)
+    assert "deliver" not in again.stages
+
+
+def test_the_same_command_follows_what_runs_already(aws, heard: Heard) -> None:
+    at_step(aws, 2, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        launch.launch(asked(), heard)
+    at_step(aws, 3, write_manifest)
+    again = Heard()
+    assert launch.launch(asked(), again).manifest.status == "complete"
+    assert aws.names.count("RunJobFlow") == 1
+    assert "following it" in again.said
+    assert schedules(aws) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "kind", "words"),
+    [
+        ("s3://ohio/in", OUTPUT, RefusedError, "us-east-2"),
+        (SOURCE, "s3://ohio/out", RefusedError, "us-east-2"),
+        (SOURCE, "s3://erin/out", InputError, "eu-west-1"),
+        (SOURCE, "s3://photos/in/out", UsageError, "inside the input"),
+        ("s3://nowhere-at-all/in", OUTPUT, InputError, "does not exist"),
+        ("s3://photos/empty", OUTPUT, InputError, "holds no file"),
+        ("/photos", OUTPUT, UsageError, "not on S3"),
+    ],
+)
+def test_a_wrong_place_is_refused_before_anything_is_created(
+    aws, heard: Heard, source: str, output: str, kind: type[VergerError], words: str
+) -> None:
+    with pytest.raises(kind, match=words):
+        launch.launch(Launch(RunSettings(input=source, output=output)), heard)
+    assert "RunJobFlow" not in aws.names
+    assert make_session().client("s3").list_objects_v2(Bucket="orchard")["KeyCount"] == 0
+
+
+def test_a_bucket_that_the_roles_do_not_have_is_refused(aws, port: int, heard: Heard) -> None:
+    make_bucket(port, "strange")
+    with pytest.raises(InputError, match="may not use the bucket strange") as caught:
+        launch.launch(Launch(RunSettings(input=SOURCE, output="s3://strange/out")), heard)
+    assert "--also photos --also strange" in caught.value.hint
+    assert aws.calls == []
+
+
+def test_too_little_money_is_refused_before_anything_is_created(aws, heard: Heard) -> None:
+    with pytest.raises(RefusedError, match=r"0\.10 EUR"):
+        launch.launch(asked(max_cost=0.1), heard)
+    assert "RunJobFlow" not in aws.names
+
+
+def test_without_credentials_nothing_starts(aws, monkeypatch, heard: Heard, tmp_path) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    with pytest.raises(SetupError, match="no AWS credentials"):
+        launch.launch(asked(), heard)
+    assert aws.calls == []
+
+
+@pytest.mark.parametrize(
+    ("refusal", "words"),
+    [
+        (AwsError("LimitExceededException", "32 processors"), "quota.*32 processors"),
+        (AwsError("AccessDeniedException"), "may not"),
+        (AwsError("ValidationException", "no such release"), "no such release"),
+    ],
+)
+def test_a_refusal_to_start_is_a_clear_line(aws, heard: Heard, refusal, words: str) -> None:
+    def refuse() -> None:
+        raise refusal
+
+    aws.at["RunJobFlow"] = refuse
+    with pytest.raises(SetupError, match=words):
+        launch.launch(asked(), heard)
+    assert schedules(aws) == []
+
+
+def test_without_its_clock_a_cluster_does_not_stay(aws, heard: Heard) -> None:
+    make_session().client("scheduler").delete_schedule_group(Name="verger")
+    with pytest.raises(SetupError):
+        launch.launch(asked(), heard)
+    assert "TerminateJobFlows" in aws.names
+    assert "was told to end" in heard.said
+    make_session().client("scheduler").create_schedule_group(Name="verger")
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("VALIDATION_ERROR", "quota"),
+        ("BOOTSTRAP_FAILURE", "set up"),
+        ("INSTANCE_FAILURE", "spot"),
+        ("INSTANCE_FLEET_TIMEOUT", "not enough such machines"),
+        ("INTERNAL_ERROR", "AWS failed"),
+    ],
+)
+def test_a_cluster_that_fails_by_itself_is_explained(aws, heard, code: str, words: str) -> None:
+    aws.timeline = [("STARTING", "PENDING"), ("BOOTSTRAPPING", "PENDING")]
+    aws.end = ("TERMINATED_WITH_ERRORS", "CANCELLED", code, "On the master instance")
+    with pytest.raises(SetupError, match="On the master instance") as caught:
+        launch.launch(asked(), heard)
+    assert words in caught.value.hint
+    assert schedules(aws) == []
+    assert not aws.runs
+
+
+@pytest.mark.parametrize(("exit_code", "kind"), [(4, TooManyRejectedError), (3, InputError)])
+def test_a_step_that_fails_says_why_in_its_own_words(
+    aws, heard: Heard, exit_code: int, kind: type[VergerError]
+) -> None:
+    log = (
+        "26/01/31 12:00:00 INFO ApplicationMaster: Started\n"
+        "Error: 9 of 10 images were rejected.\nSee rejected/.\n"
+        f"26/01/31 12:00:01 ERROR ApplicationMaster: User application exited with {exit_code}\n"
+    )
+    aws.end = ("TERMINATED_WITH_ERRORS", "FAILED", "STEP_FAILURE", "Shut down as step failed")
+    key = "_verger/logs/j-1/containers/application_1/container_1_0001_01_000001/stderr.gz"
+
+    def write() -> None:
+        client = make_session().client("s3")
+        client.put_object(Bucket="orchard", Key=key, Body=gzip.compress(log.encode()))
+
+    at_step(aws, 3, write)
+    with pytest.raises(kind, match="The job failed: 9 of 10 images were rejected") as caught:
+        launch.launch(asked(), heard)
+    assert caught.value.hint == "See rejected/."
+    assert not aws.runs
+
+
+def test_a_step_without_a_log_says_where_it_will_be(aws, heard: Heard) -> None:
+    aws.end = ("TERMINATED_WITH_ERRORS", "FAILED", "STEP_FAILURE", "Shut down as step failed")
+    with pytest.raises(SetupError, match="Shut down as step failed") as caught:
+        launch.launch(asked(), heard)
+    assert "verger cloud logs" in caught.value.hint
+
+
+def test_a_deadline_inside_the_job_can_be_resumed(aws, heard: Heard) -> None:
+    aws.end = ("TERMINATED_WITH_ERRORS", "FAILED", "STEP_FAILURE", "Shut down as step failed")
+    at_step(aws, 3, lambda: write_manifest("deadline"))
+    with pytest.raises(DeadlineReached, match="what is done is kept"):
+        launch.launch(asked(), heard)
+    assert not aws.runs
+
+
+def test_a_job_that_hangs_is_ended_when_its_time_is_over(
+    aws, heard: Heard, clock, monkeypatch
+) -> None:
+    monkeypatch.setattr(follow, "POLL_SECONDS", 120)
+    aws.hangs = True
+    begun = clock.now()
+    with pytest.raises(DeadlineReached, match="hung"):
+        launch.launch(asked(max_cost=1.0), heard)
+    assert "TerminateJobFlows" in aws.names
+    assert clock.now() > begun + timedelta(hours=1)
+    assert not aws.runs
+    assert schedules(aws) == []
+
+
+def test_a_cluster_that_does_not_end_is_told_of(aws, heard: Heard, monkeypatch) -> None:
+    monkeypatch.setattr(follow, "POLL_SECONDS", 120)
+    aws.hangs, aws.obeys = True, False
+    with pytest.raises(SetupError, match="told to end and is still running"):
+        launch.launch(asked(max_cost=1.0), heard)
+    assert "still runs and costs money" in heard.said
+    assert "verger cloud stop" in heard.said
+    assert len(schedules(aws)) == 1, "the clock in the account goes on"
+
+
+def test_a_stop_by_someone_else_is_told(aws, heard: Heard) -> None:
+    aws.end = ("TERMINATED", "CANCELLED", "USER_REQUEST", "Terminated by user request")
+    with pytest.raises(SetupError, match="stopped by someone"):
+        launch.launch(asked(), heard)
+    assert not aws.runs
+
+
+def test_ctrl_c_before_the_start_leaves_nothing(aws, monkeypatch, heard: Heard) -> None:
+    monkeypatch.setattr(delivery, "deliver", lambda *_: interrupt())
+    with pytest.raises(KeyboardInterrupt):
+        launch.launch(asked(), heard)
+    assert "Nothing runs on AWS yet" in heard.said
+    assert "RunJobFlow" not in aws.names
+
+
+@pytest.mark.parametrize("moment", ["at", "after"])
+def test_ctrl_c_in_the_middle_of_the_start_leaves_nothing(aws, heard: Heard, moment: str) -> None:
+    getattr(aws, moment)["RunJobFlow"] = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        launch.launch(asked(), heard)
+    assert ("TerminateJobFlows" in aws.names) == (moment == "after")
+    assert schedules(aws) == []
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_ctrl_c_while_following_says_what_runs_and_how_to_stop_it(
+    aws, heard: Heard, count: int
+) -> None:
+    at_step(aws, count + 1, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        launch.launch(asked(), heard)
+    last = heard.notes[-1]
+    assert "cluster j-1" in last
+    assert "still runs and costs money" in last
+    assert "UTC" in last
+    assert "verger cloud stop" in last
+    assert len(schedules(aws)) == 1
+
+
+def test_ctrl_c_while_its_cost_is_asked_leaves_no_schedule(aws, heard: Heard) -> None:
+    aws.at["ListInstances"] = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        launch.launch(asked(), heard)
+    assert not aws.runs
+    assert schedules(aws) == []
+
+
+def test_a_network_that_comes_back_is_waited_for(aws, heard: Heard) -> None:
+    at_step(aws, 2, lose_network)
+    aws.after["ListSteps"] = lambda: None if aws.timeline else write_manifest()
+    assert launch.launch(asked(), heard).manifest.status == "complete"
+    assert "AWS does not answer" in heard.said
+
+
+def test_a_network_that_stays_away_is_told_with_what_still_runs(aws, heard: Heard) -> None:
+    aws.at["ListSteps"] = lose_network
+    with pytest.raises(SetupError, match="does not answer"):
+        launch.launch(asked(), heard)
+    assert "still runs and costs money" in heard.notes[-1]
+    assert "verger cloud stop" in heard.notes[-1]
+
+
+def test_a_network_lost_at_the_start_does_not_hide_what_may_run(aws, heard: Heard) -> None:
+    aws.after["RunJobFlow"] = lambda: aws.at.update(ListClusters=lose_network) or lose_network()
+    with pytest.raises(SetupError, match="does not say whether verger-") as caught:
+        launch.launch(asked(), heard)
+    assert "verger cloud stop" in caught.value.hint
+
+
+def test_on_serverless_the_application_is_capped_and_gone_at_once(aws, heard: Heard) -> None:
+    write_ledger()
+    aws.at["GetJobRun"] = write_manifest
+    outcome = launch.launch(asked(serverless=True), heard)
+    assert outcome.manifest.status == "complete"
+    made, job = aws.request("CreateApplication"), aws.request("StartJobRun")
+    assert made["maximumCapacity"] == {"cpu": "12 vCPU", "memory": "48 GB"}
+    assert made["autoStopConfiguration"] == {"enabled": True, "idleTimeoutMinutes": 1}
+    assert made["architecture"] == "ARM64"
+    assert job["executionRoleArn"] == STACK.serverless_role
+    (defaults,) = job["configurationOverrides"]["applicationConfiguration"]
+    assert "#environment" in defaults["properties"]["spark.archives"]
+    python = defaults["properties"]["spark.emr-serverless.driverEnv.PYSPARK_PYTHON"]
+    assert python == "python3.11"
+    assert job["jobDriver"]["sparkSubmit"]["entryPointArguments"][:3] == ["run", SOURCE, OUTPUT]
+    assert not aws.runs
+    here = prices.load().region(REGION)
+    usd = 2 * here.serverless_vcpu_hour["arm64"] + 8 * here.serverless_gb_hour["arm64"]
+    assert outcome.cost is not None
+    assert outcome.cost.usd == pytest.approx(usd)
+
+
+def test_a_serverless_job_that_fails_leaves_no_application(aws, heard: Heard) -> None:
+    aws.jobs = ["RUNNING", "FAILED"]
+    with pytest.raises(SetupError, match="its details"):
+        launch.launch(asked(serverless=True), heard)
+    assert not aws.runs
+
+
+@pytest.mark.parametrize("call", ["CreateApplication", "StartJobRun"])
+def test_ctrl_c_in_the_start_of_serverless_leaves_nothing(aws, heard: Heard, call: str) -> None:
+    aws.after[call] = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        launch.launch(asked(serverless=True), heard)
+    assert not aws.runs
+
+
+def test_a_serverless_job_that_hangs_is_cancelled(aws, heard: Heard, monkeypatch) -> None:
+    monkeypatch.setattr(follow, "POLL_SECONDS", 120)
+    aws.jobs = ["RUNNING"]
+    with pytest.raises(DeadlineReached, match="hung"):
+        launch.launch(asked(serverless=True, max_cost=1.0), heard)
+    assert "CancelJobRun" in aws.names
+    assert not aws.runs
+
+
+WORDS = ["cloud", "run", "--input", SOURCE, "--output", OUTPUT, "--workers", "2"]
+
+
+def test_the_command_shows_the_matrix_and_the_manifest(aws) -> None:
+    aws.after["ListSteps"] = lambda: None if aws.timeline else write_manifest()
+    done = CliRunner().invoke(app, [*WORDS, "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["status"] == "complete"
+    assert "no machine runs" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("action", "code", "words"),
+    [
+        (lambda: write_manifest("deadline"), 7, "what is done is kept"),
+        (interrupt, 130, "still runs and costs money"),
+    ],
+)
+def test_the_command_ends_with_an_exit_code(aws, action, code: int, words: str) -> None:
+    aws.end = ("TERMINATED_WITH_ERRORS", "FAILED", "STEP_FAILURE", "Shut down as step failed")
+    at_step(aws, 3, action)
+    done = CliRunner().invoke(app, WORDS)
+    assert done.exit_code == code, done.output
+    assert words in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--arch", "sparc"], "--arch"),
+        (["--components", "0"], "--components"),
+        (["--workers", "0"], "--workers"),
+        (["--max-cost", "0"], "--max-cost"),
+    ],
+)
+def test_a_bad_option_is_named(aws, options: list[str], words: str) -> None:
+    done = CliRunner().invoke(app, [*WORDS, *options])
+    assert done.exit_code == 2
+    assert words in done.stderr
+    assert aws.calls == []

@@ -1,0 +1,334 @@
+"""The parts of a run on AWS: requests, logs, and what is found and stopped on moto."""
+
+import dataclasses
+import gzip
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from typer.testing import CliRunner
+
+from helpers import verger
+from stores import aws_settings, make_bucket, make_client, moto_server
+from test_cloud_run import OUTPUT, REGION, SOURCE, STACK, Heard
+from verger.cli.main import app
+from verger.cloud import inventory, logs, results, serverless
+from verger.cloud.bundle import ENTRY
+from verger.cloud.cluster import Cluster, cluster_request, list_clusters, start_cluster
+from verger.cloud.job import Job, State, ends_at
+from verger.cloud.launch import job_command
+from verger.cloud.schedule import schedule_request
+from verger.cloud.serverless import list_serverless, start_serverless
+from verger.cloud.session import make_session
+from verger.cloud.submit import spark_properties, submit_arguments
+from verger.errors import InputError, SetupError
+from verger.progress import Progress
+from verger.settings import RunSettings
+from verger.storage import Location
+
+END = datetime(2026, 1, 31, 20, 0, tzinfo=UTC)
+
+
+def make_job(**changes: object) -> Job:
+    run = RunSettings(input=SOURCE, output=OUTPUT, components="0.95", label_from="none", fresh=True)
+    job = Job(
+        run_id="20260131-1200-abcd",
+        output=Location(OUTPUT),
+        properties=spark_properties(
+            environment="s3://orchard/e.tar.gz", code="s3://orchard/v.zip", backbone="s3://o/b.zip"
+        ),
+        entry=f"s3://orchard/{ENTRY.name}",
+        command=job_command(run, END),
+        arch="arm64",
+        machines=("m7g.xlarge", "m6g.xlarge"),
+        workers=3,
+        spot=False,
+        ends_at=END,
+    )
+    return dataclasses.replace(job, **changes)
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    with moto_server() as port:
+        make_bucket(port, "orchard")
+        yield port
+
+
+@pytest.fixture
+def env(port: int, monkeypatch) -> Iterator[dict[str, str]]:
+    monkeypatch.setattr(inventory, "POLL_SECONDS", 0.01)
+    with aws_settings(port, monkeypatch) as env:
+        make_session().client("scheduler").create_schedule_group(Name="verger")
+        yield env
+
+
+def test_the_cluster_is_transient_encrypted_private_and_tagged() -> None:
+    request = cluster_request(make_job(), STACK)
+    assert request["ReleaseLabel"] == "emr-7.14.0"
+    assert request["Instances"]["KeepJobFlowAliveWhenNoSteps"] is False
+    assert request["Instances"]["Ec2SubnetIds"] == [STACK.subnet]
+    assert request["AutoTerminationPolicy"]["IdleTimeout"] == 900
+    assert request["SecurityConfiguration"] == STACK.security_configuration
+    assert request["LogUri"].startswith(f"s3://{STACK.bucket}/")
+    tags = {tag["Key"]: tag["Value"] for tag in request["Tags"]}
+    assert tags["application"] == "verger"
+    assert tags["for-use-with-amazon-emr-managed-policies"] == "true"
+    assert tags["run"] == "20260131-1200-abcd"
+    (step,) = request["Steps"]
+    assert step["ActionOnFailure"] == "TERMINATE_CLUSTER"
+
+
+def test_the_step_is_the_one_that_yarn_is_rehearsed_with() -> None:
+    job = make_job()
+    words = cluster_request(job, STACK)["Steps"][0]["HadoopJarStep"]["Args"]
+    rehearsed = submit_arguments(job.properties, entry=job.entry, command=job.command)
+    assert words[0] == "spark-submit"
+    assert set(rehearsed) < set(words)
+    assert words[1:3] == rehearsed[:2] == ["--deploy-mode", "cluster"]
+    assert words[words.index(job.entry) :] == rehearsed[rehearsed.index(job.entry) :]
+    assert "spark.pyspark.python=python3.11" in words
+
+
+def test_the_command_has_what_was_asked_and_the_deadline() -> None:
+    words = make_job().command
+    assert words[:3] == ("run", SOURCE, OUTPUT)
+    assert words[words.index("--components") + 1] == "0.95"
+    assert words[words.index("--label-from") + 1] == "none"
+    assert "--fresh" in words
+    assert words[words.index("--deadline") + 1] == "2026-01-31T20:00:00Z"
+
+
+def fleets(job: Job) -> dict[str, dict]:
+    found = cluster_request(job, STACK)["Instances"]["InstanceFleets"]
+    return {fleet["InstanceFleetType"]: fleet for fleet in found}
+
+
+def test_on_demand_there_is_a_primary_machine_and_workers_of_the_architecture() -> None:
+    found = fleets(make_job())
+    assert set(found) == {"MASTER", "CORE"}
+    assert found["CORE"]["TargetOnDemandCapacity"] == 3
+    kinds = [kind["InstanceType"] for kind in found["CORE"]["InstanceTypeConfigs"]]
+    assert kinds == ["m7g.xlarge", "m6g.xlarge"]
+
+
+def test_spot_machines_fall_back_to_on_demand_and_never_hold_the_driver() -> None:
+    found = fleets(make_job(spot=True))
+    assert found["MASTER"]["TargetSpotCapacity"] == found["CORE"]["TargetSpotCapacity"] == 0
+    assert found["CORE"]["TargetOnDemandCapacity"] == 1
+    assert found["TASK"]["TargetSpotCapacity"] == 2
+    spot = found["TASK"]["LaunchSpecifications"]["SpotSpecification"]
+    assert spot["TimeoutAction"] == "SWITCH_TO_ON_DEMAND"
+    yarn = next(
+        one["Properties"]
+        for one in cluster_request(make_job(spot=True), STACK)["Configurations"]
+        if one["Classification"] == "yarn-site"
+    )
+    assert yarn["yarn.node-labels.am.default-node-label-expression"] == "CORE"
+
+
+def test_one_worker_needs_no_spot_machine() -> None:
+    assert set(fleets(make_job(spot=True, workers=1))) == {"MASTER", "CORE"}
+
+
+@pytest.mark.parametrize(
+    ("region", "partition"), [("eu-west-3", "aws"), ("eusc-de-east-1", "aws-eusc")]
+)
+def test_the_schedule_is_in_the_partition_of_its_region(region: str, partition: str) -> None:
+    request = schedule_request(dataclasses.replace(STACK, region=region), "j-1", END)
+    assert request["Target"]["Arn"].startswith(f"arn:{partition}:scheduler:::")
+    assert request["ScheduleExpression"] == "at(2026-01-31T20:00:00)"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "26/01/31 12:00:00 INFO Client: x\nError: It failed.\nDo this.\n\nmore",
+            ["Error: It failed.", "Do this."],
+        ),
+        (
+            (
+                "Traceback (most recent call last):\n  File 1\nValueError: first\n"
+                "26/01/31 12:00:00 INFO y\n"
+                "Traceback (most recent call last):\n  File 2\nKeyError: last\nafterwards"
+            ),
+            ["Traceback (most recent call last):", "  File 2", "KeyError: last"],
+        ),
+        (
+            (
+                "26/01/31 12:00:00 INFO y\nException in thread main x.SparkException: no\n"
+                "\tat scala\nCaused by: java.io.IOException: disk"
+            ),
+            [
+                "Exception in thread main x.SparkException: no",
+                "Caused by: java.io.IOException: disk",
+            ],
+        ),
+        ("\n".join(map(str, range(100))), [str(line) for line in range(80, 100)]),
+        ("", []),
+    ],
+)
+def test_the_error_is_found_in_a_log(text: str, expected: list[str]) -> None:
+    assert logs.find_error([text]) == expected
+
+
+def test_verger_s_own_words_come_before_the_traceback_of_another_log() -> None:
+    texts = ["Traceback (most recent call last):\nKeyError: 1", "Error: It failed."]
+    assert logs.find_error(texts) == ["Error: It failed."]
+
+
+def test_a_damaged_or_missing_log_is_empty(env, port: int) -> None:
+    make_client(port).put_object(Bucket="orchard", Key="bad.gz", Body=b"no gzip")
+    assert logs.read_log(Location("s3://orchard/bad.gz")) == ""
+    assert logs.read_log(Location("s3://orchard/none.gz")) == ""
+
+
+def test_a_cluster_is_found_by_its_tags_shown_and_stopped(env, heard: Heard) -> None:
+    session = make_session()
+    job = make_job(ends_at=datetime.now(UTC) + timedelta(hours=1))
+    started = start_cluster(session, STACK, job, heard)
+    foreign = session.client("emr").run_job_flow(
+        Name="someone else's",
+        Instances={"KeepJobFlowAliveWhenNoSteps": True},
+        ServiceRole="r",
+        JobFlowRole="r",
+    )["JobFlowId"]
+    assert [one.id for one in list_clusters(session, REGION)] == [started.id]
+    assert started.state().phase == "running"
+    shown = verger("cloud", "status", env=env)
+    assert f"cluster {started.id} in {REGION}: running, 0.00 EUR so far" in shown.stdout
+    assert foreign not in shown.stdout
+    stopped = verger("cloud", "stop", env=env)
+    assert stopped.returncode == 0, stopped.stderr
+    assert f"Stopped: cluster {started.id}" in stopped.stderr
+    assert started.state().phase == "ended"
+    assert Cluster(session, REGION, foreign).state().phase != "ended"
+    assert session.client("scheduler").list_schedules(GroupName="verger")["Schedules"] == []
+    assert "Nothing of verger runs" in verger("cloud", "status", env=env).stdout
+    (past,) = list_clusters(session, REGION, since=datetime.now(UTC) - timedelta(days=1))
+    assert past.id == started.id
+    assert ends_at(past) == job.ends_at.replace(microsecond=0)
+    paid = verger("cloud", "costs", env=env)
+    assert job.run_id in paid.stdout, paid.stderr
+    assert "Without tax" in paid.stdout
+
+
+def test_jobs_on_serverless_are_found_and_their_applications_deleted(
+    env, heard: Heard, monkeypatch
+) -> None:
+    monkeypatch.setattr(serverless, "sleep", lambda _: None)
+    session = make_session()
+    started = start_serverless(session, STACK, make_job(), heard)
+    assert [one.id for one in list_serverless(session, REGION)] == [started.id]
+    inventory.stop_all(list_serverless(session, REGION), heard)
+    assert list_serverless(session, REGION) == []
+    state = session.client("emr-serverless").get_application(applicationId=started.application)
+    assert state["application"]["state"] == "TERMINATED"
+
+
+def test_the_step_s_error_is_read_from_its_logs(env, port: int) -> None:
+    key = "_verger/logs/j-9/containers/application_1/container_1_0001_01_000001/stderr.gz"
+    body = gzip.compress(b"26/01/31 12:00:00 INFO x\nError: It failed.\nDo this.\n")
+    make_client(port).put_object(Bucket="orchard", Key=key, Body=body)
+    other = key.replace("_000001/", "_000002/")
+    make_client(port).put_object(
+        Bucket="orchard", Key=other, Body=gzip.compress(b"Error: not the driver\n")
+    )
+    step = "_verger/logs/j-9/steps/s-1/stderr.gz"
+    make_client(port).put_object(Bucket="orchard", Key=step, Body=gzip.compress(b"Exit 1\n"))
+    cluster = Cluster(make_session(), REGION, "j-9")
+    assert logs.error_of(cluster, STACK) == ["Error: It failed.", "Do this."]
+
+
+def test_the_logs_of_the_latest_job_are_shown_by_the_command(
+    env, port: int, heard: Heard, monkeypatch
+) -> None:
+    monkeypatch.setattr("verger.cloud.stack.find_stack", lambda *_: STACK)
+    job = make_job(run_id="30000101-0000-last", ends_at=datetime.now(UTC) + timedelta(hours=1))
+    cluster = start_cluster(make_session(), STACK, job, heard)
+    inventory.stop_all([cluster], heard)
+    nothing = CliRunner().invoke(app, ["cloud", "logs"])
+    assert "no log yet" in nothing.stdout, nothing.output
+    body = gzip.compress(b"Traceback (most recent call last):\n  File 1\nKeyError: 1\n")
+    key = f"_verger/logs/{cluster.id}/steps/s-1/stderr.gz"
+    make_client(port).put_object(Bucket="orchard", Key=key, Body=body)
+    shown = CliRunner().invoke(app, ["cloud", "logs", "--job", cluster.id])
+    assert shown.exit_code == 0, shown.output
+    assert f"cluster {cluster.id}" in shown.stdout
+    assert "KeyError: 1" in shown.stdout
+    assert CliRunner().invoke(app, ["cloud", "logs", "--job", "j-none"]).exit_code == 3
+
+
+def test_regions_that_do_not_answer_are_named(env, monkeypatch) -> None:
+    def refuse(_session: object, region: str, _since: object) -> list[Cluster]:
+        if region != REGION:
+            raise SetupError(f"{region} is not enabled.")
+        return []
+
+    monkeypatch.setattr(inventory, "list_clusters", refuse)
+    found = inventory.take_inventory(make_session())
+    assert found.running == ()
+    assert found.unseen["eu-south-1"] == "eu-south-1 is not enabled."
+    assert REGION not in found.unseen
+    assert "eusc-de-east-1" not in found.unseen, "other credentials are for that partition"
+
+
+def test_no_region_that_answers_is_an_error(env, monkeypatch) -> None:
+    def refuse(*_: object) -> list[Cluster]:
+        raise SetupError("There are no AWS credentials.")
+
+    monkeypatch.setattr(inventory, "list_clusters", refuse)
+    monkeypatch.setattr(inventory, "list_serverless", refuse)
+    with pytest.raises(SetupError, match="no AWS credentials"):
+        inventory.take_inventory(make_session())
+
+
+def test_stopping_goes_on_where_one_refuses(heard: Heard) -> None:
+    told = []
+
+    class Fake:
+        def __init__(self, name: str, refuses: bool) -> None:
+            self.title, self.refuses = name, refuses
+
+        def state(self):
+            return State("ended" if self.title in told else "running")
+
+        def stop(self) -> None:
+            told.append(self.title)
+            if self.refuses:
+                raise SetupError(f"{self.title} refuses")
+
+        def clean_up(self) -> None:
+            told.append(f"{self.title} is clean")
+
+    with pytest.raises(SetupError, match="one refuses"):
+        inventory.stop_all([Fake("one", True), Fake("two", False)], heard)
+    assert "two is clean" in told
+
+
+def test_a_download_leaves_no_path_of_the_folder(env, port: int, tmp_path) -> None:
+    make_client(port).put_object(Bucket="orchard", Key="sly/../../evil", Body=b"1")
+    with pytest.raises(InputError, match="no path"):
+        results.download(make_session(), Location("s3://orchard/sly"), tmp_path / "d", Progress())
+    assert not (tmp_path / "evil").exists()
+
+
+def test_a_download_goes_on_and_puts_the_manifest_last(env, port: int, tmp_path) -> None:
+    client, place = make_client(port), Location("s3://orchard/done")
+    for name in ("manifest.json", "features/wave-000001/a.parquet", "pca/variance.csv"):
+        client.put_object(Bucket="orchard", Key=f"done/{name}", Body=json.dumps(name).encode())
+    folder = tmp_path / "out"
+    assert results.download(make_session(), place, folder, Progress()) == 3
+    kept = folder / "features/wave-000001/a.parquet"
+    before = kept.stat().st_mtime_ns
+    client.put_object(Bucket="orchard", Key="done/pca/variance.csv", Body=b'"pca/variance.css"')
+    results.download(make_session(), place, folder, Progress())
+    assert kept.stat().st_mtime_ns == before
+    assert (folder / "pca/variance.csv").read_bytes() == b'"pca/variance.css"'
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
