@@ -1,5 +1,6 @@
 """The notebook of the deliverables, executed whole: locally, and on a cluster that reads S3."""
 
+import json
 import os
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 from clusters import inherited, standalone
 from helpers import features_of, go, matrix_of
 from stores import aws_env, download, make_client, seaweedfs
+from verger.backbone.graph import load_backbone, save_backbone
+from verger.cloud.submit import spark_properties
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks/verger_emr.ipynb"
 
@@ -55,6 +58,21 @@ def test_it_is_committed_without_outputs_and_with_its_tags() -> None:
     assert not any(cell.source.startswith("%") for cell in code[1:])
 
 
+def test_sparkmagic_is_told_what_spark_submit_is() -> None:
+    cell = nbformat.read(NOTEBOOK, as_version=4).cells[3]
+    told = json.loads(cell.source.removeprefix("%%configure -f"))["conf"]
+    place = "s3://mon-seau/code"
+    wanted = spark_properties(
+        environment=f"{place}/environment-arm64.tar.gz",
+        code=f"{place}/verger.zip",
+        backbone=f"{place}/backbone.zip",
+    )
+    threads = {name: "1" for name in told if name.endswith("_NUM_THREADS")}
+    assert len(threads) == 2
+    # Livy has nothing to do with EMR Serverless.
+    assert told == {key: wanted[key] for key in wanted if "serverless" not in key} | threads
+
+
 def test_on_a_laptop_it_gives_what_a_run_gives(kernels, orchard, tmp_path: Path, spark) -> None:
     output = tmp_path / "out"
     said = execute(tmp_path / "papers", INPUT=str(orchard), OUTPUT=str(output), COMPONENTS=5)
@@ -70,6 +88,7 @@ def test_on_a_laptop_it_gives_what_a_run_gives(kernels, orchard, tmp_path: Path,
 def test_on_a_cluster_that_reads_s3_it_gives_the_same(
     kernels, orchard, tmp_path: Path, spark, monkeypatch
 ) -> None:
+    save_backbone(load_backbone(), tmp_path / "backbone.zip")
     with seaweedfs(tmp_path / "store/weed") as port:
         client = make_client(port)
         client.create_bucket(Bucket="orchard")
@@ -81,7 +100,7 @@ def test_on_a_cluster_that_reads_s3_it_gives_the_same(
         with standalone(tmp_path / "cluster", 2, {**inherited(), **aws_env(port)}) as cluster:
             said = execute(
                 tmp_path / "papers", INPUT="s3://orchard/in", OUTPUT="s3://orchard/out",
-                COMPONENTS=5, MASTER=cluster.url,
+                COMPONENTS=5, MASTER=cluster.url, WEIGHTS=str(tmp_path / "backbone.zip"),
             )  # fmt: skip
         assert cluster.url in said
         copy = download(port, "orchard", "out", tmp_path / "copy")
