@@ -62,7 +62,7 @@ class Findings:
 
     Attributes:
         neighbours: of all rows.
-        agreement: the share of rows whose nearest neighbour has their class; None for one class.
+        disagreeing: how many rows have a nearest neighbour of another class; None for one class.
         queries: rows of different classes, whose neighbours are shown.
         strangers: rows whose neighbours are of another class, most of them first.
         duplicated: how many rows have a near-duplicate.
@@ -72,7 +72,7 @@ class Findings:
     """
 
     neighbours: Neighbours
-    agreement: float | None
+    disagreeing: int | None
     queries: list[int]
     strangers: list[int]
     duplicated: int
@@ -92,7 +92,7 @@ def examine(sample: Rows, classes: Classes, progress: Progress) -> Findings:
     closest = found.distances[:, 0] / usual if has_neighbours else np.full(len(sample), np.inf)
     return Findings(
         neighbours=found,
-        agreement=float(1 - differs[:, 0].mean()) if labelled and has_neighbours else None,
+        disagreeing=int(differs[:, 0].sum()) if labelled and has_neighbours else None,
         queries=_queries(sample) if has_neighbours else [],
         strangers=_strangers(differs) if labelled and has_neighbours else [],
         duplicated=int((closest < DUPLICATE).sum()),

@@ -63,7 +63,7 @@ def map_figure() -> Figure:
             hovermode="closest",
             hoverdistance=12,
             xaxis=dict(axis),
-            yaxis={**axis, "scaleanchor": "x"},
+            yaxis=dict(axis),
         ),
     }
 
@@ -127,7 +127,8 @@ def scree_figure(spectrum: list[Component], kept: int, texts: dict[str, str]) ->
                 "tickformat": ".0%",
                 "range": [0, 1.02],
                 "showgrid": False,
-                "nticks": 6,
+                "tick0": 0,
+                "dtick": 0.2,
             },
             shapes=shapes,
         ),

@@ -68,8 +68,8 @@ _PAIRS: dict[str, tuple[str, str]] = {
     "speed_note": ("while extracting", "pendant l’extraction"),
     "agreement": ("like neighbours", "voisins semblables"),
     "agreement_note": (
-        "have a nearest neighbour of their class",
-        "ont pour plus proche voisin une image de leur classe",
+        "nearest neighbour of the same class; {count} not",
+        "plus proche voisin de la même classe ; {count} non",
     ),
     "time": ("Time by stage", "Temps par étape"),
     "time_total": ("{seconds} in all", "{seconds} en tout"),
@@ -268,6 +268,7 @@ def number_formats(language: str) -> dict[str, Callable[[float], str]]:
     """
 
     def localized(text: str) -> str:
+        text = text.replace("-", "\u2212")
         if language == "fr":
             return text.translate({ord(","): "\u202f", ord("."): ","}).replace("%", "\u00a0%")
         return text
