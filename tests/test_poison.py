@@ -181,7 +181,7 @@ def test_what_cannot_be_read_is_tried_again_and_then_says_why(
         return Path(self.folder.child(image.path).path).read_bytes()
 
     class FlakyLoader(Loader):
-        _read_once = read
+        read_once = read
 
     monkeypatch.setattr(pipeline, "Loader", FlakyLoader)
     manifest = go(orchard, tmp_path / "out", max_rejected=0.5)
@@ -220,7 +220,7 @@ def test_a_guard_does_not_blame_an_image_for_what_an_earlier_one_did() -> None:
 def test_a_broken_environment_is_no_fault_of_an_image(orchard: Path, tmp_path: Path, monkeypatch):
     def loader(*arguments):
         class BrokenLoader(Loader):
-            def _read_once(self, image):
+            def read_once(self, image):
                 from verger.errors import SetupError
 
                 raise SetupError("The credentials are gone.", "Renew them.")

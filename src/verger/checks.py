@@ -53,7 +53,7 @@ def check_foreign(output: Output) -> None:
     Raises:
         UsageError: naming one of them; the folder has no ledger, so no run made them.
     """
-    for folder in output.folders:
+    for folder in (*output.folders, output.report):
         if storage.names(folder) or (storage.exists(folder) and not storage.is_folder(folder)):
             raise UsageError(
                 f"{folder} holds files, and no run of verger made them.",

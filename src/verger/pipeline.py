@@ -35,6 +35,7 @@ from verger.ledger import (
     read_ledger,
 )
 from verger.progress import Progress
+from verger.report.page import write_report
 from verger.results import (
     BackboneRecord,
     EngineRecord,
@@ -352,6 +353,14 @@ class _Chain:
                 matrix.write_csv(spark, self.output, kept, self.manifest.counts.rows)
                 saved.result()
 
+    def _write_report(self) -> None:
+        started = monotonic()
+        try:
+            write_report(self.output, progress=self.progress, manifest=self.manifest)
+        except Exception as error:  # noqa: BLE001 - a run is whole without its page
+            self.progress.note(f"There is no report: {type(error).__name__}: {error}")
+        self.manifest.timings["report"] = round(monotonic() - started, 3)
+
     def _write_model(self, spark: SparkSession, projection: pca.Projection) -> None:
         if isinstance(projection, pca.Pca):
             matrix.write_variance(projection, self.output)
@@ -365,6 +374,7 @@ class _Chain:
         return load_projection(self.settings.model) if self.settings.model else None
 
     def _remove_matrix(self) -> None:
+        storage.delete(self.output.report)
         if self.settings.keep_pca:
             matrix.remove_scores(self.output)
         else:
@@ -387,5 +397,7 @@ class _Chain:
         delete_uncommitted(self.output, self.ledger)
         self.manifest.status = "complete"
         self.manifest.finished_at = now()
+        if not storage.exists(self.output.report):
+            self._write_report()
         self.manifest.write(self.output)
         return self.manifest

@@ -37,6 +37,10 @@ STAGES = {
     "download": "Downloading",
     "unpack": "Unpacking",
     "pack": "Packing",
+    "scores": "Reading scores",
+    "compare": "Comparing images",
+    "pictures": "Reading pictures",
+    "report": "Writing the report",
     "bundle": "Fetching packages for the cluster",
     "deliver": "Uploading packages and code",
     "machines": "Waiting for machines",
@@ -249,6 +253,7 @@ def show_summary(manifest: "Manifest", output: "Output") -> None:
     table.add_row("CSV", Text(str(output.matrix_csv if has_matrix else output.pca.child("csv"))))
     table.add_row("Parquet", Text(str(output.pca.child("parquet"))))
     table.add_row("Model", Text(str(output.model)))
+    table.add_row("Report", Text(str(output.report)))
     stdout.print(table)
 
 

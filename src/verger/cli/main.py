@@ -10,6 +10,7 @@ from verger import __version__
 from verger.cli import console
 from verger.cli import fetch as fetching
 from verger.cli import pack as packing
+from verger.cli import report as reports
 from verger.cli.cloud_run import cloud_app
 from verger.cli.reporting import reporting
 from verger.errors import UsageError
@@ -186,6 +187,13 @@ def pack(
             fresh=fresh,
             json=json,
         )
+
+
+@app.command()
+def report(output: reports.Folder, language: reports.Language = "en", debug: Debug = False) -> None:
+    """Write the page that shows an output: report.html, one file."""
+    with reporting(debug):
+        reports.report(output, language)
 
 
 @app.command()

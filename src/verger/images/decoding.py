@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,19 +32,32 @@ class Rejection:
     detail: str
 
 
-def decode(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> NDArray[np.uint8] | Rejection:
+def for_network(image: Image.Image) -> Image.Image:
+    """The whole picture in the shape that the network takes, by Pillow's bicubic filter.
+
+    That filter is the reference: others give other features.
+    """
+    return image.resize((IMAGE_SIDE, IMAGE_SIDE), Image.Resampling.BICUBIC)
+
+
+def decode(
+    data: bytes,
+    max_pixels: int = MAX_IMAGE_PIXELS,
+    resize: Callable[[Image.Image], Image.Image] = for_network,
+) -> NDArray[np.uint8] | Rejection:
     """Decode an image to what MobileNetV2 takes.
 
     The orientation that EXIF gives is applied, transparency is laid on white, the first frame
-    of an animation is taken, 16 bits become 8, and the whole picture is resized by Pillow's
-    bicubic filter, which is the reference: other filters give other features.
+    of an animation is taken, and 16 bits become 8.
 
     Args:
         data: the file's bytes, in any of `FORMATS` whatever its name.
         max_pixels: the largest width x height that is decoded.
+        resize: gives the picture its size.
 
     Returns:
-        (224, 224, 3) uint8 in RGB, or a rejection; nothing is raised.
+        (224, 224, 3) uint8 in RGB unless `resize` gives another size, or a rejection; nothing is
+        raised.
     """
     if not data:
         return Rejection(Reason.EMPTY, "0 bytes")
@@ -56,7 +70,7 @@ def decode(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> NDArray[np.uint8]
         # Pillow warns of damage, and from half of its limit on; ours is checked below.
         warnings.simplefilter("ignore")
         try:
-            return _decode(data, max_pixels)
+            return _decode(data, max_pixels, resize)
         except (Image.DecompressionBombError, MemoryError) as error:
             return Rejection(Reason.TOO_LARGE, _describe(error))
         # A status goes back for each.
@@ -64,7 +78,9 @@ def decode(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> NDArray[np.uint8]
             return Rejection(_reason(error, known, data), _describe(error))
 
 
-def _decode(data: bytes, max_pixels: int) -> NDArray[np.uint8] | Rejection:
+def _decode(
+    data: bytes, max_pixels: int, resize: Callable[[Image.Image], Image.Image]
+) -> NDArray[np.uint8] | Rejection:
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         if image.width * image.height > max_pixels:
             size = f"{image.width} x {image.height} pixels, more than {max_pixels:,}"
@@ -75,8 +91,7 @@ def _decode(data: bytes, max_pixels: int) -> NDArray[np.uint8] | Rejection:
             rgb = _to_rgb(upright, image)
         except ValueError as error:
             return Rejection(Reason.UNSUPPORTED, f"{_describe(error)}; convert it to 8-bit RGB")
-        resized = rgb.resize((IMAGE_SIDE, IMAGE_SIDE), Image.Resampling.BICUBIC)
-        return np.asarray(resized)
+        return np.asarray(resize(rgb))
 
 
 def _to_rgb(image: Image.Image, original: Image.Image) -> Image.Image:

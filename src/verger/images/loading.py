@@ -58,16 +58,17 @@ class Loader:
         """
         for seconds in RETRY_SECONDS:
             try:
-                return self._read_once(image)
+                return self.read_once(image)
             except OSError:
                 time.sleep(seconds)
         try:
-            return self._read_once(image)
+            return self.read_once(image)
         except OSError:
             storage.check_reachable(self.folder)
             raise
 
-    def _read_once(self, image: ListedImage) -> bytes | Rejection:
+    def read_once(self, image: ListedImage) -> bytes | Rejection:
+        """As `read`, but a failure is not tried again."""
         if image.shard is not None:
             return read_packed(self.folder, image)
         limit = HEAD_BYTES if image.size > self.max_bytes else None

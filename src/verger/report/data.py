@@ -1,0 +1,235 @@
+"""An output, read into one object that the page is made of; whatever it lacks is left out."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from pyarrow.dataset import dataset
+from pydantic import ValidationError
+
+from verger import storage
+from verger.errors import InputError, VergerError
+from verger.ledger import Ledger, read_ledger
+from verger.progress import Progress
+from verger.report.neighbours import Findings, examine
+from verger.report.scores import Classes, Summary, count_classes, summarize
+from verger.results import Manifest, Output, read_manifest
+
+SHOWN_REJECTED = 200
+"""Rejected files of one reason that are named."""
+
+DAMAGED = (OSError, pa.ArrowException, ValueError, KeyError, VergerError)
+"""What reading files raises that are missing, cut, or of another version."""
+
+
+@dataclass(frozen=True)
+class Component:
+    """A row of `pca/spectrum.csv` or `pca/variance.csv`; ratios are shares of the variance."""
+
+    number: int
+    ratio: float
+    cumulative: float
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What an output holds.
+
+    Attributes:
+        output: where it is.
+        manifest: of this version, with defaults for what it does not say.
+        foreign: the manifest is of another version, or says what this one does not know.
+        ledger: None where there is none.
+        classes: of all rows; without centroids where there is no PCA.
+        rejected: (path, detail) of up to `SHOWN_REJECTED` files of each reason.
+        rejected_counts: of all rejected files, by reason.
+        spectrum: all components, or those kept, or none.
+        kept: how many components are kept.
+        summary: of the scores; None without PCA.
+        findings: likewise.
+        problems: what could not be read, for the reader.
+    """
+
+    output: Output
+    manifest: Manifest
+    foreign: bool
+    ledger: Ledger | None
+    classes: Classes
+    rejected: dict[str, list[tuple[str, str]]]
+    rejected_counts: dict[str, int]
+    spectrum: list[Component]
+    kept: int
+    summary: Summary | None
+    findings: Findings | None
+    problems: list[str]
+
+
+def read_output(output: Output, progress: Progress, manifest: Manifest | None = None) -> Contents:
+    """Read an output, however much of it is there.
+
+    Args:
+        output: which.
+        progress: is told the stages "scores" and "compare".
+        manifest: what is to be taken for its manifest; None for the one that it has.
+
+    Raises:
+        InputError: it has no manifest, or one that is no JSON object.
+    """
+    problems: list[str] = []
+    foreign = False
+    if manifest is None:
+        manifest, foreign = tolerant_manifest(output)
+    try:
+        ledger = read_ledger(output)
+    except DAMAGED as error:
+        ledger = None
+        problems.append(_first_line(error))
+    rejected, counts = _read_rejected(output, ledger, problems)
+    spectrum, kept = _read_spectrum(output)
+    summary, findings = _read_scores(output, progress, problems)
+    if summary:
+        classes = summary.classes
+    else:
+        waves = ledger.waves if ledger else ()
+        classes = _count(output, [wave.number for wave in waves if wave.featurized], problems)
+    return Contents(
+        output=output,
+        manifest=manifest,
+        foreign=foreign,
+        ledger=ledger,
+        classes=classes,
+        rejected=rejected,
+        rejected_counts=counts or manifest.rejected_by_reason,
+        spectrum=spectrum,
+        kept=kept,
+        summary=summary,
+        findings=findings,
+        problems=problems,
+    )
+
+
+def tolerant_manifest(output: Output) -> tuple[Manifest, bool]:
+    """The manifest, and whether it is of a version that is read only in part.
+
+    Raises:
+        InputError: there is none, or it is no JSON object.
+    """
+    try:
+        return read_manifest(output), False
+    except InputError as error:
+        if not isinstance(error.__cause__, ValidationError):
+            raise
+        unreadable = error
+    try:
+        found = json.loads(storage.read_bytes(output.manifest))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise unreadable
+    return _known_part(found, output), True
+
+
+def _known_part(found: dict[str, Any], output: Output) -> Manifest:
+    """What this version understands of a manifest, with "?" and nothing for the rest."""
+    defaults: dict[str, Any] = {
+        "verger_version": "?",
+        "started_at": "",
+        "input": "?",
+        "output": str(output.location),
+        "settings": {},
+        "backbone": {"weights": "?", "sha256": "?", "source": "?", "licence": "?"},
+        "engine": {"name": "?", "version": "?", "precision": "?"},
+        "spark": {"version": "?", "master": "?"},
+    }
+    known = {name: value for name, value in found.items() if name in Manifest.model_fields}
+    try:
+        return Manifest.model_validate(defaults | known)
+    except ValidationError as error:
+        wrong = {str(problem["loc"][0]) for problem in error.errors()}
+    return Manifest.model_validate(
+        defaults | {name: value for name, value in known.items() if name not in wrong}
+    )
+
+
+def _read_rejected(
+    output: Output, ledger: Ledger | None, problems: list[str]
+) -> tuple[dict[str, list[tuple[str, str]]], dict[str, int]]:
+    names: dict[str, list[tuple[str, str]]] = {}
+    counts: dict[str, int] = {}
+    for wave in ledger.waves if ledger else ():
+        if not wave.rejected:
+            continue
+        for reason, count in wave.rejected.items():
+            counts[reason] = counts.get(reason, 0) + count
+        try:
+            for row in _read_rows(output.rejected_of(wave.number)):
+                listed = names.setdefault(row["reason"], [])
+                if len(listed) < SHOWN_REJECTED:
+                    listed.append((row["path"], row["detail"] or ""))
+        except DAMAGED as error:
+            problems.append(_first_line(error))
+    order = sorted(counts, key=lambda reason: (-counts[reason], reason))
+    return {reason: names.get(reason, []) for reason in order}, {key: counts[key] for key in order}
+
+
+def _read_rows(folder: storage.Location) -> Iterator[dict[str, Any]]:
+    files = dataset(folder.path, filesystem=storage.file_system(folder), format="parquet")
+    for batch in files.to_batches(columns=["path", "reason", "detail"]):
+        yield from batch.to_pylist()
+
+
+def _read_spectrum(output: Output) -> tuple[list[Component], int]:
+    """All components, and how many are kept; those kept where only they are known."""
+    kept = _read_components(output.pca.child("variance.csv"))
+    return _read_components(output.pca.child("spectrum.csv")) or kept, len(kept)
+
+
+def _read_components(file: storage.Location) -> list[Component]:
+    try:
+        text = storage.read_bytes(file).decode()
+        return [
+            Component(
+                int(row["component"]),
+                float(row["explained_variance_ratio"]),
+                float(row["cumulative_ratio"]),
+            )
+            for row in csv.DictReader(io.StringIO(text))
+        ]
+    except DAMAGED:  # a transformed output has no variance of its own
+        return []
+
+
+def _read_scores(
+    output: Output, progress: Progress, problems: list[str]
+) -> tuple[Summary | None, Findings | None]:
+    scores = output.pca.child("parquet")
+    if not storage.exists(scores):
+        return None, None
+    try:
+        rows = storage.count_rows(scores)
+        progress.start("scores", rows)
+        summary = summarize(scores, progress)
+        progress.finish()
+        progress.start("compare", len(summary.sample))
+        findings = examine(summary.sample, summary.classes, progress)
+        progress.finish()
+    except DAMAGED as error:
+        problems.append(_first_line(error))
+        return None, None
+    return summary, findings
+
+
+def _count(output: Output, waves: list[int], problems: list[str]) -> Classes:
+    try:
+        return count_classes([output.features_of(wave) for wave in waves])
+    except DAMAGED as error:
+        problems.append(_first_line(error))
+        return count_classes([])
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]

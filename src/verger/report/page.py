@@ -1,0 +1,204 @@
+"""`report.html`: one file that shows an output, and asks nothing of any host."""
+
+import base64
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+import verger
+from verger import storage
+from verger.progress import Progress
+from verger.report import plots
+from verger.report.credit import credit
+from verger.report.data import Contents, read_output
+from verger.report.scores import MAP_ROWS, Rows, stratify
+from verger.report.texts import number_formats, reason_names, stage_names, texts
+from verger.report.thumbnails import data_uri, find_images, make_thumbnails
+from verger.results import Manifest, Output
+
+MAP_SIDE, PICTURE_SIDE = 64, 128
+"""Pixels of the thumbnails on the map, and of the pictures in the page."""
+MAP_COMPONENTS = 12
+"""Components that the map's axes can show."""
+THUMBNAIL_SECONDS = 120.0
+"""What the pictures may take of a run; the rest stay without."""
+MANY_CLASSES = 30
+"""With more classes, the page shows the largest and the smallest, and the rest on demand."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image as the page shows it; without a source, it could not be read."""
+
+    path: str
+    label: str
+    source: str | None
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition("/")[2]
+
+
+class Gallery:
+    """The pictures of an output, read once each."""
+
+    def __init__(self, contents: Contents) -> None:
+        self.contents = contents
+        self.sources: dict[str, str] = {}
+        self.missing = 0
+
+    def read(self, paths: Iterable[str], side: int, progress: Progress) -> dict[str, str]:
+        """Data URIs of images by path, without those that cannot be read."""
+        wanted = dict.fromkeys(paths)
+        place = self.contents.manifest.input
+        if not wanted or place == "?":
+            return {}
+        found = find_images(self.contents.output, self.contents.ledger, set(wanted))
+        progress.start("pictures", len(wanted))
+        made = make_thumbnails(
+            storage.Location.parse(place),
+            [found[path] for path in wanted],
+            side,
+            progress,
+            THUMBNAIL_SECONDS,
+        )
+        sources = {path: data_uri(webp) for path, webp in made if webp is not None}
+        progress.finish()
+        self.missing += len(wanted) - len(sources)
+        return sources
+
+    def picture(self, path: str, label: str) -> Picture:
+        """An image that was read before, or its place."""
+        return Picture(path, label, self.sources.get(path))
+
+
+def write_report(
+    output: Output,
+    language: str = "en",
+    progress: Progress | None = None,
+    manifest: Manifest | None = None,
+) -> None:
+    """Write `report.html` into an output.
+
+    Args:
+        output: which, in whatever state it is.
+        language: `en` or `fr`.
+        progress: is told the stages "scores", "compare" and "pictures".
+        manifest: of a run that has not written it yet.
+
+    Raises:
+        InputError: it is not an output.
+        OSError: the page cannot be written.
+    """
+    page = render(output, language, progress or Progress(), manifest)
+    storage.write_bytes(output.report, page.encode(errors="backslashreplace"))
+
+
+def render(
+    output: Output, language: str, progress: Progress, manifest: Manifest | None = None
+) -> str:
+    """The page; arguments as for `write_report`."""
+    contents = read_output(output, progress, manifest)
+    gallery = Gallery(contents)
+    gallery.sources = gallery.read(_exhibited(contents), PICTURE_SIDE, progress)
+    words = texts(language)
+    formats = number_formats(language)
+    points, chart = _map(contents, gallery, progress), None
+    if contents.spectrum:
+        chart = plots.scree_figure(contents.spectrum, contents.kept, words)
+    scripts = [_plotly(), _asset("page.js")] if points or chart else []
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    environment.filters.update(formats)
+    template = environment.from_string(_asset("page.html.j2"))
+    return template.render(
+        contents=contents,
+        manifest=contents.manifest,
+        classes=contents.classes,
+        labelled=contents.classes.names not in ([], [""]),
+        gallery=gallery,
+        picture_of=gallery.picture,
+        points=points,
+        map_figure=plots.map_figure() if points else None,
+        scree_figure=chart,
+        many_classes=MANY_CLASSES,
+        credit=credit(contents.manifest.input, contents.classes.names),
+        t=words,
+        stages=stage_names(language),
+        reasons=reason_names(language),
+        language=language,
+        version=verger.__version__,
+        policy=_policy(scripts),
+        # Ours and Plotly's, as they are; nothing of an output is in them.
+        style=Markup(_asset("page.css")),  # noqa: S704
+        scripts=[Markup(script) for script in scripts],  # noqa: S704
+    )
+
+
+def _exhibited(contents: Contents) -> list[str]:
+    """The paths of all images that the page shows beside the map."""
+    if contents.summary is None or contents.findings is None:
+        return []
+    findings, paths = contents.findings, contents.summary.sample.paths
+    ends = (end for both in contents.summary.ends for end in (*both.low, *both.high))
+    asked = [*findings.queries, *findings.strangers]
+    rows = [
+        *asked,
+        *(near for row in asked for near in findings.neighbours.indices[row].tolist()),
+        *(row for pair in findings.pairs for row in (pair.left, pair.right)),
+        *(row for row, _ in findings.outliers),
+        *(row for pair in findings.class_pairs for row in (pair.left_row, pair.right_row)),
+    ]
+    return [*(path for path, _, _ in ends), *(paths[row] for row in rows)]
+
+
+def _map(contents: Contents, gallery: Gallery, progress: Progress) -> dict[str, Any] | None:
+    """What the map's script takes: columns of paths, classes, scores and thumbnails."""
+    if contents.summary is None:
+        return None
+    sample: Rows = stratify(contents.summary.sample, MAP_ROWS)
+    names = contents.classes.names
+    codes = {name: code for code, name in enumerate(names)}
+    used = sorted({codes[label] for label in sample.labels})
+    places = {code: place for place, code in enumerate(used)}
+    sources = gallery.read(sample.paths, MAP_SIDE, progress)
+    scores = sample.scores[:, :MAP_COMPONENTS].astype(float).round(2)
+    colours = plots.class_colours(len(names))
+    return {
+        "paths": sample.paths.tolist(),
+        "classes": [names[code] for code in used],
+        "colours": [colours[code] for code in used],
+        "codes": [places[codes[label]] for label in sample.labels],
+        "scores": scores.T.tolist(),
+        "pictures": [sources.get(path) for path in sample.paths],
+    }
+
+
+def _plotly() -> str:
+    """The script that the package brings; the package itself is slow to import."""
+    spec = find_spec("plotly")
+    places = spec.submodule_search_locations if spec else None
+    if not places:
+        raise FileNotFoundError("the package plotly is not installed")
+    return (Path(places[0]) / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
+
+
+def _asset(name: str) -> str:
+    return (files("verger.report") / name).read_text(encoding="utf-8")
+
+
+def _policy(scripts: list[str]) -> str:
+    """Only these scripts may run, and nothing may be fetched."""
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()) for script in scripts]
+    allowed = " ".join(f"'sha256-{digest.decode()}'" for digest in hashes) or "'none'"
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )

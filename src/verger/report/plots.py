@@ -1,0 +1,135 @@
+"""The figures, as what Plotly draws: data and layout. Colours of text and lines are the page's."""
+
+import colorsys
+from typing import Any
+
+from verger.report.data import Component
+
+PALETTE = (
+    "#d1495b", "#2e86ab", "#e0a030", "#3a9d5d", "#8a5fbf",
+    "#e07a5f", "#1b9aaa", "#a7754d", "#c75ba1", "#7a9e3f",
+)  # fmt: skip
+"""Colours that are told apart on white and on black, for up to ten classes."""
+
+GOLDEN_ANGLE = 0.618_034
+"""A share of the circle: hues in steps of it never come close soon."""
+
+SCREE_COMPONENTS = 100
+"""Components on the scree plot at most."""
+
+Figure = dict[str, Any]
+
+
+def class_colours(count: int) -> list[str]:
+    """A colour for each of so many classes; more than ten differ in hue and lightness."""
+    if count <= len(PALETTE):
+        return list(PALETTE[:count])
+    colours = []
+    for index in range(count):
+        lightness = (0.42, 0.52, 0.62)[index % 3]
+        rgb = colorsys.hls_to_rgb((index * GOLDEN_ANGLE) % 1, lightness, 0.62)
+        colours.append("#" + "".join(f"{round(255 * part):02x}" for part in rgb))
+    return colours
+
+
+def layout(height: int, **more: Any) -> Figure:
+    """What all figures have in common."""
+    return {
+        "height": height,
+        "margin": {"l": 52, "r": 14, "t": 10, "b": 46},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": "inherit", "size": 13},
+        "showlegend": False,
+        "dragmode": False,
+        **more,
+    }
+
+
+def map_figure() -> Figure:
+    """The map; its script gives it coordinates, colours and names."""
+    axis = {"zeroline": True, "nticks": 7, "automargin": True}
+    return {
+        "data": [
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "hoverinfo": "none",
+                "marker": {"size": 7, "line": {"width": 0}},
+            }
+        ],
+        "layout": layout(
+            560,
+            hovermode="closest",
+            hoverdistance=12,
+            xaxis=dict(axis),
+            yaxis=dict(axis),
+        ),
+    }
+
+
+def scree_figure(spectrum: list[Component], kept: int, texts: dict[str, str]) -> Figure:
+    """Bars of the explained variance ratio, a line of its sum, and where the cut is.
+
+    Args:
+        spectrum: components by falling variance.
+        kept: how many of them the matrix has.
+        texts: titles by name; see `verger.report.texts`.
+    """
+    # As many dropped components as are kept show what the cut costs.
+    shown = spectrum[: max(2 * kept, 10)][:SCREE_COMPONENTS]
+    numbers = [component.number for component in shown]
+    cut = kept + 0.5
+    bars = {
+        "type": "bar",
+        "x": numbers,
+        "y": [round(component.ratio, 6) for component in shown],
+        "name": texts["ratio"],
+        "marker": {
+            "color": ["#2e86ab" if number <= kept else "#9aa5b1" for number in numbers],
+            "line": {"width": 0},
+        },
+        "hovertemplate": "%{x}: %{y:.2%}<extra></extra>",
+    }
+    line = {
+        "type": "scatter",
+        "mode": "lines",
+        "x": numbers,
+        "y": [round(component.cumulative, 6) for component in shown],
+        "yaxis": "y2",
+        "name": texts["cumulative"],
+        "line": {"color": "#d1495b", "width": 2.5},
+        "hovertemplate": "%{x}: %{y:.2%}<extra></extra>",
+    }
+    shapes = []
+    if kept < len(spectrum):
+        dash = {"color": "#7b8794", "width": 1.5, "dash": "dash"}
+        span = {"x0": cut, "x1": cut, "y0": 0, "y1": 1}
+        shapes.append({"type": "line", "xref": "x", "yref": "paper", "line": dash, **span})
+    return {
+        "data": [bars, line],
+        "layout": layout(
+            360,
+            bargap=0.15,
+            hovermode="closest",
+            margin={"l": 52, "r": 52, "t": 14, "b": 46},
+            xaxis={"title": {"text": texts["component"]}, "nticks": 10},
+            yaxis={
+                "title": {"text": texts["ratio"]},
+                "tickformat": ".0%",
+                "rangemode": "tozero",
+                "nticks": 6,
+            },
+            yaxis2={
+                "title": {"text": texts["cumulative"]},
+                "overlaying": "y",
+                "side": "right",
+                "tickformat": ".0%",
+                "range": [0, 1.02],
+                "showgrid": False,
+                "tick0": 0,
+                "dtick": 0.2,
+            },
+            shapes=shapes,
+        ),
+    }

@@ -1,0 +1,123 @@
+"""Small pictures of images, as the page shows them: WebP in data URIs."""
+
+import base64
+import io
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from time import monotonic
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from PIL import Image
+from pyarrow.dataset import dataset
+
+from verger import storage
+from verger.errors import VergerError
+from verger.images.decoding import Rejection, decode
+from verger.images.listing import ListedImage
+from verger.images.loading import Loader
+from verger.ledger import Ledger, images_of
+from verger.progress import Progress
+from verger.results import LISTING_SCHEMA, Output
+from verger.settings import MAX_IMAGE_PIXELS
+from verger.storage import Location
+
+QUALITY = 75
+"""WebP's, from 0 to 100: 64 pixels a side are half a kilobyte."""
+THREADS = 8
+MAX_BYTES = 64 * 2**20
+"""Larger files are left without a picture."""
+
+
+def find_images(output: Output, ledger: Ledger | None, paths: set[str]) -> dict[str, ListedImage]:
+    """Where images are, packed ones among them, by what the ledger's waves say of them."""
+    found = {path: ListedImage(path, "", 0) for path in paths}
+    wanted = sorted(paths)
+    for wave in ledger.waves if ledger else ():
+        folder = images_of(output, wave.images)
+        try:
+            files = dataset(
+                folder.path,
+                schema=LISTING_SCHEMA,
+                filesystem=storage.file_system(folder),
+                format="parquet",
+            )
+            for row in files.to_table(filter=pc.field("path").isin(wanted)).to_pylist():
+                found[row["path"]] = ListedImage(**row)
+        except (OSError, ValueError):  # they are looked for under their paths
+            continue
+    return found
+
+
+def make_thumbnails(
+    folder: Location,
+    images: Iterable[ListedImage],
+    side: int,
+    progress: Progress | None = None,
+    seconds: float | None = None,
+) -> Iterator[tuple[str, bytes | None]]:
+    """Read images and make them small, in their order, on several threads.
+
+    Args:
+        folder: the input that they are in.
+        images: which.
+        side: pixels of the longer side.
+        progress: is told how many are done.
+        seconds: after which the rest are left without a picture.
+
+    Yields:
+        Each path with WebP, or with None where the image is gone or cannot be read.
+    """
+    try:
+        storage.file_system(folder)  # once, and not in vain for each of thousands of images
+        loader = Loader(folder, MAX_IMAGE_PIXELS, MAX_BYTES)
+    except (VergerError, OSError):
+        yield from ((image.path, None) for image in images)
+        return
+    end = None if seconds is None else monotonic() + seconds
+
+    def make(image: ListedImage) -> tuple[str, bytes | None]:
+        late = end is not None and monotonic() > end
+        return image.path, None if late else thumbnail(loader, image, side)
+
+    remaining = iter(images)
+    done = 0
+    with ThreadPoolExecutor(THREADS) as pool:
+        # A part at a time: `map` would take all images at once.
+        while part := list(islice(remaining, 64 * THREADS)):
+            for made in pool.map(make, part):
+                yield made
+                done += 1
+                if progress:
+                    progress.update(done)
+
+
+def thumbnail(loader: Loader, image: ListedImage, side: int) -> bytes | None:
+    """WebP of an image with at most `side` pixels a side, or None where there is no image."""
+    try:
+        data = loader.read_once(image)
+    except (OSError, ValueError, KeyError, VergerError):
+        return None
+    if isinstance(data, Rejection):
+        return None
+    pixels = decode(data, loader.max_pixels, lambda picture: _shrink(picture, side))
+    return None if isinstance(pixels, Rejection) else encode(pixels)
+
+
+def encode(pixels: NDArray[np.uint8]) -> bytes:
+    """(height, width, 3) RGB as WebP."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "WEBP", quality=QUALITY, method=2)
+    return stream.getvalue()
+
+
+def data_uri(webp: bytes) -> str:
+    """What an <img> takes as its source without asking any host."""
+    return f"data:image/webp;base64,{base64.b64encode(webp).decode()}"
+
+
+def _shrink(picture: Image.Image, side: int) -> Image.Image:
+    picture.thumbnail((side, side), Image.Resampling.BICUBIC)
+    return picture
