@@ -1,0 +1,131 @@
+"""The page of an output: in a real browser, in two languages, and of outputs that are not whole."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from helpers import go, verger
+from verger.errors import InputError
+from verger.report.page import write_report
+from verger.results import Output
+from verger.storage import Location
+
+CHROMIUM = shutil.which("chromium")
+EVIL = "<img src=x onerror=alert(1)>"
+
+
+@pytest.fixture(scope="module")
+def finished(spark, orchard: Path, tmp_path_factory) -> Path:
+    """An output whose first class has a name that would be a tag."""
+    images = tmp_path_factory.mktemp("evil") / "in"
+    shutil.copytree(orchard, images)
+    next(iter(sorted(images.iterdir()))).rename(images / EVIL)
+    (images / "broken.jpg").write_bytes(b"\xff\xd8\xff no photograph")
+    go(images, images.parent / "out", components=5, max_rejected=1)
+    return images.parent / "out"
+
+
+@pytest.fixture
+def output(finished: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    shutil.copytree(finished, tmp_path / "out")
+    return tmp_path / "out"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    assert CHROMIUM, "the tests of the report need Chromium: apt-get install chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def open_page(browser: Browser, report: Path, width: int = 1440) -> tuple[Page, list[str]]:
+    """The page, and what it complained of or asked of other places."""
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    complaints: list[str] = []
+    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("dialog", lambda dialog: complaints.append(f"dialog {dialog.message}"))
+    page.on(
+        "request",
+        lambda asked: None if asked.url.startswith(("file:", "data:", "blob:"))
+        else complaints.append(asked.url),
+    )  # fmt: skip
+    page.goto(report.as_uri())
+    page.wait_for_timeout(500)
+    return page, complaints
+
+
+def write(output: Path, language: str = "en") -> str:
+    write_report(Output(Location(str(output))), language)
+    return (output / "report.html").read_text()
+
+
+@pytest.mark.parametrize("width", [375, 1440])
+def test_a_run_ends_with_a_page_that_asks_nothing_and_fits(
+    finished: Path, browser: Browser, width: int
+) -> None:
+    page, complaints = open_page(browser, finished / "report.html", width)
+    assert complaints == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("svg.main-svg, canvas").count() > 0, "the plots are drawn"
+    assert page.get_by_text(EVIL).count() > 0, "the name stays text"
+    assert page.locator("img[src=x]").count() == 0
+
+
+def test_what_was_rejected_is_named(finished: Path) -> None:
+    assert "broken.jpg" in (finished / "report.html").read_text()
+
+
+def test_axe_finds_nothing_serious(finished: Path, browser: Browser) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    page, _ = open_page(browser, finished / "report.html")
+    # The page lets no other script run; the examiner's is let in by the browser, not by the page.
+    found = Axe().run(page).response["violations"]
+    serious = [one["id"] for one in found if one["impact"] in {"serious", "critical"}]
+    assert serious == []
+
+
+def test_the_page_speaks_french(output: Path) -> None:
+    page = write(output, "fr")
+    assert '<html lang="fr"' in page
+    assert "variance" in page
+    assert write(output) != page
+
+
+@pytest.mark.parametrize("missing", ["pca", "model", "features", "rejected", "_ledger"])
+def test_an_output_that_is_not_whole_still_has_a_page(output: Path, missing: str) -> None:
+    shutil.rmtree(output / missing)
+    assert "verger" in write(output)
+
+
+def test_an_interrupted_output_says_so(output: Path) -> None:
+    manifest = json.loads((output / "manifest.json").read_text()) | {"status": "interrupted"}
+    (output / "manifest.json").write_text(json.dumps(manifest))
+    assert re.search("interrupted", write(output), re.IGNORECASE)
+
+
+def test_images_that_have_gone_leave_their_places(finished: Path, output: Path) -> None:
+    manifest = json.loads((output / "manifest.json").read_text())
+    (output / "manifest.json").write_text(json.dumps(manifest | {"input": "/nowhere/at/all"}))
+    assert "data:image/webp" not in write(output)
+
+
+def test_a_folder_that_is_no_output_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not an output"):
+        write(tmp_path)
+
+
+def test_the_command_says_where_the_page_is_and_refuses_other_languages(output: Path) -> None:
+    done = verger("report", output, "--lang", "fr")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(output / "report.html")
+    assert verger("report", output, "--lang", "de").returncode == 2
