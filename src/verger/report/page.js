@@ -7,8 +7,10 @@
     Plotly.register({ moduleType: "locale", name: "fr", dictionary: {}, format: { decimal: ",", thousands: "\u202f" } });
     options.locale = "fr";
   }
-  if (data.scree) drawScree(data.scree);
-  if (data.points) drawMap(data.points, data.map);
+  // The words are painted first, then the map, then what lies below it.
+  const later = (draw) => requestAnimationFrame(() => setTimeout(draw));
+  if (data.points) later(() => drawMap(data.points, data.map));
+  if (data.scree) later(() => drawScree(data.scree));
 
   function drawScree({ data: traces, layout }) {
     if (phone) layout.height = 300;

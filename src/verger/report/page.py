@@ -5,8 +5,6 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -29,6 +27,9 @@ MAP_COMPONENTS = 12
 """Components that the map's axes can show."""
 THUMBNAIL_SECONDS = 120.0
 """What the pictures may take of a run; the rest stay without."""
+PLOTLY = "plotly-basic.min.js"
+"""npm's plotly.js-basic-dist-min 4.1.1 (MIT): the bundle of the Python package has maps and 3-D
+too, is four times larger, and takes a browser 1.5 s more to load."""
 MANY_CLASSES = 30
 """With more classes, the page shows the largest and the smallest, and the rest on demand."""
 
@@ -114,7 +115,7 @@ def render(
     points, chart = _map(contents, gallery, progress), None
     if contents.spectrum:
         chart = plots.scree_figure(contents.spectrum, contents.kept, words)
-    scripts = [_plotly(), _asset("page.js")] if points or chart else []
+    scripts = [_asset(PLOTLY), _asset("page.js")] if points or chart else []
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters.update(formats)
     template = environment.from_string(_asset("page.html.j2"))
@@ -179,15 +180,6 @@ def _map(contents: Contents, gallery: Gallery, progress: Progress) -> dict[str, 
         "scores": scores.T.tolist(),
         "pictures": [sources.get(path) for path in sample.paths],
     }
-
-
-def _plotly() -> str:
-    """The script that the package brings; the package itself is slow to import."""
-    spec = find_spec("plotly")
-    places = spec.submodule_search_locations if spec else None
-    if not places:
-        raise FileNotFoundError("the package plotly is not installed")
-    return (Path(places[0]) / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
 
 
 def _asset(name: str) -> str:
