@@ -41,6 +41,8 @@ STAGES = {
     "compare": "Comparing images",
     "pictures": "Reading pictures",
     "report": "Writing the report",
+    "explorer": "Installing the viewer (once)",
+    "viewer": "Starting the viewer",
     "bundle": "Fetching packages for the cluster",
     "deliver": "Uploading packages and code",
     "machines": "Waiting for machines",

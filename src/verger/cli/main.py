@@ -8,6 +8,7 @@ import typer
 
 from verger import __version__
 from verger.cli import console
+from verger.cli import explore as exploring
 from verger.cli import fetch as fetching
 from verger.cli import pack as packing
 from verger.cli import report as reports
@@ -194,6 +195,13 @@ def report(output: reports.Folder, language: reports.Language = "en", debug: Deb
     """Write the page that shows an output: report.html, one file."""
     with reporting(debug):
         reports.report(output, language)
+
+
+@app.command()
+def explore(output: exploring.Folder, port: exploring.Port = 0, debug: Debug = False) -> None:
+    """Show the map of all images in the browser, with a viewer of its own."""
+    with reporting(debug):
+        exploring.explore(output, port)
 
 
 @app.command()

@@ -119,8 +119,7 @@ def summarize(folder: Location, progress: Progress) -> Summary:
     ends: list[_EndFinder] = []
     moments: _Moments | None = None
     done = 0
-    for batch in _batches(folder, ["path", "label", "pca"]):
-        rows = _rows(batch)
+    for rows in read_scores(folder):
         if moments is None:
             moments = _Moments(counted, rows.scores.shape[1])
             shown = min(SHOWN_COMPONENTS, rows.scores.shape[1])
@@ -134,6 +133,11 @@ def summarize(folder: Location, progress: Progress) -> Summary:
     if moments is None:
         raise ValueError(f"{folder} holds no row")
     return Summary(moments.result(), sampler.result(), [end.result() for end in ends])
+
+
+def read_scores(folder: Location) -> Iterator[Rows]:
+    """All rows of `pca/parquet`, a batch at a time."""
+    return (_rows(batch) for batch in _batches(folder, ["path", "label", "pca"]))
 
 
 def stratify(rows: Rows, count: int) -> Rows:

@@ -1,0 +1,237 @@
+"""The interactive map of all images: embedding-atlas, in an environment of its own."""
+
+import hashlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import venv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pyarrow as pa
+from pyarrow.parquet import ParquetWriter
+
+from verger.backbone.graph import cache_folder
+from verger.errors import InputError, SetupError
+from verger.images.listing import ListedImage
+from verger.images.shard_files import read_pack
+from verger.ledger import read_ledger
+from verger.locks import flock
+from verger.progress import Progress
+from verger.report.data import DAMAGED, tolerant_manifest
+from verger.report.scores import read_scores
+from verger.report.thumbnails import find_images, make_thumbnails
+from verger.results import Output
+from verger.storage import Location, count_rows, exists
+
+REQUIREMENTS = "explorer-requirements.txt"
+HOST = "127.0.0.1"
+SIDE = 64
+"""Pixels of the thumbnails."""
+START_SECONDS = 120.0
+"""What the viewer may take until it answers."""
+KEPT_COMPONENTS = 6
+"""Components that the viewer gets as columns."""
+
+
+def make_table(output: Output, progress: Progress) -> Path:
+    """Write what the viewer shows to the user's cache, or find it there from before.
+
+    Returns:
+        A Parquet file: path, label, pc_1, pc_2 and up to four more, picture (WebP or null).
+
+    Raises:
+        InputError: the output is none, or has no scores.
+    """
+    manifest, _ = tolerant_manifest(output)
+    scores = output.pca.child("parquet")
+    if not exists(scores):
+        raise InputError(
+            f"{output.location} has no PCA, so there is no map.", "Let its run end first."
+        )
+    key = "\n".join((str(output.location), manifest.started_at, str(manifest.finished_at)))
+    name = hashlib.sha256(key.encode()).hexdigest()[:32]
+    table = cache_folder() / "explore" / f"{name}.parquet"
+    if table.exists() and manifest.status == "complete":
+        return table
+    table.parent.mkdir(parents=True, exist_ok=True)
+    partial = table.with_suffix(f".{os.getpid()}.partial")
+    try:
+        progress.start("pictures", count_rows(scores))
+        _write_table(output, manifest.input, partial, progress)
+        progress.finish()
+    except DAMAGED as error:
+        raise InputError(
+            f"{scores} cannot be read, or {table.parent} not written: {error}.",
+            "Run again, or make room in the cache folder.",
+        ) from error
+    else:
+        partial.replace(table)
+    finally:
+        partial.unlink(missing_ok=True)
+    return table
+
+
+def install(progress: Progress) -> Path:
+    """Make the viewer's environment on first use.
+
+    Returns:
+        Its executable.
+
+    Raises:
+        SetupError: packages cannot be had, or another process is at it.
+    """
+    pins = (files("verger.report") / REQUIREMENTS).read_text(encoding="utf-8")
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    name = hashlib.sha256(f"{version}\n{pins}".encode()).hexdigest()[:16]
+    home = cache_folder() / f"explorer-{name}"
+    ready = home / "ready"
+    viewer = home / "bin" / "embedding-atlas"
+    if ready.exists() and viewer.exists():
+        return viewer
+    home.parent.mkdir(parents=True, exist_ok=True)
+    in_use = SetupError(f"Another process installs into {home}.", "Let it end.")
+    lock = os.open(f"{home}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+    with flock(lock, str(home), in_use):
+        shutil.rmtree(home, ignore_errors=True)
+        progress.start("explorer", pins.count("=="))
+        try:
+            venv.create(home, with_pip=True, symlinks=True)
+            (home / REQUIREMENTS).write_text(pins)
+            _install_packages(home, progress)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise SetupError(
+                f"The viewer's environment {home} cannot be made: {error}.",
+                "It needs Python's venv, 600 MB of disk, and a package index.",
+            ) from error
+        ready.touch()
+        progress.finish()
+    return viewer
+
+
+@contextmanager
+def serving(viewer: Path, table: Path, port: int, progress: Progress) -> Iterator[str]:
+    """Run the viewer on loopback; it ends with the block.
+
+    Args:
+        viewer: its executable.
+        table: what `make_table` wrote.
+        port: 0 for any that is free.
+        progress: is told that it starts.
+
+    Yields:
+        Its address.
+
+    Raises:
+        SetupError: it ends, or does not answer.
+    """
+    port = port or _free_port()
+    address = f"http://{HOST}:{port}/"
+    log = table.with_suffix(".log")
+    command = [str(viewer), str(table), "--x", "pc_1", "--y", "pc_2", "--image", "picture"]
+    # Queries run in the browser: on the server, any page could send it SQL.
+    command += ["--duckdb", "wasm", "--host", HOST, "--port", str(port), "--no-auto-port"]
+    progress.start("viewer")
+    with log.open("wb") as stream:
+        process = subprocess.Popen(  # noqa: S603 - the viewer that was installed for this
+            command, stdout=stream, stderr=stream
+        )
+        try:
+            _wait_until_ready(process, address, log)
+            progress.finish()
+            yield address
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def wait() -> None:
+    """Wait until Ctrl-C."""
+    while True:
+        time.sleep(0.2)
+
+
+def _write_table(output: Output, place: str, target: Path, progress: Progress) -> None:
+    folder = None if place == "?" else Location.parse(place)
+    packed = folder is not None and read_pack(folder) is not None
+    ledger = read_ledger(output) if packed else None
+    done = 0
+    writer: ParquetWriter | None = None
+    try:
+        for rows in read_scores(output.pca.child("parquet")):
+            paths = [str(path) for path in rows.paths]
+            # Only packed images need more than their path.
+            found = find_images(output, ledger, set(paths)) if packed else {}
+            images = [found.get(path, ListedImage(path, "", 0)) for path in paths]
+            pictures: list[dict[str, bytes] | None] = []
+            for _, webp in make_thumbnails(folder, images, SIDE) if folder else ():
+                pictures.append({"bytes": webp} if webp else None)
+                progress.update(done + len(pictures))
+            columns = {"path": pa.array(paths), "label": pa.array(rows.labels, pa.string())}
+            for index in range(max(2, min(KEPT_COMPONENTS, rows.scores.shape[1]))):
+                # A single component lies on a line.
+                known = index < rows.scores.shape[1]
+                values = rows.scores[:, index] if known else [0.0] * len(rows)
+                columns[f"pc_{index + 1}"] = pa.array(values, pa.float32())
+            shape = pa.struct([("bytes", pa.binary())])
+            columns["picture"] = pa.array(pictures or [None] * len(rows), shape)
+            batch = pa.table(columns)
+            writer = writer or ParquetWriter(target, batch.schema)
+            writer.write_table(batch)
+            done += len(rows)
+    finally:
+        if writer:
+            writer.close()
+
+
+def _install_packages(home: Path, progress: Progress) -> None:
+    pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check"]
+    options = ["--no-deps", "--require-hashes", "--progress-bar", "off", "--requirement"]
+    log = home / "pip.log"
+    with (
+        log.open("w") as lines,
+        subprocess.Popen(  # noqa: S603 - pip, in the environment just made
+            [*pip, *options, str(home / REQUIREMENTS)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process,
+    ):
+        collected = 0
+        for line in process.stdout or ():
+            lines.write(line)
+            collected += line.startswith("Collecting")
+            progress.update(collected)
+    if process.returncode:
+        raise OSError(_last_line(log))
+
+
+def _wait_until_ready(process: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            raise SetupError(f"The viewer ended: {_last_line(log)}", f"All it said is in {log}.")
+        try:
+            with urlopen(address, timeout=5):  # noqa: S310 - http, on this machine
+                return
+        except (URLError, OSError):
+            time.sleep(0.2)
+    raise SetupError(f"The viewer does not answer at {address}.", f"What it said is in {log}.")
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "nothing was said")
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind((HOST, 0))
+        return int(one.getsockname()[1])

@@ -1,0 +1,58 @@
+"""Outputs made by hand, of any shape, where a run would take too long."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from verger.results import BackboneRecord, Counts, EngineRecord, Manifest, Output, SparkRecord
+from verger.storage import Location
+
+
+def make_output(
+    folder: Path, labels: Sequence[str], components: int = 4, pictures: bool = True
+) -> Output:
+    """An output of an image a label, of which each has a colour of its own, and random scores."""
+    random = np.random.default_rng(0)
+    centres = {label: random.normal(size=components) * 9 for label in sorted(set(labels))}
+    paths = [f"{label}/{number}.png".lstrip("/") for number, label in enumerate(labels)]
+    scores = [centres[label] + random.normal(size=components) for label in labels]
+    table = pa.table({
+        "path": paths,
+        "label": list(labels),
+        "pca": pa.array([list(row) for row in scores], pa.list_(pa.float64())),
+    })  # fmt: skip
+    output = Output(Location(str(folder / "out")))
+    (folder / "out/pca/parquet").mkdir(parents=True)
+    pq.write_table(table, folder / "out/pca/parquet/part-0.parquet")
+    lines = [f"{n + 1},1,{1 / components},{(n + 1) / components}" for n in range(components)]
+    header = "component,explained_variance,explained_variance_ratio,cumulative_ratio"
+    for name in ("variance.csv", "spectrum.csv"):
+        (folder / "out/pca" / name).write_text("\n".join([header, *lines]) + "\n")
+    for number, path in enumerate(paths if pictures else ()):
+        file = folder / "in" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30), colour(number)).save(file)
+    Manifest(
+        status="complete",
+        verger_version="0.1.0",
+        started_at="2026-01-01T00:00:00+00:00",
+        input=str(folder / "in"),
+        output=str(output.location),
+        settings={},
+        counts=Counts(listed=len(paths), featurized=len(paths)),
+        components=components,
+        explained_variance_ratio=1.0,
+        backbone=BackboneRecord(weights="w", sha256="0", source="s", licence="MIT"),
+        engine=EngineRecord(name="openvino", version="1", precision="f32"),
+        spark=SparkRecord(version="3.5", master="local"),
+    ).write(output)
+    return output
+
+
+def colour(number: int) -> tuple[int, int, int]:
+    """Of the picture of an image; far enough apart to be told after WebP."""
+    return (number * 60) % 240, (number // 4 * 60) % 240, (number // 16 * 60) % 240
