@@ -1,6 +1,8 @@
 """Small orchards for the tests, and one Spark session for all of them."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyspark
 import pytest
@@ -8,6 +10,9 @@ from pyspark.sql import SparkSession
 
 from verger.images.demo import KINDS, render
 from verger.spark.session import start_session
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 def pytest_report_header() -> str:
@@ -28,3 +33,11 @@ def orchard(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for frame in range(6):
             render(kind, frame, 6).save(folder / kind / f"r_{frame}_100.jpg", quality=90)
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    from browsers import chromium
+
+    with chromium() as opened:
+        yield opened

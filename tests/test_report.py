@@ -3,19 +3,18 @@
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser
 
+from browsers import open_page
 from helpers import go, verger
 from verger.errors import InputError
 from verger.report.page import write_report
 from verger.results import Output
 from verger.storage import Location
 
-CHROMIUM = shutil.which("chromium")
 EVIL = "<img src=x onerror=alert(1)>"
 
 
@@ -35,32 +34,6 @@ def output(finished: Path, tmp_path: Path) -> Path:
     """A copy that a test may damage."""
     shutil.copytree(finished, tmp_path / "out")
     return tmp_path / "out"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    assert CHROMIUM, "the tests of the report need Chromium: apt-get install chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-def open_page(browser: Browser, report: Path, width: int = 1440) -> tuple[Page, list[str]]:
-    """The page, and what it complained of or asked of other places."""
-    page = browser.new_page(viewport={"width": width, "height": 900})
-    complaints: list[str] = []
-    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("dialog", lambda dialog: complaints.append(f"dialog {dialog.message}"))
-    page.on(
-        "request",
-        lambda asked: None if asked.url.startswith(("file:", "data:", "blob:"))
-        else complaints.append(asked.url),
-    )  # fmt: skip
-    page.goto(report.as_uri())
-    page.wait_for_timeout(500)
-    return page, complaints
 
 
 def write(output: Path, language: str = "en") -> str:

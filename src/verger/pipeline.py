@@ -302,6 +302,7 @@ class _Chain:
         except DeadlineReached:
             self.manifest.status = "deadline"
             self.manifest.finished_at = now()
+            self._write_report()
             self.manifest.write(self.output)
             raise
 
@@ -324,6 +325,7 @@ class _Chain:
             self._remove_matrix()
             self.manifest.status = "too_many_rejected"
             self.manifest.finished_at = now()
+            self._write_report()
             self.manifest.write(self.output)
             raise
 
@@ -356,7 +358,7 @@ class _Chain:
     def _write_report(self) -> None:
         started = monotonic()
         try:
-            write_report(self.output, progress=self.progress, manifest=self.manifest)
+            write_report(self.output, self.settings.lang, self.progress, self.manifest)
         except Exception as error:  # noqa: BLE001 - a run is whole without its page
             self.progress.note(f"There is no report: {type(error).__name__}: {error}")
         self.manifest.timings["report"] = round(monotonic() - started, 3)
@@ -397,7 +399,8 @@ class _Chain:
         delete_uncommitted(self.output, self.ledger)
         self.manifest.status = "complete"
         self.manifest.finished_at = now()
-        if not storage.exists(self.output.report):
+        spoken = self.before.settings.get("lang", "en") if self.before else None
+        if spoken != self.settings.lang or not storage.exists(self.output.report):
             self._write_report()
         self.manifest.write(self.output)
         return self.manifest

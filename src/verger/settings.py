@@ -97,6 +97,8 @@ class RunSettings(BaseModel):
     image_seconds: float = Field(default=60.0, gt=0)
     """What an image may take before it is given up as `timeout`."""
     driver_memory: str = "2g"
+    lang: Literal["en", "fr"] = "en"
+    """Of the report and the summary."""
     deadline: AwareDatetime | None = None
     """When to stop after the wave that is at work; the same command goes on from there."""
 

@@ -89,7 +89,9 @@ def run(
         if json:
             sys.stdout.write(outcome.manifest.model_dump_json(indent=2) + "\n")
         else:
-            console.show_summary(outcome.manifest, Output(settings.output))
+            from verger.cli.summary import show_summary
+
+            show_summary(outcome.manifest, Output(settings.output))
 
 
 @cloud_app.command()

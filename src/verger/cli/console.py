@@ -1,8 +1,8 @@
-"""What a person sees: progress bars, or plain lines where there is no terminal, and summaries."""
+"""What a person sees: progress bars, or plain lines where there is no terminal."""
 
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -14,14 +14,10 @@ from rich.progress import (
     TextColumn,
 )
 from rich.progress import Progress as Bars
-from rich.table import Table
 from rich.text import Text
 
 from verger.errors import VergerError
 from verger.progress import Progress
-
-if TYPE_CHECKING:
-    from verger.results import Manifest, Output
 
 STAGES = {
     "backbone": "Preparing the network",
@@ -50,9 +46,6 @@ STAGES = {
     "upload": "Uploading",
     "erase": "Erasing",
 }
-
-SHOWN_SECONDS = 0.1
-"""Stages shorter than this are left out of the summary."""
 
 PLAIN_SECONDS = 5.0
 """Between two plain lines of one stage."""
@@ -228,46 +221,3 @@ def show_error(error: VergerError) -> None:
     stderr.print(Text.assemble(("Error: ", "bold red"), error.message), soft_wrap=True)
     if error.hint:
         stderr.print(Text(error.hint), soft_wrap=True)
-
-
-def show_summary(manifest: "Manifest", output: "Output") -> None:
-    """Print what a run made and where it is."""
-    from verger.results import MATRIX_ROWS
-
-    counts = manifest.counts
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    table.add_row("Images", _describe_counts(manifest))
-    ratio = manifest.explained_variance_ratio or 0.0
-    table.add_row(
-        "Matrix",
-        f"{counts.rows:,} rows x {manifest.components} components, {ratio:.2%} of the variance",
-    )
-    timings = manifest.timings
-    longest = ", ".join(
-        f"{name} {seconds:.1f}" for name, seconds in timings.items() if seconds >= SHOWN_SECONDS
-    )
-    table.add_row("Time", f"{sum(timings.values()):.1f} s ({longest})")
-    if manifest.images_per_second:
-        table.add_row("Speed", f"{manifest.images_per_second:,.0f} images/s while extracting")
-    has_matrix = counts.rows <= MATRIX_ROWS
-    table.add_row("CSV", Text(str(output.matrix_csv if has_matrix else output.pca.child("csv"))))
-    table.add_row("Parquet", Text(str(output.pca.child("parquet"))))
-    table.add_row("Model", Text(str(output.model)))
-    table.add_row("Report", Text(str(output.report)))
-    stdout.print(table)
-
-
-def _describe_counts(manifest: "Manifest") -> str:
-    counts = manifest.counts
-    text = f"{counts.listed:,} listed: {counts.featurized:,} featurized"
-    if counts.reused:
-        text += f", {counts.reused:,} reused"
-    text += f", {counts.rejected:,} rejected"
-    if manifest.rejected_by_reason:
-        reasons = (f"{number:,} {reason}" for reason, number in manifest.rejected_by_reason.items())
-        text += f" ({', '.join(reasons)})"
-    if counts.kept:
-        text += f"; {counts.kept:,} rows kept of images that have gone"
-    return text

@@ -81,6 +81,7 @@ def run(
     wave_size: WaveSize = 8192,
     driver_memory: DriverMemory = "2g",
     deadline: Deadline = None,
+    lang: reports.Language = "en",
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -111,6 +112,7 @@ def transform(
     wave_size: WaveSize = 8192,
     driver_memory: DriverMemory = "2g",
     deadline: Deadline = None,
+    lang: reports.Language = "en",
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -125,6 +127,7 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="Where images and results go.")] = Path("demo"),
     images: Annotated[int, typer.Option(help="How many photographs are rendered.")] = 1200,
     seed: Annotated[int, typer.Option(help="The same seed gives the same photographs.")] = 0,
+    lang: reports.Language = "en",
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -147,6 +150,7 @@ def demo(
             {
                 "input": str(photographs),
                 "output": str(folder / "output"),
+                "lang": lang,
                 "json": json,
                 "debug": debug,
             }
@@ -251,6 +255,7 @@ def run_chain(options: dict[str, Any]) -> None:
     as_json, debug = options.pop("json"), options.pop("debug")
     settings = make_settings(**options)
 
+    from verger.cli.summary import show_summary
     from verger.pipeline import run as run_pipeline
     from verger.results import Output
 
@@ -259,7 +264,7 @@ def run_chain(options: dict[str, Any]) -> None:
     if as_json:
         sys.stdout.write(manifest.model_dump_json(indent=2) + "\n")
     else:
-        console.show_summary(manifest, Output(settings.output))
+        show_summary(manifest, Output(settings.output), settings.lang)
 
 
 def main() -> None:

@@ -164,7 +164,7 @@ def _map(contents: Contents, gallery: Gallery, progress: Progress) -> dict[str, 
     """What the map's script takes: columns of paths, classes, scores and thumbnails."""
     if contents.summary is None:
         return None
-    sample: Rows = stratify(contents.summary.sample, MAP_ROWS)
+    sample: Rows = stratify(contents.summary.sample, MAP_ROWS, contents.classes)
     names = contents.classes.names
     codes = {name: code for code, name in enumerate(names)}
     used = sorted({codes[label] for label in sample.labels})

@@ -140,19 +140,26 @@ def read_scores(folder: Location) -> Iterator[Rows]:
     return (_rows(batch) for batch in _batches(folder, ["path", "label", "pca"]))
 
 
-def stratify(rows: Rows, count: int) -> Rows:
-    """At most `count` rows, of each class in proportion, the same ones every time."""
+def stratify(rows: Rows, count: int, classes: Classes) -> Rows:
+    """At most `count` rows, of each class in proportion, the same ones every time.
+
+    Args:
+        rows: all rows, or of each class those of the smallest hashes.
+        count: how many are wanted.
+        classes: the classes of all rows, with their sizes.
+    """
     if len(rows) <= count:
         return rows
-    names, codes = np.unique(rows.labels.astype(str), return_inverse=True)
+    known = {name: code for code, name in enumerate(classes.names)}
+    codes = np.array([known[label] for label in rows.labels])
     ranks = _hashes(rows.paths)
     order = np.lexsort((ranks, codes))
-    sizes = np.bincount(codes, minlength=len(names))
+    found = np.bincount(codes, minlength=len(classes.names))
     place = np.empty(len(rows), np.int64)
-    place[order] = np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    place[order] = np.arange(len(rows)) - np.repeat(np.cumsum(found) - found, found)
     # The k-th of a class' n images has the share (k + 1/2) / n: the smallest shares are a sample
     # in which each class has its proportion, and the first of each class comes before all others.
-    share = np.where(place == 0, 0, (place + 0.5) / sizes[codes])
+    share = np.where(place == 0, 0, (place + 0.5) / classes.sizes[codes])
     return rows.take(np.sort(np.lexsort((ranks, share))[:count]))
 
 
@@ -160,7 +167,7 @@ class _Sampler:
     """Keeps each row whose hash is below the share of its class, with some to spare."""
 
     def __init__(self, classes: Classes, count: int) -> None:
-        self.count = count
+        self.count, self.classes = count, classes
         wanted = classes.sizes * min(1.0, count / max(1, int(classes.sizes.sum())))
         # Four standard deviations more than wanted, so that there are enough.
         share = (wanted + 4 * np.sqrt(wanted) + 4) / classes.sizes
@@ -180,7 +187,8 @@ class _Sampler:
             np.concatenate([rows.scores for rows in self.kept]),
         )
         # By path, so that the page does not depend on how the files were cut.
-        return stratify(kept.take(np.argsort(kept.paths, kind="stable")), self.count)
+        in_order = kept.take(np.argsort(kept.paths, kind="stable"))
+        return stratify(in_order, self.count, self.classes)
 
 
 class _Moments:

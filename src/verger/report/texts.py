@@ -221,6 +221,28 @@ _PAIRS: dict[str, tuple[str, str]] = {
     ),
 }
 
+_SUMMARY = {
+    "images": ("Images", "Images"),
+    "matrix": ("Matrix", "Matrice"),
+    "matrix_is": (
+        "{rows} rows x {components} components, {share} of the variance",
+        "{rows} lignes x {components} composantes, {share} de la variance",
+    ),
+    "time": ("Time", "Temps"),
+    "speed": ("Speed", "Vitesse"),
+    "speed_is": ("{speed} images/s while extracting", "{speed} images/s pendant l’extraction"),
+    "model": ("Model", "Modèle"),
+    "report": ("Report", "Rapport"),
+    "listed": ("{count} listed: ", "{count} listés : "),
+    "featurized": ("{count} featurized", "{count} calculés"),
+    "reused": ("{count} reused", "{count} repris"),
+    "rejected": ("{count} rejected", "{count} rejetés"),
+    "kept": (
+        "; {count} rows kept of images that have gone",
+        " ; {count} lignes gardées d’images disparues",
+    ),
+}
+
 _STAGES = {
     "list": ("listing", "liste"),
     "spark": ("Spark's start", "démarrage de Spark"),
@@ -249,6 +271,11 @@ _REASONS = {
 def texts(language: str) -> Texts:
     """All texts of a language, by name."""
     return _column(_PAIRS, language)
+
+
+def summary_texts(language: str) -> Texts:
+    """What a run says at its end."""
+    return _column(_SUMMARY, language)
 
 
 def stage_names(language: str) -> Texts:
@@ -280,6 +307,7 @@ def number_formats(language: str) -> dict[str, Callable[[float], str]]:
         "count": lambda value: localized(f"{value:,.0f}"),
         "decimal": lambda value: localized(f"{value:,.2f}"),
         "share": lambda value: localized(f"{value:.1%}"),
+        "exact_share": lambda value: localized(f"{value:.2%}"),
         "seconds": lambda value: localized(f"{value:,.1f}") + "\u00a0s",
     }
 
