@@ -4,15 +4,23 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import ClassVar
 
+import pyarrow.parquet as pq
 import pytest
 from playwright.sync_api import Browser
 
 from browsers import open_page
 from helpers import go, verger
-from verger.errors import InputError
+from verger import pipeline
+from verger.cli.summary import show_summary
+from verger.errors import InputError, TooManyRejectedError
+from verger.images import packing
+from verger.progress import Progress
+from verger.report import explorer
 from verger.report.page import write_report
 from verger.results import Output
+from verger.settings import RunSettings
 from verger.storage import Location
 
 EVIL = "<img src=x onerror=alert(1)>"
@@ -102,3 +110,57 @@ def test_the_command_says_where_the_page_is_and_refuses_other_languages(output: 
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(output / "report.html")
     assert verger("report", output, "--lang", "de").returncode == 2
+
+
+def test_a_run_in_french_ends_with_a_french_summary_and_page(
+    spark, orchard: Path, tmp_path: Path, capsys
+) -> None:
+    manifest = go(orchard, tmp_path / "out", lang="fr", limit=6)
+    assert manifest.timings["report"] > 0
+    assert '<html lang="fr"' in (tmp_path / "out/report.html").read_text()
+    show_summary(manifest, Output(Location(str(tmp_path / "out"))), manifest.settings["lang"])
+    said = capsys.readouterr().out
+    assert "6 listés : 6 calculés, 0 rejetés" in said
+    assert "6 lignes x 5 composantes" in said
+    assert verger("run", orchard, tmp_path / "out", "--lang", "de").returncode == 2
+
+
+def test_a_report_that_fails_does_not_fail_the_run(
+    spark, orchard: Path, tmp_path: Path, monkeypatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("no ink")
+
+    class Notes(Progress):
+        heard: ClassVar[list[str]] = []
+
+        def note(self, text: str) -> None:
+            self.heard.append(text)
+
+    monkeypatch.setattr(pipeline, "write_report", fail)
+    settings = RunSettings(input=str(orchard), output=str(tmp_path / "out"), limit=4)
+    assert pipeline.run(settings, Notes()).status == "complete"
+    assert any("no ink" in note for note in Notes.heard)
+    assert not (tmp_path / "out/report.html").exists()
+
+
+def test_a_run_with_too_many_rejected_files_names_them(spark, orchard: Path, tmp_path) -> None:
+    shutil.copytree(orchard, tmp_path / "in")
+    for number in range(9):
+        (tmp_path / f"in/broken-{number}.jpg").write_bytes(b"\xff\xd8\xff no photograph")
+    with pytest.raises(TooManyRejectedError):
+        go(tmp_path / "in", tmp_path / "out")
+    text = (tmp_path / "out/report.html").read_text()
+    assert "Too many files were rejected" in text
+    assert "broken-8.jpg" in text
+
+
+def test_packed_images_have_pictures(spark, orchard: Path, tmp_path: Path, monkeypatch) -> None:
+    packing.pack(Location(str(orchard)), Location(str(tmp_path / "packed")))
+    go(tmp_path / "packed", tmp_path / "out", limit=5)
+    text = (tmp_path / "out/report.html").read_text()
+    assert "data:image/webp" in text
+    assert "could not be shown" not in text
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    table = explorer.make_table(Output(Location(str(tmp_path / "out"))), Progress())
+    assert all(row["picture"] for row in pq.read_table(table).to_pylist())

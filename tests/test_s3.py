@@ -72,6 +72,7 @@ def test_a_run_from_s3_to_s3_is_the_local_one_and_grows_like_it(
     go(orchard, tmp_path / "local")
     assert_same_features(out, tmp_path / "local")
     assert_same_matrix(out, tmp_path / "local")
+    assert "data:image/webp" in (out / "report.html").read_text()
     assert not (out / "_ledger/lease.json").exists()
     assert all("_temporary" not in str(file) for file in out.rglob("*"))
     for text in (done.stdout, done.stderr, (out / "manifest.json").read_text()):
