@@ -42,20 +42,27 @@ def report(tmp_path_factory) -> Path:
     return written(make_output(tmp_path_factory.mktemp("page"), LABELS))
 
 
-def shown_colour(page: Page) -> tuple[int, ...]:
-    source = page.locator("#tip img").get_attribute("src") or ""
-    webp = base64.b64decode(source.partition(",")[2])
-    with Image.open(io.BytesIO(webp)) as picture:
-        return picture.convert("RGB").getpixel((20, 15))
-
-
-def hover(page: Page, row: int) -> None:
-    page.locator("#map-plot .points path").first.wait_for()
-    box = page.locator("#map-plot .points path").nth(row).bounding_box()
+def hover(page: Page, row: int) -> dict[str, str]:
+    """Aim at the point of a row; what the tip then shows, read at one moment."""
+    point = page.locator("#map-plot .points path").nth(row)
+    point.wait_for()
+    page.mouse.move(1, 1)
+    page.locator("#tip").wait_for(state="hidden")
+    box = point.bounding_box()
     assert box
-    page.mouse.move(box["x"] + box["width"] / 2 - 1, box["y"] + box["height"] / 2)
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.locator("#tip:not([hidden])").wait_for()
+    for aside in (1, 0):
+        page.mouse.move(box["x"] + box["width"] / 2 - aside, box["y"] + box["height"] / 2)
+    page.locator("#tip").wait_for(state="visible")
+    return page.locator("#tip").evaluate(
+        """tip => ({row: tip.dataset.row, path: tip.querySelector("span").textContent,
+        label: tip.querySelector("b").textContent, source: tip.querySelector("img").src})"""
+    )
+
+
+def colour_of(source: str) -> tuple[int, ...]:
+    """Of the middle of a picture in a data URI."""
+    with Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))) as picture:
+        return picture.convert("RGB").getpixel((20, 15))
 
 
 @pytest.mark.parametrize("width", [375, 1440])
@@ -63,16 +70,16 @@ def test_hovering_shows_the_picture_and_the_name_of_that_image(
     report: Path, browser: Browser, width: int
 ) -> None:
     page, complaints = open_page(browser, report, width)
-    page.locator("#map").scroll_into_view_if_needed()
+    page.emulate_media(reduced_motion="reduce")  # no smooth scrolling
+    page.locator("#map-plot").scroll_into_view_if_needed()
+    paths = points_of(report)["paths"]
     for aimed in (0, 7, 13):
-        hover(page, aimed)
+        tip = hover(page, aimed)
         # A point may lie below another: the tip says which it shows.
-        row = int(page.locator("#tip").get_attribute("data-row") or -1)
-        path = points_of(report)["paths"][row]
+        path = paths[int(tip["row"])]
         number = int(re.search(r"(\d+)\.png", path)[1])
-        assert page.locator("#tip span").inner_text() == path
-        assert page.locator("#tip b").inner_text() == LABELS[number]
-        difference = zip(shown_colour(page), colour(number), strict=True)
+        assert (tip["path"], tip["label"]) == (path, LABELS[number])
+        difference = zip(colour_of(tip["source"]), colour(number), strict=True)
         assert max(abs(one - other) for one, other in difference) < 25
     assert page.locator("#tip img[src=x]").count() == 0
     assert complaints == []
