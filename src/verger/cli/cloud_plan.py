@@ -58,7 +58,7 @@ def plan(
     if as_json:
         _print_json(list(plans.values()))
     else:
-        is_live = all(known.machine(where, kind) in (live or {}) for kind in CORE_RATES)
+        is_live = all(known.machines(where, kind)[0] in (live or {}) for kind in CORE_RATES)
         _show(chosen, list(plans.values()), is_live)
     chosen.check_ceiling()
 

@@ -7,7 +7,7 @@ from time import sleep
 from typing import TypeVar
 
 from verger.cloud.inventory import STOP_MINUTES
-from verger.cloud.job import Running, State
+from verger.cloud.job import Running, State, not_ended
 from verger.errors import SetupError, VergerError
 from verger.ledger import read_ledger
 from verger.progress import Progress
@@ -74,10 +74,7 @@ def follow(
             _patiently(running.stop, progress)
             told, since = True, now()
         elif told and now() > since + timedelta(minutes=STOP_MINUTES):
-            raise SetupError(
-                f"The {running.title} was told to end and is still {state.phase}.",
-                "Look at it in AWS' console, under EMR; it costs money until it has ended.",
-            )
+            raise not_ended(running, state)
         sleep(POLL_SECONDS)
 
 

@@ -112,7 +112,7 @@ class Plan:
             raise RefusedError(
                 f"{self.images:,} images cost {self.eur[0]:.2f} EUR at least; the ceiling is "
                 f"{self.max_cost:.2f} EUR.",
-                "Give a higher --max-cost, --spot, or fewer images.",
+                "Give a higher --max-cost, or fewer images.",
             )
 
 
@@ -154,7 +154,7 @@ def make_plan(
             raise UsageError(f"{option}: {number} is not a number above 0.")
     prices = prices or load()
     here = prices.region(region)
-    machine = prices.machine(region, arch)
+    machine = prices.machines(region, arch)[0]
     rates = [CORES[machine] * rate for rate in rate_per_core or CORE_RATES[arch]]
     if workers is None:
         wanted = math.ceil(images / rates[0] / 60 / TARGET_MINUTES)
