@@ -113,6 +113,4 @@ def _done(output: Output) -> tuple[int, int]:
         ledger = read_ledger(output)
     except (VergerError, OSError):  # only a bar hangs on it
         return 0, 0
-    waves = ledger.waves if ledger else ()
-    rejected = sum(sum(wave.rejected.values()) for wave in waves)
-    return sum(wave.featurized for wave in waves) + rejected, rejected
+    return (ledger.files, ledger.files - ledger.featurized) if ledger else (0, 0)

@@ -126,9 +126,7 @@ def _count(run: RunSettings, output: Output) -> tuple[int, int]:
         raise InputError(f"The input {run.input} holds no file.", "Give a folder of images.")
     listed = min(listed, run.limit or listed)
     ledger = None if run.fresh else read_ledger(output)
-    waves = ledger.waves if ledger else ()
-    done = sum(wave.featurized + sum(wave.rejected.values()) for wave in waves)
-    return listed, min(done, listed)
+    return listed, min(ledger.files if ledger else 0, listed)
 
 
 def _find(session: object, stack: Stack, asked: Launch) -> Running | None:
