@@ -9,7 +9,7 @@ from verger.errors import RefusedError, UsageError
 Range = tuple[float, float]
 """The least and the most that is expected."""
 
-CORE_RATES: dict[str, Range] = {"x86_64": (92.6, 243.0), "arm64": (46.3, 92.6)}
+CORE_RATES: dict[str, Range] = {"x86_64": (80.2, 243.0), "arm64": (40.1, 80.2)}
 """Images a second of one physical core, extraction only.
 
 x86_64: measured with AVX2 (benchmarks/README.md), and on another machine with AVX-512. arm64: not
