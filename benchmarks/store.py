@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from stores import aws_env, make_client, seaweedfs
+from stores import aws_env, make_bucket, seaweedfs, upload
 
 console = Console()
 
@@ -97,14 +97,6 @@ def rate(source: str, env: dict[str, str]) -> float:
     return float(json.loads(done.stdout)["images_per_second"])
 
 
-def upload(folder: Path, port: int) -> None:
-    """Put the files of a folder into `s3://orchard/in`."""
-    client = make_client(port)
-    client.create_bucket(Bucket="orchard")
-    for file in sorted(folder.iterdir()):
-        client.put_object(Bucket="orchard", Key=f"in/{file.name}", Body=file.read_bytes())
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
@@ -122,7 +114,7 @@ def main() -> None:
             seaweedfs(Path(scratch) / "store/weed") as port,
             delayed(port, options.delay / 1000) as slow,
         ):
-            upload(local, port)
+            upload(local, port, make_bucket(port, "orchard"), "in")
             places = {
                 "local folder": (str(local), {}),
                 "S3": ("s3://orchard/in", aws_env(port)),

@@ -20,8 +20,7 @@ def on_page_markdown(markdown: str, page: Any, **_: object) -> str:
     results = {
         file.stem: json.loads(file.read_text(encoding="utf-8")) for file in RESULTS if file.exists()
     }
-    # Markdown and no page: what goes in comes from our own files.
-    environment = Environment(undefined=StrictUndefined)  # noqa: S701
+    environment = Environment(undefined=StrictUndefined)  # noqa: S701 - Markdown of ours, no page
     return environment.from_string(markdown).render(n=number, **results)
 
 

@@ -16,20 +16,11 @@ from collect import DATA, MAP_HEIGHT, MAP_WIDTH
 from PIL import Image, ImageChops
 
 from verger.drawing import bars, scree
+from verger.report.texts import stage_names
 
 HERE = Path(__file__).parent
 BUILD, DOCS = HERE / "build", HERE.parent / "docs/images"
 STRIP = 120  # pixels from one photograph to the next in a row of them
-STAGES = {
-    "spark": ("démarrer Spark", "start Spark"),
-    "list": ("lister", "list"),
-    "plan": ("planifier", "plan"),
-    "extract": ("extraire", "extract"),
-    "account": ("compter", "account"),
-    "fit": ("ajuster l'ACP", "fit the PCA"),
-    "project": ("projeter", "project"),
-    "write": ("écrire", "write"),
-}
 SYSTEMS = {
     "(a)": ("moteur seul, sans Spark", "engine alone, no Spark"),
     "(b)": ("verger, extraction", "verger, extraction"),
@@ -58,7 +49,8 @@ def speed(benchmark: dict[str, Any], language: int) -> str:
 
 def stages(run: dict[str, Any], language: int) -> str:
     """Seconds of each stage of a run."""
-    shown = [(STAGES[name][language], value) for name, value in run["timings"].items()]
+    names = stage_names(("fr", "en")[language])
+    shown = [(names[name], value) for name, value in run["timings"].items()]
     longest = max(range(len(shown)), key=lambda index: shown[index][1])
     return bars(shown, unit="s", strong=longest).svg
 

@@ -46,8 +46,7 @@ def figure(name: str, *, height: int) -> str:
 def fill(data: dict[str, Any]) -> str:
     """The slides in Markdown, with every number in its place."""
     found = rates(data["benchmark"]) if "benchmark" in data else {}
-    # Markdown and no page: what goes in comes from our own files.
-    environment = Environment(undefined=StrictUndefined)  # noqa: S701
+    environment = Environment(undefined=StrictUndefined)  # noqa: S701 - Markdown of ours, no page
     template = environment.from_string((HERE / "slides.md.j2").read_text(encoding="utf-8"))
     return template.render(
         n=number,

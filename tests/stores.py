@@ -95,6 +95,13 @@ def make_client(port: int):
     )
 
 
+def upload(folder: Path, port: int, bucket: str, prefix: str) -> None:
+    """Copy the files below a folder to below a prefix."""
+    client = make_client(port)
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        client.upload_file(str(file), bucket, f"{prefix}/{file.relative_to(folder).as_posix()}")
+
+
 def download(port: int, bucket: str, prefix: str, folder: Path) -> Path:
     """Copy what is below a prefix to a folder; returns the folder."""
     client = make_client(port)

@@ -105,14 +105,14 @@ def test_the_package_has_prices_of_all_regions_but_the_sovereign_cloud() -> None
     assert set(known.regions) == set(EU_REGIONS) - {"eusc-de-east-1"}
     for region in known.regions:
         for arch in CORE_RATES:
-            machine = known.machine(region, arch)
+            machine = known.machines(region, arch)[0]
             assert known.regions[region].emr_hour[machine] > 0
             assert (
                 known.regions[region].emr_hour[machine]
                 < known.regions[region].machine_hour[machine]
             )
     with pytest.raises(SetupError, match="eusc-de-east-1"):
-        known.machine("eusc-de-east-1", "arm64")
+        known.machines("eusc-de-east-1", "arm64")
 
 
 def test_refreshed_prices_replace_those_of_the_package() -> None:

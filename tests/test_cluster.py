@@ -9,7 +9,7 @@ import pytest
 
 from clusters import inherited, standalone
 from helpers import VERGER, assert_same_features, go, matrix_of, skip_without_jars, verger
-from stores import aws_env, download, make_client, seaweedfs
+from stores import aws_env, download, make_bucket, make_client, seaweedfs, upload
 
 
 @pytest.mark.slow
@@ -18,10 +18,7 @@ def test_a_cluster_gives_what_one_machine_gives_though_a_worker_dies(
 ) -> None:
     with seaweedfs(tmp_path / "store/weed") as port:
         client = make_client(port)
-        client.create_bucket(Bucket="orchard")
-        for photo in orchard.glob("*/*.jpg"):
-            key = f"in/{photo.parent.name}/{photo.name}"
-            client.put_object(Bucket="orchard", Key=key, Body=photo.read_bytes())
+        upload(orchard, port, make_bucket(port, "orchard"), "in")
         env = {**inherited(), **aws_env(port)}
         with standalone(tmp_path / "cluster", 2, env) as cluster:
             arguments = [

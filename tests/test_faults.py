@@ -11,7 +11,7 @@ import pytest
 
 from faults import EXPIRED, RESET, SLOW_DOWN, VANISHED, Fault, faulty
 from helpers import assert_same_features, features_of, go, rejected_of, verger
-from stores import aws_env, aws_settings, make_bucket, make_client, moto_server
+from stores import aws_env, aws_settings, make_bucket, make_client, moto_server, upload
 from verger.errors import SetupError
 from verger.images.listing import ListedImage
 from verger.images.loading import Loader
@@ -25,10 +25,7 @@ PHOTO = ListedImage(path="Cherry/r_0_100.jpg", label="Cherry", size=5000, etag="
 def port(orchard: Path) -> Iterator[int]:
     """A store with the orchard in `in/`."""
     with moto_server() as port:
-        make_bucket(port, "plays")
-        for photo in orchard.glob("*/*.jpg"):
-            key = f"in/{photo.parent.name}/{photo.name}"
-            make_client(port).upload_file(str(photo), "plays", key)
+        upload(orchard, port, make_bucket(port, "plays"), "in")
         yield port
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from clusters import inherited, standalone
 from helpers import features_of, go, matrix_of
-from stores import aws_env, download, make_client, seaweedfs
+from stores import aws_env, download, make_bucket, seaweedfs, upload
 from verger.backbone.graph import load_backbone, save_backbone
 from verger.cloud.submit import spark_properties
 
@@ -90,11 +90,7 @@ def test_on_a_cluster_that_reads_s3_it_gives_the_same(
 ) -> None:
     save_backbone(load_backbone(), tmp_path / "backbone.zip")
     with seaweedfs(tmp_path / "store/weed") as port:
-        client = make_client(port)
-        client.create_bucket(Bucket="orchard")
-        for photo in orchard.glob("*/*.jpg"):
-            key = f"in/{photo.parent.name}/{photo.name}"
-            client.put_object(Bucket="orchard", Key=key, Body=photo.read_bytes())
+        upload(orchard, port, make_bucket(port, "orchard"), "in")
         for name, value in aws_env(port).items():
             monkeypatch.setenv(name, value)
         with standalone(tmp_path / "cluster", 2, {**inherited(), **aws_env(port)}) as cluster:

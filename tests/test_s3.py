@@ -10,7 +10,16 @@ import pandas as pd
 import pytest
 
 from helpers import assert_same_features, go, matrix_of, skip_without_jars, verger
-from stores import KEYS, aws_settings, download, make_bucket, make_client, moto_server, seaweedfs
+from stores import (
+    KEYS,
+    aws_settings,
+    download,
+    make_bucket,
+    make_client,
+    moto_server,
+    seaweedfs,
+    upload,
+)
 from verger import s3, storage
 from verger.errors import InputError, SetupError
 from verger.images.listing import list_images
@@ -47,11 +56,7 @@ def moto(moto_port: int, monkeypatch) -> Iterator[dict[str, str]]:
 @pytest.fixture(scope="module")
 def bucket(port: int, orchard: Path) -> str:
     """A bucket with the orchard in `in/`; tests must not change that."""
-    client = make_client(port)
-    client.create_bucket(Bucket="orchard")
-    for photo in orchard.glob("*/*.jpg"):
-        key = f"in/{photo.parent.name}/{photo.name}"
-        client.put_object(Bucket="orchard", Key=key, Body=photo.read_bytes())
+    upload(orchard, port, make_bucket(port, "orchard"), "in")
     return "orchard"
 
 

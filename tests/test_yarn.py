@@ -1,5 +1,6 @@
 """The step that EMR is given, on a real YARN: driver and executors in its containers."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from clusters import inherited
 from helpers import assert_same_features, go, matrix_of, rejected_of
-from stores import aws_env, download, make_bucket, make_client, seaweedfs
+from stores import aws_settings, download, make_bucket, seaweedfs, upload
 from verger.backbone.graph import load_backbone, save_backbone
 from verger.cloud.bundle import ENTRY, pack_code, pack_environment
 from verger.cloud.submit import spark_properties, submit_arguments
@@ -20,11 +21,7 @@ from yarn import submit, yarn
 def test_a_run_on_yarn_from_s3_to_s3_equals_a_local_one_row_by_row(
     orchard: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    (tmp_path / "images").mkdir()
-    for file in orchard.rglob("*.jpg"):
-        target = tmp_path / "images" / file.relative_to(orchard)
-        target.parent.mkdir(exist_ok=True)
-        target.write_bytes(file.read_bytes())
+    shutil.copytree(orchard, tmp_path / "images")
     (tmp_path / "images/bad.jpg").write_bytes(b"\xff\xd8\xff not a photograph")
     go(tmp_path / "images", tmp_path / "local", max_rejected=1.0)
 
@@ -37,13 +34,12 @@ def test_a_run_on_yarn_from_s3_to_s3_equals_a_local_one_row_by_row(
     )
     sizes = {"spark.driver.memory": "1g", "spark.executor.memory": "1g",
              "spark.executor.instances": "2", "spark.executor.cores": "1"}  # fmt: skip
-    with seaweedfs(tmp_path / "store/weed") as port:
-        for name, value in aws_env(port).items():
-            monkeypatch.setenv(name, value)
+    with (
+        seaweedfs(tmp_path / "store/weed") as port,
+        aws_settings(port, monkeypatch),
+    ):
         bucket = make_bucket(port, "orchard")
-        for file in (tmp_path / "images").rglob("*.jpg"):
-            key = f"in/{file.relative_to(tmp_path / 'images')}"
-            make_client(port).upload_file(str(file), bucket, key)
+        upload(tmp_path / "images", port, bucket, "in")
         # EMR's Spark has S3; this one is given what a local run gives itself.
         s3 = s3_options(Location.parse(f"s3://{bucket}/out"))
         arguments = submit_arguments(

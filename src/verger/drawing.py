@@ -13,6 +13,8 @@ WIDTH, HEIGHT = 960, 480
 LEFT, RIGHT, TOP, BOTTOM = 80, 70, 30, 70
 """Margins in pixels, for the axes and their titles."""
 INK, FAINT, LEAF, FRUIT = "#26312a", "#d9ded8", "#3f7d4e", "#c8553d"
+LEAST_TICKS = 4
+"""On an axis: as many as are read at a glance."""
 LINE = 16
 """What a line of text takes, in pixels."""
 GOLDEN_ANGLE = 0.381966
@@ -169,9 +171,9 @@ def _y(share: float) -> float:
 
 
 def _ticks(most: float) -> list[float]:
-    """Round numbers from 0 up to `most`, four at least."""
+    """Round numbers from 0 up to `most`, `LEAST_TICKS` at least."""
     step = 10 ** floor(log10(most))
-    while most / step < 4:  # noqa: PLR2004 - as many lines as are read at a glance
+    while most / step < LEAST_TICKS:
         step /= 2
     return [index * step for index in range(int(most / step) + 1)]
 

@@ -42,6 +42,11 @@ class Wave(BaseModel):
     rejected: dict[str, int]
     """Rejected files by reason."""
 
+    @property
+    def files(self) -> int:
+        """All that it accounts for, rejected ones among them."""
+        return self.featurized + sum(self.rejected.values())
+
 
 class Ledger(BaseModel):
     """The waves of an output, in the order of their commits."""
@@ -52,6 +57,16 @@ class Ledger(BaseModel):
     input: str
     identity: Identity
     waves: tuple[Wave, ...] = ()
+
+    @property
+    def files(self) -> int:
+        """All that its waves account for, rejected ones among them."""
+        return sum(wave.files for wave in self.waves)
+
+    @property
+    def featurized(self) -> int:
+        """Rows of features."""
+        return sum(wave.featurized for wave in self.waves)
 
     def with_waves(self, *added: Wave, without: frozenset[int] = frozenset()) -> "Ledger":
         """The ledger after a commit of some waves, in the place of those numbered `without`."""

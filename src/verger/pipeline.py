@@ -42,6 +42,7 @@ from verger.results import (
     Manifest,
     Output,
     SparkRecord,
+    Status,
     now,
     read_manifest,
 )
@@ -186,7 +187,7 @@ class _Chain:
             listed = waves.save_listing(images, self.output, self.progress)
         self.manifest.counts.listed = listed
         if self.settings.model is None:
-            known = sum(wave.featurized for wave in self.ledger.waves)
+            known = self.ledger.featurized
             pca.check_components(self.settings.components, listed + known)
 
     def start_spark(self, debug: bool) -> SparkSession:
@@ -290,20 +291,24 @@ class _Chain:
             for wave in waves.run_waves(spark, self.output, planned, extractor, settings.task_size):
                 self._commit(self.ledger.with_waves(wave))
                 self.new_waves.add(wave.number)
-                done += wave.featurized + sum(wave.rejected.values())
+                done += wave.files
                 self._mind_deadline(images - done, (monotonic() - started) / done)
         if planned:
             seconds = self.manifest.timings["extract"]
             self.manifest.images_per_second = round(images / seconds, 1)
 
+    def _end(self, status: Status) -> None:
+        """Say how the run ended, before its output is whole."""
+        self.manifest.status = status
+        self.manifest.finished_at = now()
+        self._write_report()
+        self.manifest.write(self.output)
+
     def _mind_deadline(self, left: int, seconds_an_image: float) -> None:
         try:
             check_deadline(self.settings, left, seconds_an_image)
         except DeadlineReached:
-            self.manifest.status = "deadline"
-            self.manifest.finished_at = now()
-            self._write_report()
-            self.manifest.write(self.output)
+            self._end("deadline")
             raise
 
     def account(self, spark: SparkSession) -> None:
@@ -323,10 +328,7 @@ class _Chain:
         except TooManyRejectedError:
             self.check_lock()
             self._remove_matrix()
-            self.manifest.status = "too_many_rejected"
-            self.manifest.finished_at = now()
-            self._write_report()
-            self.manifest.write(self.output)
+            self._end("too_many_rejected")
             raise
 
     def reduce(self, spark: SparkSession) -> None:

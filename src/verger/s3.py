@@ -165,10 +165,7 @@ def explained(place: str) -> Iterator[None]:
     try:
         yield
     except NoCredentialsError as error:
-        raise SetupError(
-            "There are no AWS credentials.",
-            "Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use a role.",
-        ) from error
+        raise no_credentials() from error
     except ClientError as error:
         raise _meaning(error, bucket) from error
     except BotoCoreError as error:
@@ -176,6 +173,14 @@ def explained(place: str) -> Iterator[None]:
             f"The store of {bucket} does not answer: {error}",
             "Look at the network, AWS_ENDPOINT_URL and AWS_REGION; the same command goes on.",
         ) from error
+
+
+def no_credentials() -> SetupError:
+    """What to say where the AWS chain finds none."""
+    return SetupError(
+        "There are no AWS credentials.",
+        "Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use a role.",
+    )
 
 
 def credentials_problem(error: Any) -> SetupError | None:

@@ -94,9 +94,9 @@ def destroy(
             from verger.cloud.erase import delete_bucket
 
             delete_bucket(session, found.bucket)
-            _say(f"The stack, the budget and the bucket {found.bucket} are gone.")
+            console.say(f"The stack, the budget and the bucket {found.bucket} are gone.")
         else:
-            _say(f"The stack and the budget are gone. The bucket {found.bucket} stays.")
+            console.say(f"The stack and the budget are gone. The bucket {found.bucket} stays.")
 
 
 @cloud_app.command()
@@ -161,7 +161,7 @@ def upload(
             from verger.cli.pack import show_pack
 
             if json:
-                sys.stdout.write(packed.model_dump_json(indent=2) + "\n")
+                console.write_json(packed)
             else:
                 show_pack(packed, places[1])
             return
@@ -171,9 +171,9 @@ def upload(
             sys.stdout.buffer.write(TypeAdapter(type(done)).dump_json(done, indent=2) + b"\n")
             return
         size = done.bytes_sent / 2**20
-        _say(f"{done.sent:,} sent ({size:,.1f} MiB), {done.present:,} were there already")
+        console.say(f"{done.sent:,} sent ({size:,.1f} MiB), {done.present:,} were there already")
         for path, reason in done.refused.items():
-            _say(f"left out: {path}: {reason}")
+            console.say(f"left out: {path}: {reason}")
 
 
 @cloud_app.command()
@@ -196,21 +196,23 @@ def prices(
 
         found = price_list.refresh(make_session(), region) if refresh else price_list.load()
         if json:
-            sys.stdout.write(found.model_dump_json(indent=2) + "\n")
+            console.write_json(found)
         else:
             show_prices(found)
 
 
 def _show_stack(made: "Stack", email: str, monthly_usd: float, encrypted: bool) -> None:
-    _say(f"verger is ready in {made.region}, account {made.account}.")
-    _say(f"Bucket: {made.bucket}; jobs may use {', '.join(made.buckets)}")
+    console.say(f"verger is ready in {made.region}, account {made.account}.")
+    console.say(f"Bucket: {made.bucket}; jobs may use {', '.join(made.buckets)}")
     if email:
-        _say(f"{email} is told when the month passes {monthly_usd:g} USD, of the whole account.")
+        console.say(
+            f"{email} is told when the month passes {monthly_usd:g} USD, of the whole account."
+        )
     else:
-        _say("Nobody is told when the month gets expensive: give --email.")
+        console.say("Nobody is told when the month gets expensive: give --email.")
     if encrypted:
-        _say(f"AWS encrypts all new disks of the account in {made.region}.")
-    _say("Only what the bucket holds costs anything. Take it all away: verger cloud destroy")
+        console.say(f"AWS encrypts all new disks of the account in {made.region}.")
+    console.say("Only what the bucket holds costs anything. Take it all away: verger cloud destroy")
 
 
 def _purge(session: Any, bucket: str, more: list[str], listing: Path | None, yes: bool) -> None:
@@ -226,7 +228,7 @@ def _purge(session: Any, bucket: str, more: list[str], listing: Path | None, yes
     check_buckets(session, [place.path.partition("/")[0] for place in places])
     for place in places:
         count = sum(1 for _ in list_versions(session, place))
-        _say(f"{place}: {count:,} objects and versions")
+        console.say(f"{place}: {count:,} objects and versions")
     if not yes:
         typer.confirm("Erase them for good? There is no way back.", abort=True)
     rows: list[tuple[str, str, str, int]] = []
@@ -236,12 +238,10 @@ def _purge(session: Any, bucket: str, more: list[str], listing: Path | None, yes
         name = place.path.partition("/")[0]
         rows += [(name, version.key, version.id, version.size) for version in erased]
         for folder, (count, size) in by_folder(erased).items():
-            _say(f"Erased s3://{name}/{folder}: {count:,} objects and versions, {size:,} bytes")
+            console.say(
+                f"Erased s3://{name}/{folder}: {count:,} objects and versions, {size:,} bytes"
+            )
     if listing is not None:
         with listing.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("bucket", "key", "version", "bytes"), *rows])
-        _say(f"All of them are listed in {listing}.")
-
-
-def _say(text: str) -> None:
-    console.stdout.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.say(f"All of them are listed in {listing}.")

@@ -58,7 +58,7 @@ def plan(
     if as_json:
         _print_json(list(plans.values()))
     else:
-        is_live = all(known.machine(where, kind) in (live or {}) for kind in CORE_RATES)
+        is_live = all(known.machines(where, kind)[0] in (live or {}) for kind in CORE_RATES)
         _show(chosen, list(plans.values()), is_live)
     chosen.check_ceiling()
 
@@ -134,11 +134,13 @@ def _show(chosen: "Plan", plans: list["Plan"], is_live: bool) -> None:
     hours = chosen.deadline_minutes / 60
     start = "{:.0f} to {:.0f}".format(*START_MINUTES)
     fixed = "{:.0f} to {:.0f}".format(*FIXED_MINUTES)
-    _say(f"Published reference: {PUBLISHED}")
-    _say(f"Ceiling: {chosen.max_cost:.2f} EUR, not reached in {hours:.1f} h; a run stops by then.")
-    _say(f"Prices of {prices.dated}, without tax: {prices.source}. Spot prices: {spot}.")
-    _say(f"1 USD = {prices.eur_per_usd} EUR on {prices.eur_dated} ({prices.eur_source}).")
-    _say(
+    console.say(f"Published reference: {PUBLISHED}")
+    console.say(
+        f"Ceiling: {chosen.max_cost:.2f} EUR, not reached in {hours:.1f} h; a run stops by then."
+    )
+    console.say(f"Prices of {prices.dated}, without tax: {prices.source}. Spot prices: {spot}.")
+    console.say(f"1 USD = {prices.eur_per_usd} EUR on {prices.eur_dated} ({prices.eur_source}).")
+    console.say(
         f"Minutes hold {start} to start the machines and {fixed} besides extraction (assumptions). "
         "Rates are those of single cores times cores: Intel's measured without and with AVX-512, "
         "Graviton's assumed."
@@ -160,12 +162,8 @@ def show_prices(prices: "Prices") -> None:
             f"{known.s3_gb_month:.4f}",
         )
     console.stdout.print(table)
-    _say(f"Source: {prices.source}")
-    _say(f"1 USD = {prices.eur_per_usd} EUR on {prices.eur_dated} ({prices.eur_source})")
-
-
-def _say(text: str) -> None:
-    console.stdout.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.say(f"Source: {prices.source}")
+    console.say(f"1 USD = {prices.eur_per_usd} EUR on {prices.eur_dated} ({prices.eur_source})")
 
 
 def _print_json(plans: list["Plan"]) -> None:

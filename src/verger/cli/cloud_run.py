@@ -1,6 +1,5 @@
 """The commands that run on AWS, look at what runs there, and stop it."""
 
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -87,7 +86,7 @@ def run(
         with console.progress() as shown:
             outcome = launch(asked, shown)
         if json:
-            sys.stdout.write(outcome.manifest.model_dump_json(indent=2) + "\n")
+            console.write_json(outcome.manifest)
         else:
             from verger.cli.summary import show_summary
 
@@ -100,11 +99,11 @@ def status(*, debug: Debug = False) -> None:
     with reporting(debug):
         found = _look()
         for one in found.running:
-            _say(f"{one.title}: {one.state().phase}, {_cost(one)}{_end(one)}")
+            console.say(f"{one.title}: {one.state().phase}, {_cost(one)}{_end(one)}")
         if found.running:
-            _say("Stop all of it: verger cloud stop")
+            console.say("Stop all of it: verger cloud stop")
         else:
-            _say("Nothing of verger runs on AWS.")
+            console.say("Nothing of verger runs on AWS.")
 
 
 @cloud_app.command()
@@ -116,7 +115,7 @@ def stop(*, debug: Debug = False) -> None:
         found = _look()
         with console.progress() as shown:
             stop_all(found.running, shown)
-        _say("Nothing of verger runs on AWS.")
+        console.say("Nothing of verger runs on AWS.")
 
 
 @cloud_app.command()
@@ -144,9 +143,9 @@ def logs(
         one = max(chosen, key=lambda each: each.tags.get("run", ""))
         state = one.state()
         lines = error_of(one, find_stack(make_session(one.region), one.region))
-        _say(f"{one.title}: {state.phase} {state.code} {state.reason}".rstrip())
+        console.say(f"{one.title}: {state.phase} {state.code} {state.reason}".rstrip())
         for line in lines or ["There is no log yet; it comes within minutes."]:
-            _say(line)
+            console.say(line)
 
 
 @cloud_app.command()
@@ -174,7 +173,7 @@ def costs(
             table.add_row(one.title, one.tags.get("run", ""), cost.usage, f"{eur:.2f}")
         table.add_row("Together", "", "", f"{total:.2f}", style="bold")
         console.stdout.print(table)
-        _say(
+        console.say(
             f"Without tax, at {known.eur_per_usd} EUR a USD of {known.eur_dated} and prices of "
             f"{known.dated}; spot machines at {known.spot_share:.0%} of the price on demand."
         )
@@ -206,7 +205,3 @@ def _end(running: Any) -> str:
 
     end = ends_at(running)
     return f"; ends by {end.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if end else ""
-
-
-def _say(text: str) -> None:
-    console.stdout.print(text, markup=False, highlight=False, soft_wrap=True)

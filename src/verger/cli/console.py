@@ -1,8 +1,9 @@
 """What a person sees: progress bars, or plain lines where there is no terminal."""
 
+import sys
 from time import monotonic
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -18,6 +19,9 @@ from rich.text import Text
 
 from verger.errors import VergerError
 from verger.progress import Progress
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 STAGES = {
     "backbone": "Preparing the network",
@@ -214,6 +218,16 @@ class LineProgress(Progress):
 def progress() -> BarProgress | LineProgress:
     """Bars on a terminal, lines elsewhere; both on stderr."""
     return BarProgress(stderr) if stderr.is_terminal else LineProgress(stderr)
+
+
+def say(text: str) -> None:
+    """Print a line as it is, however long."""
+    stdout.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def write_json(record: "BaseModel") -> None:
+    """Print a record for scripts."""
+    sys.stdout.write(record.model_dump_json(indent=2) + "\n")
 
 
 def show_error(error: VergerError) -> None:

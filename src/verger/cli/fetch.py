@@ -40,4 +40,4 @@ def fetch(dataset: Dataset, folder: Folder, source: From = None, fresh: Fresh = 
         f"{found.images:,} images in {found.classes:,} classes, in {', '.join(found.folders)}",
         f"Credit: {fruits360.CREDIT}",
     ):
-        console.stdout.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.say(line)

@@ -1,6 +1,5 @@
 """The commands. Spark and TensorFlow are loaded by the command that needs them, not before."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -262,7 +261,7 @@ def run_chain(options: dict[str, Any]) -> None:
     with console.progress() as shown:
         manifest = run_pipeline(settings, shown, debug=debug)
     if as_json:
-        sys.stdout.write(manifest.model_dump_json(indent=2) + "\n")
+        console.write_json(manifest)
     else:
         show_summary(manifest, Output(settings.output), settings.lang)
 

@@ -1,6 +1,5 @@
 """The command that packs many small images into a few files without their metadata."""
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -54,7 +53,7 @@ def pack(
             progress=shown,
         )
     if json:
-        sys.stdout.write(packed.model_dump_json(indent=2) + "\n")
+        console.write_json(packed)
     else:
         show_pack(packed, folder)
 

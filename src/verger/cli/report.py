@@ -30,4 +30,4 @@ def report(folder: str, language: str) -> None:
     output = Output(Location.parse(folder))
     with console.progress() as shown:
         write_report(output, language, shown)
-    console.stdout.print(str(output.report), markup=False, highlight=False, soft_wrap=True)
+    console.say(str(output.report))

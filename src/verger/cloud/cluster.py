@@ -11,7 +11,7 @@ from verger.cloud import prices, schedule
 from verger.cloud.job import PROCESSORS, RELEASE, Cost, Job, State, undone_on_failure
 from verger.cloud.plan import DISK_GB, HOURS_A_MONTH
 from verger.cloud.session import explained
-from verger.cloud.stack import LOGS, TAGS, Stack
+from verger.cloud.stack import ALIVE, LOGS, TAGS, Stack
 from verger.cloud.submit import submit_arguments
 from verger.errors import SetupError
 from verger.progress import Progress
@@ -22,8 +22,6 @@ IDLE_SECONDS = 900
 
 SPOT_MINUTES = 10
 """What is waited for spot machines before machines on demand take their place."""
-
-ALIVE = ("STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING", "TERMINATING")
 
 EXECUTOR = {
     # One executor a machine, with a Python process for each processor: most memory is Python's.
@@ -243,7 +241,7 @@ def list_clusters(session: Any, region: str, since: datetime | None = None) -> l
         SetupError: AWS does not say.
     """
     client = session.client("emr", region_name=region)
-    which: dict[str, Any] = {"CreatedAfter": since} if since else {"ClusterStates": list(ALIVE)}
+    which: dict[str, Any] = {"CreatedAfter": since} if since else {"ClusterStates": ALIVE}
     found = []
     with explained(f"list the clusters in {region}"):
         for page in client.get_paginator("list_clusters").paginate(**which):

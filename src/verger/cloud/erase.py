@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from verger import s3
@@ -61,18 +62,11 @@ def erase(session: Any, place: Location, progress: Progress) -> list[Version]:
     bucket, key = s3.split(place.path)
     client = session.client("s3")
     erased: list[Version] = []
-    waiting: list[Version] = []
+    versions = list_versions(session, place)
     progress.start("erase")
-    for version in list_versions(session, place):
-        waiting.append(version)
-        if len(waiting) == s3.PAGE_SIZE:
-            _delete(client, bucket, waiting)
-            erased += waiting
-            waiting = []
-            progress.update(len(erased))
-    if waiting:
-        _delete(client, bucket, waiting)
-        erased += waiting
+    while batch := list(islice(versions, s3.PAGE_SIZE)):
+        _delete(client, bucket, batch)
+        erased += batch
         progress.update(len(erased))
     with s3.explained(bucket):
         pages = client.get_paginator("list_multipart_uploads")

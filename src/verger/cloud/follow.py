@@ -7,7 +7,7 @@ from time import sleep
 from typing import TypeVar
 
 from verger.cloud.inventory import STOP_MINUTES
-from verger.cloud.job import Running, State
+from verger.cloud.job import Running, State, not_ended
 from verger.errors import SetupError, VergerError
 from verger.ledger import read_ledger
 from verger.progress import Progress
@@ -74,10 +74,7 @@ def follow(
             _patiently(running.stop, progress)
             told, since = True, now()
         elif told and now() > since + timedelta(minutes=STOP_MINUTES):
-            raise SetupError(
-                f"The {running.title} was told to end and is still {state.phase}.",
-                "Look at it in AWS' console, under EMR; it costs money until it has ended.",
-            )
+            raise not_ended(running, state)
         sleep(POLL_SECONDS)
 
 
@@ -116,6 +113,4 @@ def _done(output: Output) -> tuple[int, int]:
         ledger = read_ledger(output)
     except (VergerError, OSError):  # only a bar hangs on it
         return 0, 0
-    waves = ledger.waves if ledger else ()
-    rejected = sum(sum(wave.rejected.values()) for wave in waves)
-    return sum(wave.featurized for wave in waves) + rejected, rejected
+    return (ledger.files, ledger.files - ledger.featurized) if ledger else (0, 0)

@@ -7,10 +7,10 @@ from time import sleep
 from typing import Any
 
 from verger.cloud.cluster import list_clusters
-from verger.cloud.job import Running
+from verger.cloud.job import Running, not_ended
 from verger.cloud.regions import EU_REGIONS
 from verger.cloud.serverless import list_serverless
-from verger.errors import SetupError, VergerError
+from verger.errors import VergerError
 from verger.progress import Progress
 
 POLL_SECONDS = 10.0
@@ -95,7 +95,4 @@ def wait_until_ended(running: Running, progress: Progress) -> None:
             return
         progress.update(0)
         sleep(POLL_SECONDS)
-    raise SetupError(
-        f"The {running.title} was told to end and is still {state.phase}.",
-        "Look at it in AWS' console, under EMR; machines may cost money until it has ended.",
-    )
+    raise not_ended(running, state)

@@ -132,6 +132,14 @@ class Running(Protocol):
         """What it has cost so far."""
 
 
+def not_ended(running: Running, state: State) -> SetupError:
+    """What to say of a job that was told to end long ago, and has not."""
+    return SetupError(
+        f"The {running.title} was told to end and is still {state.phase}.",
+        "Look at it in AWS' console, under EMR; it costs money until it has ended.",
+    )
+
+
 def output_digest(output: Location) -> str:
     """Of an output's place, since a tag takes neither all characters nor all lengths."""
     return sha256(output.uri.encode()).hexdigest()[:16]

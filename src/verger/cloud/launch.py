@@ -1,7 +1,7 @@
 """A run on AWS from beginning to end: looked up, planned, started, followed, and gone."""
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from verger.cloud.bundle import Architecture
 from verger.cloud.cluster import list_clusters, start_cluster
 from verger.cloud.failures import problem_of
 from verger.cloud.job import OUTPUT_TAG, Cost, Job, Running, State, ends_at, output_digest
-from verger.cloud.plan import Plan, Range, make_plan
-from verger.cloud.serverless import eur_per_hour, list_serverless, start_serverless
+from verger.cloud.plan import Plan, make_plan
+from verger.cloud.serverless import list_serverless, start_serverless, usd_per_hour
 from verger.cloud.stack import Stack
 from verger.cloud.submit import spark_properties
 from verger.errors import DefectError, InputError, RefusedError, VergerError
@@ -126,9 +126,7 @@ def _count(run: RunSettings, output: Output) -> tuple[int, int]:
         raise InputError(f"The input {run.input} holds no file.", "Give a folder of images.")
     listed = min(listed, run.limit or listed)
     ledger = None if run.fresh else read_ledger(output)
-    waves = ledger.waves if ledger else ()
-    done = sum(wave.featurized + sum(wave.rejected.values()) for wave in waves)
-    return listed, min(done, listed)
+    return listed, min(ledger.files if ledger else 0, listed)
 
 
 def _find(session: object, stack: Stack, asked: Launch) -> Running | None:
@@ -154,26 +152,18 @@ def _make_job(place: places.Place, asked: Launch, images: int, progress: Progres
         max_cost=asked.max_cost,
         prices=known,
     )
-    # Machines on demand may take the place of spot machines: the money must do for those.
-    hourly, dearest = plan.eur_per_hour, plan.most_usd_per_hour * plan.eur_per_usd
     if asked.serverless:
-        hourly = dearest = eur_per_hour(known, stack.region, asked.arch, plan.workers)
-    fixed = plan.usd_fixed * plan.eur_per_usd
-    expected = hourly * plan.minutes[0] / 60 + fixed
-    if expected > asked.max_cost:
-        raise RefusedError(
-            f"{images:,} images cost {expected:.2f} EUR at least; the ceiling is "
-            f"{asked.max_cost:.2f} EUR.",
-            "Give a higher --max-cost, or fewer images.",
-        )
-    paid = timedelta(hours=(asked.max_cost - fixed) / dearest)
+        most = usd_per_hour(known.region(stack.region), asked.arch, plan.workers)
+        plan = replace(plan, usd_per_hour=most, most_usd_per_hour=most)
+    plan.check_ceiling()
+    paid = timedelta(minutes=plan.deadline_minutes)
     if paid < LEAST + MARGIN:
         raise RefusedError(
-            f"{asked.max_cost:.2f} EUR pay for {paid.total_seconds() / 60:.0f} minutes, too few to "
+            f"{asked.max_cost:.2f} EUR pay for {plan.deadline_minutes:.0f} minutes, too few to "
             "start machines.",
             "Give a higher --max-cost, or fewer --workers.",
         )
-    _say_plan(asked, plan, (hourly, dearest), progress)
+    _say_plan(asked, plan, progress)
     bundle = delivery.make_bundle(asked.run, asked.arch, progress)
     delivered = delivery.deliver(place.session, stack, bundle, progress)
     end = follow.now() + paid
@@ -188,20 +178,10 @@ def _make_job(place: places.Place, asked: Launch, images: int, progress: Progres
         entry=delivered[bundle.entry],
         command=job_command(asked.run, end - MARGIN),
         arch=asked.arch,
-        machines=machines_of(known, stack.region, asked.arch),
+        machines=known.machines(stack.region, asked.arch),
         workers=plan.workers,
         spot=asked.spot,
         ends_at=end,
-    )
-
-
-def machines_of(known: prices.Prices, region: str, arch: str) -> tuple[str, ...]:
-    """Types of machine that a region has, the preferred one first."""
-    here = known.region(region)
-    return tuple(
-        machine
-        for machine in prices.MACHINES[arch]
-        if machine in here.machine_hour and machine in here.emr_hour
     )
 
 
@@ -214,13 +194,13 @@ def job_command(run: RunSettings, deadline: datetime) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _say_plan(asked: Launch, plan: Plan, rates: Range, progress: Progress) -> None:
+def _say_plan(asked: Launch, plan: Plan, progress: Progress) -> None:
     what = (
         f"EMR Serverless, at most {plan.workers} workers and a driver"
         if asked.serverless
         else f"{plan.workers} + 1 machines {plan.machine}"
     )
-    hourly, dearest = rates
+    hourly, dearest = plan.eur_per_hour, plan.most_usd_per_hour * plan.eur_per_usd
     without = f", {dearest:.2f} without spot machines" if dearest > hourly else ""
     low, high = plan.minutes
     progress.note(

@@ -9,7 +9,7 @@ from verger.errors import RefusedError, UsageError
 Range = tuple[float, float]
 """The least and the most that is expected."""
 
-CORE_RATES: dict[str, Range] = {"x86_64": (92.6, 243.0), "arm64": (46.3, 92.6)}
+CORE_RATES: dict[str, Range] = {"x86_64": (80.2, 243.0), "arm64": (40.1, 80.2)}
 """Images a second of one physical core, extraction only.
 
 x86_64: measured with AVX2 (benchmarks/README.md), and on another machine with AVX-512. arm64: not
@@ -112,7 +112,7 @@ class Plan:
             raise RefusedError(
                 f"{self.images:,} images cost {self.eur[0]:.2f} EUR at least; the ceiling is "
                 f"{self.max_cost:.2f} EUR.",
-                "Give a higher --max-cost, --spot, or fewer images.",
+                "Give a higher --max-cost, or fewer images.",
             )
 
 
@@ -154,7 +154,7 @@ def make_plan(
             raise UsageError(f"{option}: {number} is not a number above 0.")
     prices = prices or load()
     here = prices.region(region)
-    machine = prices.machine(region, arch)
+    machine = prices.machines(region, arch)[0]
     rates = [CORES[machine] * rate for rate in rate_per_core or CORE_RATES[arch]]
     if workers is None:
         wanted = math.ceil(images / rates[0] / 60 / TARGET_MINUTES)

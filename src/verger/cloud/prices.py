@@ -78,16 +78,24 @@ class Prices(_Record):
             )
         return self.regions[name]
 
-    def machine(self, region: str, arch: str) -> str:
-        """The type of machine to take: the first of `MACHINES` that the region has."""
+    def machines(self, region: str, arch: str) -> tuple[str, ...]:
+        """Those of `MACHINES` that a region has, the one to prefer first.
+
+        Raises:
+            RefusedError, SetupError: as `region`, or there is none.
+        """
         known = self.region(region)
-        for machine in MACHINES[arch]:
-            if machine in known.machine_hour and machine in known.emr_hour:
-                return machine
-        raise SetupError(
-            f"{region} has no machine of {arch} that verger knows.",
-            f"Take another --arch ({', '.join(MACHINES)}) or --region.",
+        found = tuple(
+            machine
+            for machine in MACHINES[arch]
+            if machine in known.machine_hour and machine in known.emr_hour
         )
+        if not found:
+            raise SetupError(
+                f"{region} has no machine of {arch} that verger knows.",
+                f"Take another --arch ({', '.join(MACHINES)}) or --region.",
+            )
+        return found
 
 
 def load() -> Prices:

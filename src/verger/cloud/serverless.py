@@ -196,13 +196,12 @@ class ServerlessJob:
         return Cost(f"{processors:.2f} vCPU-hours, {memory:.2f} GB-hours", usd)
 
 
-def eur_per_hour(known: prices.Prices, region: str, arch: str, workers: int) -> float:
+def usd_per_hour(here: prices.RegionPrices, arch: str, workers: int) -> float:
     """What all workers and the driver cost at most."""
-    here = known.region(region)
     worker = (
         PROCESSORS * here.serverless_vcpu_hour[arch] + MEMORY_GB * here.serverless_gb_hour[arch]
     )
-    return (workers + 1) * worker * known.eur_per_usd
+    return (workers + 1) * worker
 
 
 def start_serverless(session: Any, stack: Stack, job: Job, progress: Progress) -> ServerlessJob:

@@ -45,7 +45,7 @@ def make_session(region: str | None = None, profile: str | None = None) -> Any:
             "Look at AWS_PROFILE, AWS_REGION and ~/.aws.",
         ) from error
     if credentials is None:
-        raise SetupError("There are no AWS credentials.", CREDENTIALS_HINT)
+        raise s3.no_credentials()
 
     def check(request: Any, event_name: str, **_: Any) -> None:
         # Asking where a bucket is may lead to where it is; nothing is sent there but its name.
@@ -55,9 +55,6 @@ def make_session(region: str | None = None, profile: str | None = None) -> Any:
     for service in GUARDED:
         session.events.register(f"before-send.{service}", check)
     return session
-
-
-CREDENTIALS_HINT = "Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use a role."
 
 
 @contextmanager
@@ -76,7 +73,7 @@ def explained(action: str) -> Iterator[None]:
     try:
         yield
     except NoCredentialsError as error:
-        raise SetupError("There are no AWS credentials.", CREDENTIALS_HINT) from error
+        raise s3.no_credentials() from error
     except ClientError as error:
         raise s3.credentials_problem(error) or _meaning(error, action) from error
     except BotoCoreError as error:

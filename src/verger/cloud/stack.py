@@ -25,6 +25,10 @@ LOGS, CODE, TEMPORARY = "_verger/logs", "_verger/code", "_verger/tmp"
 7 days."""
 
 
+ALIVE = ["STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING", "TERMINATING"]
+"""States of a cluster that has machines, or will have."""
+
+
 @dataclass(frozen=True)
 class Stack:
     """What `verger cloud init` made.
@@ -142,7 +146,7 @@ def running_clusters(session: Any, stack: Stack) -> list[str]:
     """
     client = session.client("emr", region_name=stack.region)
     with explained("list the clusters"):
-        pages = client.get_paginator("list_clusters").paginate(ClusterStates=_ALIVE)
+        pages = client.get_paginator("list_clusters").paginate(ClusterStates=ALIVE)
         ids = [found["Id"] for page in pages for found in page["Clusters"]]
         described = [client.describe_cluster(ClusterId=found)["Cluster"] for found in ids]
     return [
@@ -171,9 +175,6 @@ def delete_stack(session: Any, region: str) -> None:
 
 _FAILED = {"CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"}
 """States from which a stack can only be deleted."""
-
-_ALIVE = ["STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING", "TERMINATING"]
-"""States of a cluster that has machines, or will have."""
 
 _POLL_SECONDS = 5
 

@@ -147,7 +147,7 @@ def take_account(
         _marked(waves.committed_rejections(spark, output, ledger), "rejected", F.col("reason")),
     ]
     rows = reduce(DataFrame.unionByName, found)
-    if _size(ledger) <= FEW:
+    if ledger.files <= FEW:
         rows = rows.coalesce(1)  # two shuffles would take longer than the counting
     by_path = rows.groupBy("path").agg(
         F.concat_ws("+", F.sort_array(F.collect_list("place"))).alias("places"),
@@ -170,17 +170,12 @@ def take_account(
     if places:
         wrong = ", ".join(f"{count} {place}" for place, count in sorted(places.items()))
         raise DefectError(f"{output.location} does not reconcile: files that are {wrong}.")
-    if counts.rows != sum(wave.featurized for wave in ledger.waves):
+    if counts.rows != ledger.featurized:
         raise DefectError(
             f"{output.location} does not reconcile: {counts.rows} rows of features, but "
-            f"{sum(wave.featurized for wave in ledger.waves)} in the ledger."
+            f"{ledger.featurized} in the ledger."
         )
     return Account(counts, dict(reasons.most_common()))
-
-
-def _size(ledger: Ledger) -> int:
-    """How many images a ledger counts."""
-    return sum(wave.featurized + sum(wave.rejected.values()) for wave in ledger.waves)
 
 
 def _marked(rows: DataFrame, place: str, reason: Column | None = None) -> DataFrame:
