@@ -14,14 +14,14 @@ demo: .venv/installed
 	$(BIN)/verger demo demo
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-slow: .venv/installed
 	$(BIN)/python -m pytest -m slow
 
 # Spark 4 needs a Java 17 of the machine's: the one that comes with verger lacks a module of it.
 test-spark4: .venv/installed-spark4
-	PYTHONPATH=.venv/spark4 JAVA_HOME=$(JAVA_17) $(BIN)/python -m pytest $(SPARK_TESTS)
+	PYTHONPATH=.venv/spark4 JAVA_HOME=$(JAVA_17) $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(SPARK_TESTS)
 
 .venv/installed-spark4: .venv/installed requirements-spark4.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --upgrade --target .venv/spark4 -r requirements-spark4.lock

@@ -3,10 +3,8 @@
 import hashlib
 import os
 import shlex
-import subprocess
-import sys
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
@@ -18,6 +16,7 @@ from pyspark.java_gateway import launch_gateway
 from verger.backbone.graph import cache_folder
 from verger.spark.session import java_home
 
+SPARK_HOME = Path(pyspark.__file__).parent
 MAVEN = "https://repo1.maven.org/maven2"
 JARS = {
     "org/apache/hadoop/hadoop-client-minicluster/3.3.4/hadoop-client-minicluster-3.3.4.jar": (
@@ -40,8 +39,9 @@ JARS = {
     ),
 }
 SETTINGS = {
-    "yarn.nodemanager.resource.memory-mb": "8192",
-    "yarn.nodemanager.resource.cpu-vcores": "4",
+    # Two machines of EMR; the memory is a limit, it is not taken.
+    "yarn.minicluster.yarn.nodemanager.resource.memory-mb": "24576",
+    "yarn.nodemanager.resource.cpu-vcores": "16",
     "yarn.nodemanager.vmem-check-enabled": "false",
     # A machine whose disk is nearly full would be given no work.
     "yarn.nodemanager.disk-health-checker.enable": "false",
@@ -53,7 +53,7 @@ SETTINGS = {
     "yarn.scheduler.capacity.root.default.capacity": "100",
     "yarn.scheduler.capacity.maximum-am-resource-percent": "0.9",
 }
-"""Room for a driver and a few executors, whatever the machine."""
+"""Room for the driver and the executors that EMR would have, whatever the machine."""
 
 
 def fetch_jars() -> list[Path]:
@@ -75,12 +75,25 @@ def fetch_jars() -> list[Path]:
 
 
 @contextmanager
-def yarn(folder: Path, env: dict[str, str]) -> Iterator[Path]:
-    """A resource manager and a node manager; yields the folder of `yarn-site.xml`."""
+def yarn(folder: Path, spark: Mapping[str, str], env: dict[str, str]) -> Iterator[dict[str, str]]:
+    """A resource manager and a node manager, and Spark's settings for them in files, as on EMR.
+
+    Args:
+        folder: for settings and logs.
+        spark: what `spark-defaults.conf` says besides the master.
+        env: of the containers.
+
+    Yields:
+        The environment in which `spark-submit` finds the cluster.
+    """
     folder.mkdir(parents=True)
     classpath = ":".join(map(str, fetch_jars()))
     options = f"-Dtest.build.data={folder} -Djava.net.preferIPv4Stack=true"
     arguments = ["--driver-class-path", classpath, "--driver-java-options", options]
+    # The node manager fetches the step's files from S3.
+    # As everything else does here, with jars that EMR has on its class path.
+    arguments += ["--packages", spark["spark.jars.packages"]]
+    arguments += ["--conf", f"spark.jars.excludes={spark['spark.jars.excludes']}"]
     settings = {
         **env,
         "JAVA_HOME": str(java_home()),
@@ -92,7 +105,12 @@ def yarn(folder: Path, env: dict[str, str]) -> Iterator[Path]:
     try:
         hadoop = gateway.jvm.org.apache.hadoop.yarn
         conf = hadoop.conf.YarnConfiguration()
-        for name, value in SETTINGS.items():
+        hadoop_settings = {
+            name.removeprefix("spark.hadoop."): value
+            for name, value in spark.items()
+            if name.startswith("spark.hadoop.")
+        }
+        for name, value in (SETTINGS | hadoop_settings).items():
             conf.set(name, value)
         cluster = hadoop.server.MiniYARNCluster("yarn", 1, 1, 1)
         cluster.init(conf)
@@ -100,35 +118,25 @@ def yarn(folder: Path, env: dict[str, str]) -> Iterator[Path]:
         stream = gateway.jvm.java.io.FileOutputStream(str(folder / "yarn-site.xml"))
         cluster.getConfig().writeXml(stream)
         stream.close()
-        yield folder
+        resolved = gateway.jvm.System.getProperty("spark.jars").split(",")
+        # Where the containers find Spark itself; it would be sent to each otherwise.
+        jars = f"local:{SPARK_HOME}/jars/*"
+        defaults = {"spark.master": "yarn", "spark.yarn.jars": jars} | {
+            name: value for name, value in spark.items() if not name.startswith("spark.jars.")
+        }
+        (folder / "spark-defaults.conf").write_text(
+            "".join(f"{name} {value}\n" for name, value in defaults.items())
+        )
+        yield {
+            **env,
+            "JAVA_HOME": str(java_home()),
+            "SPARK_LOCAL_IP": "127.0.0.1",
+            "HADOOP_CONF_DIR": str(folder),
+            "SPARK_CONF_DIR": str(folder),
+            "SPARK_DIST_CLASSPATH": ":".join(jar.removeprefix("file://") for jar in resolved),
+        }
         cluster.stop()
     finally:
         gateway.shutdown()
         gateway.proc.stdin.close()
         gateway.proc.wait(60)
-
-
-def submit(
-    arguments: Sequence[str], conf: Path, env: dict[str, str]
-) -> subprocess.CompletedProcess:
-    """`spark-submit` to the cluster whose settings are in a folder; it waits for the end."""
-    spark = Path(pyspark.__file__).parent
-    command = [
-        str(spark / "bin/spark-submit"), "--master", "yarn",
-        # Where the containers find Spark itself; it would be sent to each otherwise.
-        "--conf", f"spark.yarn.jars=local:{spark}/jars/*",
-    ]  # fmt: skip
-    return subprocess.run(
-        [*command, *arguments],
-        env={
-            **env,
-            "JAVA_HOME": str(java_home()),
-            "SPARK_LOCAL_IP": "127.0.0.1",
-            "HADOOP_CONF_DIR": str(conf),
-            "YARN_CONF_DIR": str(conf),
-            "PYSPARK_PYTHON": sys.executable,
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
