@@ -17,6 +17,7 @@ from stores import FAKE_KEYS, aws_settings, make_bucket, make_client, moto_serve
 from verger.cli.main import app
 from verger.cloud import delivery, follow, inventory, launch, places, prices, serverless
 from verger.cloud.launch import Launch
+from verger.cloud.notebook import launch_notebook
 from verger.cloud.session import make_session
 from verger.cloud.stack import Stack
 from verger.errors import (
@@ -597,4 +598,57 @@ def test_a_bad_option_is_named(aws, options: list[str], words: str) -> None:
     done = CliRunner().invoke(app, [*WORDS, *options])
     assert done.exit_code == 2
     assert words in done.stderr
+    assert aws.calls == []
+
+
+def give_copy(aws: FakeAws, text: bytes) -> None:
+    """Have the job write the executed copy where it was told to."""
+
+    def write() -> None:
+        words = aws.request("RunJobFlow")["Steps"][0]["HadoopJarStep"]["Args"]
+        place = words[words.index("execute-notebook") + 2].removeprefix("s3://orchard/")
+        make_session().client("s3").put_object(Bucket="orchard", Key=place, Body=text)
+
+    at_step(aws, 3, write)
+
+
+@pytest.fixture
+def paper(tmp_path: Path) -> Path:
+    file = tmp_path / "paper.ipynb"
+    file.write_text('{"cells": [{}]}')
+    return file
+
+
+def test_a_notebook_is_uploaded_executed_and_fetched(
+    aws, heard: Heard, paper: Path, tmp_path: Path
+) -> None:
+    give_copy(aws, b"executed")
+    launch_notebook(asked(), paper, tmp_path / "done.ipynb", heard)
+    assert (tmp_path / "done.ipynb").read_bytes() == b"executed"
+    words = aws.request("RunJobFlow")["Steps"][0]["HadoopJarStep"]["Args"]
+    source = words[words.index("execute-notebook") + 1].removeprefix("s3://orchard/")
+    stored = make_session().client("s3").get_object(Bucket="orchard", Key=source)
+    assert stored["Body"].read() == paper.read_bytes()
+    told = {word: words[words.index(word) + 1] for word in ("--input", "--output", "--components")}
+    assert told == {"--input": SOURCE, "--output": OUTPUT, "--components": "2"}
+    assert words[-2:] == ["--weights", "backbone.zip"]
+    assert not aws.runs
+    assert schedules(aws) == []
+
+
+def test_the_copy_of_a_notebook_that_failed_is_fetched_and_the_failure_said(
+    aws, heard: Heard, paper: Path, tmp_path: Path
+) -> None:
+    aws.end = ("TERMINATED_WITH_ERRORS", "FAILED", "STEP_FAILURE", "a step failed")
+    give_copy(aws, b"half of it")
+    with pytest.raises(VergerError, match="The job failed"):
+        launch_notebook(asked(), paper, tmp_path / "done.ipynb", heard)
+    assert (tmp_path / "done.ipynb").read_bytes() == b"half of it"
+    assert not aws.runs
+
+
+def test_what_is_no_notebook_starts_nothing(aws, heard: Heard, tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(InputError, match=r"photo\.jpg is no notebook"):
+        launch_notebook(asked(), tmp_path / "photo.jpg", tmp_path / "done.ipynb", heard)
     assert aws.calls == []

@@ -16,8 +16,8 @@ from verger.cli.main import app
 from verger.cloud import inventory, logs, results, serverless
 from verger.cloud.bundle import ENTRY
 from verger.cloud.cluster import Cluster, cluster_request, list_clusters, start_cluster
+from verger.cloud.commands import job_command
 from verger.cloud.job import Job, State, ends_at
-from verger.cloud.launch import job_command
 from verger.cloud.schedule import schedule_request
 from verger.cloud.serverless import list_serverless, start_serverless
 from verger.cloud.session import make_session

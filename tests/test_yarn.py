@@ -12,9 +12,9 @@ from clusters import inherited
 from helpers import assert_same_features, go, matrix_of, rejected_of
 from stores import aws_settings, download, make_bucket, seaweedfs, upload
 from verger.cloud.cluster import EXECUTOR, cluster_request
+from verger.cloud.commands import job_command
 from verger.cloud.delivery import deliver, make_bundle
 from verger.cloud.job import Job
-from verger.cloud.launch import job_command
 from verger.cloud.stack import Stack
 from verger.cloud.submit import spark_properties
 from verger.progress import Progress
@@ -36,7 +36,7 @@ def deliver_step(bucket: str) -> list[str]:
         input=f"s3://{bucket}/in", output=f"s3://{bucket}/out", max_rejected=1.0, components=9
     )
     bundle = make_bundle(settings, "x86_64", Progress())
-    delivered = deliver(boto3.Session(), stack, bundle, Progress())
+    delivered = deliver(boto3.Session(), stack, bundle.files, Progress())
     job = Job(
         run_id="20261124-1200-a1b2",
         output=settings.output,

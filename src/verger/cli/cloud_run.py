@@ -2,48 +2,56 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from verger.cli import console
 from verger.cli.cloud import cloud_app
+from verger.cli.report import Language
 from verger.cli.reporting import reporting
 from verger.errors import InputError, UsageError
 
 if TYPE_CHECKING:
+    from verger.cloud.bundle import Architecture
     from verger.cloud.inventory import Inventory
     from verger.cloud.job import Running
 
 __all__ = ["cloud_app"]
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+Source = Annotated[str, typer.Option("--input", help="s3://bucket/prefix of the images.")]
+Target = Annotated[str, typer.Option("--output", help="s3://bucket/prefix for the results.")]
+Components = Annotated[
+    str | None, typer.Option(help="A count (50), or a share of the variance (0.95).")
+]
+Workers = Annotated[int | None, typer.Option(help="Machines besides the primary one.", min=1)]
+Spot = Annotated[
+    bool, typer.Option("--spot", help="All workers but one on spot machines, if there are.")
+]
+Arch = Annotated[str, typer.Option(help="arm64 (Graviton) or x86_64.")]
+MaxCost = Annotated[float, typer.Option(help="The ceiling in euros.", min=0.01)]
+Limit = Annotated[int | None, typer.Option(help="Take the first N files only.")]
 
 
 @cloud_app.command()
 def run(
     *,
-    source: Annotated[str, typer.Option("--input", help="s3://bucket/prefix of the images.")],
-    output: Annotated[str, typer.Option(help="s3://bucket/prefix where the results go.")],
-    components: Annotated[
-        str | None, typer.Option(help="A count (50), or a share of the variance (0.95).")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Machines besides the primary one.", min=1)
-    ] = None,
-    spot: Annotated[
-        bool, typer.Option("--spot", help="All workers but one on spot machines, if there are.")
-    ] = False,
-    arch: Annotated[str, typer.Option(help="arm64 (Graviton) or x86_64.")] = "arm64",
-    max_cost: Annotated[float, typer.Option(help="The ceiling in euros.", min=0.01)] = 10,
+    source: Source,
+    output: Target,
+    components: Components = None,
+    workers: Workers = None,
+    spot: Spot = False,
+    arch: Arch = "arm64",
+    max_cost: MaxCost = 10,
     serverless: Annotated[
         bool, typer.Option("--serverless", help="On EMR Serverless instead of a cluster.")
     ] = False,
     download: Annotated[
         Path | None, typer.Option(help="Copy the results to this folder afterwards.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Take the first N files only.")] = None,
+    limit: Limit = None,
     label_from: Annotated[
         str, typer.Option(help="parent, none, or a regular expression with one group.")
     ] = "parent",
@@ -52,13 +60,13 @@ def run(
     prune: Annotated[
         bool, typer.Option("--prune", help="Delete rows of images that have gone.")
     ] = False,
+    lang: Language = "en",
     json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
     debug: Debug = False,
 ) -> None:
     """Run on a cluster that ends with the run; give it again to go on or add."""
     with reporting(debug):
         from verger.cli.main import make_settings
-        from verger.cloud.bundle import Architecture
         from verger.cloud.launch import Launch, launch
         from verger.results import Output
 
@@ -71,13 +79,12 @@ def run(
             max_rejected=max_rejected,
             fresh=fresh,
             prune=prune,
+            lang=lang,
         )
-        if arch not in get_args(Architecture):
-            raise UsageError(f"--arch: {arch!r} is neither arm64 nor x86_64.")
         asked = Launch(
             run=settings,
             workers=workers,
-            arch="arm64" if arch == "arm64" else "x86_64",
+            arch=_architecture(arch),
             spot=spot,
             serverless=serverless,
             max_cost=max_cost,
@@ -90,7 +97,73 @@ def run(
         else:
             from verger.cli.summary import show_summary
 
-            show_summary(outcome.manifest, Output(settings.output))
+            show_summary(outcome.manifest, Output(settings.output), settings.lang)
+
+
+@cloud_app.command()
+def notebook(
+    notebook: Annotated[Path, typer.Argument(help="Such as notebooks/verger_emr.ipynb.")],
+    *,
+    source: Source,
+    output: Target,
+    components: Components = None,
+    limit: Limit = None,
+    workers: Workers = None,
+    spot: Spot = False,
+    arch: Arch = "arm64",
+    max_cost: MaxCost = 10,
+    copy: Annotated[
+        Path | None, typer.Option(help="The executed copy. Default: NAME-executed.ipynb, here.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Execute a notebook on a cluster that ends with it, and fetch the executed copy."""
+    with reporting(debug):
+        from verger.cli.main import make_settings
+        from verger.cloud.launch import Launch
+        from verger.cloud.notebook import launch_notebook
+
+        asked = Launch(
+            run=make_settings(input=source, output=output, components=components, limit=limit),
+            workers=workers,
+            arch=_architecture(arch),
+            spot=spot,
+            max_cost=max_cost,
+        )
+        with console.progress() as shown:
+            launch_notebook(asked, notebook, copy or Path(f"{notebook.stem}-executed.ipynb"), shown)
+
+
+@cloud_app.command(hidden=True)
+def execute_notebook(
+    notebook: str,
+    copy: str,
+    *,
+    source: Source,
+    output: Target,
+    weights: str,
+    components: Components = None,
+    limit: Limit = None,
+    deadline: str | None = None,
+    debug: Debug = False,
+) -> None:
+    """Execute a notebook as the driver of a cluster: what `notebook` has a cluster do."""
+    with reporting(debug):
+        from verger.cli.main import make_settings
+        from verger.cloud.notebook import execute_notebook
+        from verger.storage import Location
+
+        settings = make_settings(
+            input=source, output=output, components=components, limit=limit, deadline=deadline
+        )
+        given = settings.model_dump(include={"components", "limit"}, exclude_defaults=True)
+        execute_notebook(
+            Location.parse(notebook),
+            Location.parse(copy),
+            {"INPUT": source, "OUTPUT": output, "WEIGHTS": weights}
+            | {name.upper(): value for name, value in given.items()},
+            settings.deadline,
+        )
 
 
 @cloud_app.command()
@@ -177,6 +250,14 @@ def costs(
             f"Without tax, at {known.eur_per_usd} EUR a USD of {known.eur_dated} and prices of "
             f"{known.dated}; spot machines at {known.spot_share:.0%} of the price on demand."
         )
+
+
+def _architecture(name: str) -> "Architecture":
+    if name == "arm64":
+        return "arm64"
+    if name == "x86_64":
+        return "x86_64"
+    raise UsageError(f"--arch: {name!r} is neither arm64 nor x86_64.")
 
 
 def _look(days: int | None = None) -> "Inventory":

@@ -2,6 +2,7 @@
 
 import hashlib
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -57,7 +58,9 @@ def make_bundle(settings: RunSettings, arch: Architecture, progress: Progress) -
     return Bundle(environment, code, saved, ENTRY)
 
 
-def deliver(session: Any, stack: Stack, bundle: Bundle, progress: Progress) -> dict[Path, str]:
+def deliver(
+    session: Any, stack: Stack, files: Sequence[Path], progress: Progress
+) -> dict[Path, str]:
     """Upload what the bucket does not hold under the digest of its content.
 
     Returns:
@@ -67,7 +70,7 @@ def deliver(session: Any, stack: Stack, bundle: Bundle, progress: Progress) -> d
         InputError, SetupError: the bucket cannot be written.
     """
     client = session.client("s3")
-    keys = {file: f"{CODE}/{_digest(file)}/{file.name}" for file in bundle.files}
+    keys = {file: f"{CODE}/{_digest(file)}/{file.name}" for file in files}
     with s3.explained(stack.bucket):
         absent = [file for file, key in keys.items() if not _is_there(client, stack.bucket, key)]
         if absent:

@@ -2,12 +2,14 @@
 
 import secrets
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from pathlib import Path
+from typing import Any
 
 from verger.cloud import delivery, follow, places, prices, results
 from verger.cloud.bundle import Architecture
 from verger.cloud.cluster import list_clusters, start_cluster
+from verger.cloud.commands import job_command, notebook_command
 from verger.cloud.failures import problem_of
 from verger.cloud.job import OUTPUT_TAG, Cost, Job, Running, State, ends_at, output_digest
 from verger.cloud.plan import Plan, make_plan
@@ -27,20 +29,6 @@ MARGIN = timedelta(minutes=10)
 LEAST = timedelta(minutes=15)
 """Less work than that is not worth the start of machines."""
 
-ON_A_CLUSTER = {
-    "components",
-    "fresh",
-    "keep_pca",
-    "label_from",
-    "limit",
-    "max_rejected",
-    "prune",
-    "rebase",
-    "retry_rejected",
-    "wave_size",
-}
-"""Settings of a run that are passed on."""
-
 
 @dataclass(frozen=True)
 class Launch:
@@ -54,6 +42,7 @@ class Launch:
         serverless: on EMR Serverless instead of a cluster.
         max_cost: in euros.
         download: where the results are copied to on this machine.
+        notebook: what is executed there instead of `verger run`; see `notebook.launch_notebook`.
     """
 
     run: RunSettings
@@ -63,6 +52,7 @@ class Launch:
     serverless: bool = False
     max_cost: float = 10.0
     download: Path | None = None
+    notebook: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +72,29 @@ class Outcome:
     eur: float | None
 
 
+@dataclass(frozen=True)
+class Ended:
+    """A job that has ended, well or not.
+
+    Attributes:
+        session: of boto3, for the region where it ran.
+        stack: with which it ran.
+        running: the job.
+        manifest: of its output; None where it wrote none.
+        problem: what went wrong, if anything did.
+        cost: in US dollars; None where AWS did not say.
+        eur: the same in euros.
+    """
+
+    session: Any
+    stack: Stack
+    running: Running
+    manifest: Manifest | None
+    problem: VergerError | None
+    cost: Cost | None
+    eur: float | None
+
+
 def launch(asked: Launch, progress: Progress) -> Outcome:
     """Run on AWS, and see that nothing is left running.
 
@@ -91,6 +104,23 @@ def launch(asked: Launch, progress: Progress) -> Outcome:
         RefusedError: something is not inside the European Union, or the money does not suffice.
         DeadlineReached: the money was spent before the work was done; it can be resumed.
         VergerError: another of its children; on each, it was said whether something still runs.
+    """
+    ended = see_through(asked, progress)
+    if ended.problem is not None:
+        raise ended.problem
+    output = asked.run.output
+    if ended.manifest is None:
+        raise DefectError(f"The {ended.running.title} succeeded and left no manifest in {output}.")
+    if asked.download is not None:
+        results.download(ended.session, output, asked.download, progress)
+    return Outcome(ended.running.title, ended.manifest, ended.cost, ended.eur)
+
+
+def see_through(asked: Launch, progress: Progress) -> Ended:
+    """Start a job, or find the one that works on the same output, and follow it to its end.
+
+    Raises:
+        VergerError: as `launch`, of all that goes wrong before or beside the job itself.
     """
     place = places.find_place(asked.run.input, asked.run.output)
     session, stack, output = place.session, place.stack, Output(asked.run.output)
@@ -107,16 +137,10 @@ def launch(asked: Launch, progress: Progress) -> Outcome:
         word = f"Started the {running.title}."
     else:
         word = f"The {running.title} works on this output already; following it."
-    state, cost, eur = _see_through(running, output, listed, word, progress)
+    state, cost, eur = _follow(running, output, listed, word, progress)
     manifest = _manifest(output, before)
     problem = problem_of(running, stack, state, manifest)
-    if problem is not None:
-        raise problem
-    if manifest is None:
-        raise DefectError(f"The {running.title} succeeded and left no manifest in {output}.")
-    if asked.download is not None:
-        results.download(session, output.location, asked.download, progress)
-    return Outcome(running.title, manifest, cost, eur)
+    return Ended(session, stack, running, manifest, problem, cost, eur)
 
 
 def _count(run: RunSettings, output: Output) -> tuple[int, int]:
@@ -165,10 +189,16 @@ def _make_job(place: places.Place, asked: Launch, images: int, progress: Progres
         )
     _say_plan(asked, plan, progress)
     bundle = delivery.make_bundle(asked.run, asked.arch, progress)
-    delivered = delivery.deliver(place.session, stack, bundle, progress)
+    files = bundle.files if asked.notebook is None else (*bundle.files, asked.notebook)
+    delivered = delivery.deliver(place.session, stack, files, progress)
     end = follow.now() + paid
+    run_id = f"{follow.now():%Y%m%d-%H%M}-{secrets.token_hex(2)}"
+    if asked.notebook is None:
+        command = job_command(asked.run, end - MARGIN)
+    else:
+        command = notebook_command(asked.run, delivered[asked.notebook], run_id, end - MARGIN)
     return Job(
-        run_id=f"{follow.now():%Y%m%d-%H%M}-{secrets.token_hex(2)}",
+        run_id=run_id,
         output=asked.run.output,
         properties=spark_properties(
             environment=delivered[bundle.environment],
@@ -176,22 +206,13 @@ def _make_job(place: places.Place, asked: Launch, images: int, progress: Progres
             backbone=delivered[bundle.backbone],
         ),
         entry=delivered[bundle.entry],
-        command=job_command(asked.run, end - MARGIN),
+        command=command,
         arch=asked.arch,
         machines=known.machines(stack.region, asked.arch),
         workers=plan.workers,
         spot=asked.spot,
         ends_at=end,
     )
-
-
-def job_command(run: RunSettings, deadline: datetime) -> tuple[str, ...]:
-    """The words of `verger run` for a cluster, without its weights."""
-    words = ["run", str(run.input), str(run.output), "--deadline", f"{deadline:%Y-%m-%dT%H:%M:%SZ}"]
-    for name, value in run.model_dump(include=ON_A_CLUSTER, exclude_defaults=True).items():
-        option = "--" + name.replace("_", "-")
-        words += [option] if value is True else [option, str(value)]
-    return tuple(words)
 
 
 def _say_plan(asked: Launch, plan: Plan, progress: Progress) -> None:
@@ -216,7 +237,7 @@ def _how_to_stop(running: Running) -> str:
     return f"It ends by itself with its work{latest}. To stop it now: verger cloud stop"
 
 
-def _see_through(
+def _follow(
     running: Running, output: Output, listed: int, word: str, progress: Progress
 ) -> tuple[State, Cost | None, float | None]:
     """Follow a job to its end, and take away what is left of it; how it ended, and its cost."""

@@ -1,0 +1,82 @@
+"""A notebook for a cluster: what its driver does with it, from parameters to the executed copy."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+
+from verger.cloud.notebook import _check_is_notebook, execute_notebook
+from verger.errors import DeadlineReached, InputError
+from verger.storage import Location
+
+PARAMETERS = {"INPUT": "s3://orchard/it's in", "LIMIT": 3}
+
+
+def write(folder: Path, *cells: tuple[str, str]) -> Location:
+    """A notebook of code cells, each a tag and its source."""
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_code_cell(source, metadata={"tags": [tag]} if tag else {})
+            for tag, source in cells
+        ]
+    )
+    nbformat.write(notebook, folder / "source.ipynb")
+    return Location.parse(str(folder / "source.ipynb"))
+
+
+def execute(folder: Path, *cells: tuple[str, str], deadline: datetime | None = None) -> None:
+    execute_notebook(write(folder, *cells), copy_in(folder), PARAMETERS, deadline)
+
+
+def copy_in(folder: Path) -> Location:
+    return Location.parse(str(folder / "done.ipynb"))
+
+
+def read_copy(folder: Path) -> NotebookNode:
+    return nbformat.read(folder / "done.ipynb", as_version=4)
+
+
+def test_parameters_replace_defaults_and_cells_for_sparkmagic_are_left_out(tmp_path: Path) -> None:
+    execute(
+        tmp_path,
+        ("sparkmagic", "%%configure -f\n{}"),
+        ("parameters", "INPUT, LIMIT, OTHER = 'here', None, 5"),
+        ("", "print(INPUT, LIMIT, OTHER)"),
+    )
+    cells = read_copy(tmp_path).cells
+    assert [cell.metadata.get("tags") for cell in cells] == [
+        ["parameters"],
+        ["injected-parameters"],
+        None,
+    ]
+    assert cells[-1].outputs[0].text == "s3://orchard/it's in 3 5\n"
+
+
+def test_a_cell_that_fails_is_named_and_the_copy_shows_it(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="ZeroDivisionError: division by zero") as caught:
+        execute(tmp_path, ("", "print('begun')"), ("", "1 / 0"), ("", "print('never')"))
+    assert "done.ipynb" in caught.value.hint
+    _, first, failed, last = read_copy(tmp_path).cells
+    assert first.outputs[0].text == "begun\n"
+    assert failed.outputs[0].ename == "ZeroDivisionError"
+    assert not last.outputs
+
+
+def test_a_cell_that_outlives_the_deadline_is_ended_and_the_rest_kept(tmp_path: Path) -> None:
+    with pytest.raises(DeadlineReached, match="not done before its deadline"):
+        execute(
+            tmp_path,
+            ("", "print('begun')"),
+            ("", "import time\ntime.sleep(600)"),
+            deadline=datetime.now(UTC),
+        )
+    assert read_copy(tmp_path).cells[1].outputs[0].text == "begun\n"
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"cells": []}', '{"cells": 3}', "import verger"])
+def test_another_file_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.ipynb").write_text(text)
+    with pytest.raises(InputError, match=r"a\.ipynb"):
+        _check_is_notebook(tmp_path / "a.ipynb")
