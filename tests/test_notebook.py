@@ -61,7 +61,7 @@ def test_it_is_committed_without_outputs_and_with_its_tags() -> None:
 def test_sparkmagic_is_told_what_spark_submit_is() -> None:
     cell = nbformat.read(NOTEBOOK, as_version=4).cells[3]
     told = json.loads(cell.source.removeprefix("%%configure -f"))["conf"]
-    place = "s3://mon-seau/code"
+    place = "s3://mon-seau/_verger/code"
     wanted = spark_properties(
         environment=f"{place}/environment-arm64.tar.gz",
         code=f"{place}/verger.zip",

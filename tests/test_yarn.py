@@ -2,17 +2,20 @@
 
 import shutil
 import subprocess
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import boto3
+import nbformat
 import pytest
 
 from clusters import inherited
 from helpers import assert_same_features, go, matrix_of, rejected_of
 from stores import aws_settings, download, make_bucket, seaweedfs, upload
 from verger.cloud.cluster import EXECUTOR, cluster_request
-from verger.cloud.commands import job_command
+from verger.cloud.commands import job_command, notebook_command
 from verger.cloud.delivery import deliver, make_bundle
 from verger.cloud.job import Job
 from verger.cloud.stack import Stack
@@ -24,71 +27,111 @@ from verger.storage import Location
 from yarn import SPARK_HOME, yarn
 
 ENDS_AT = datetime.now(UTC) + timedelta(hours=2)
+BUCKET = "orchard"
+STACK = Stack(
+    "verger", "eu-west-3", "123456789012", BUCKET, (BUCKET,), "service", "profile", "serverless",
+    "scheduler", "subnet", "security", "schedules",
+)  # fmt: skip
+SETTINGS = RunSettings(
+    input=f"s3://{BUCKET}/in", output=f"s3://{BUCKET}/out", max_rejected=1.0, components=5
+)
+NOTEBOOK = Path(__file__).parents[1] / "notebooks/verger_emr.ipynb"
 
 
-def deliver_step(bucket: str) -> list[str]:
-    """Upload what `verger cloud run` uploads, and return the words of the step of EMR."""
-    stack = Stack(
-        "verger", "eu-west-3", "123456789012", bucket, (bucket,), "service", "profile",
-        "serverless", "scheduler", "subnet", "security", "schedules",
-    )  # fmt: skip
-    settings = RunSettings(
-        input=f"s3://{bucket}/in", output=f"s3://{bucket}/out", max_rejected=1.0, components=9
-    )
-    bundle = make_bundle(settings, "x86_64", Progress())
-    delivered = deliver(boto3.Session(), stack, bundle.files, Progress())
+class Place(NamedTuple):
+    """A bucket with photographs and one bad file, and a cluster that reads it."""
+
+    images: Path
+    port: int
+    env: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def place(orchard: Path, tmp_path_factory) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("emr")
+    images = folder / "images"
+    shutil.copytree(orchard, images)
+    (images / "bad.jpg").write_bytes(b"\xff\xd8\xff not a photograph")
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        seaweedfs(folder / "store/weed") as port,
+        aws_settings(port, patch),
+    ):
+        upload(images, port, make_bucket(port, BUCKET), "in")
+        # EMR's Spark has S3; the settings of this one have what a local run gives itself.
+        s3 = s3_options(SETTINGS.output)
+        with yarn(folder / "yarn", s3, inherited()) as env:
+            yield Place(images, port, env)
+
+
+def run_step(place: Place, command: Callable[[dict[Path, str]], tuple[str, ...]]) -> None:
+    """Upload what `verger cloud` uploads, and run the words of the step that EMR is given.
+
+    Args:
+        place: where.
+        command: of verger, made of the URIs of what was uploaded.
+    """
+    bundle = make_bundle(SETTINGS, "x86_64", Progress())
+    delivered = deliver(boto3.Session(), STACK, (*bundle.files, NOTEBOOK), Progress())
     job = Job(
         run_id="20261124-1200-a1b2",
-        output=settings.output,
+        output=SETTINGS.output,
         properties=spark_properties(
             environment=delivered[bundle.environment],
             code=delivered[bundle.code],
             backbone=delivered[bundle.backbone],
         ),
         entry=delivered[bundle.entry],
-        command=job_command(settings, ENDS_AT),
+        command=command(delivered),
         arch="x86_64",
         machines=("m5.xlarge",),
         workers=2,
         spot=False,
         ends_at=ENDS_AT,
     )
-    (step,) = cluster_request(job, stack)["Steps"]
-    return step["HadoopJarStep"]["Args"]
+    (step,) = cluster_request(job, STACK)["Steps"]
+    program, *words = step["HadoopJarStep"]["Args"]
+    assert program == "spark-submit"
+    assert all("=".join(item) in words for item in EXECUTOR.items())
+    done = subprocess.run(
+        [SPARK_HOME / "bin" / program, *words],
+        env=place.env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow
 def test_the_step_of_emr_on_yarn_from_s3_to_s3_equals_a_local_run_row_by_row(
-    orchard: Path, tmp_path: Path, monkeypatch
+    place: Place, tmp_path: Path
 ) -> None:
-    shutil.copytree(orchard, tmp_path / "images")
-    (tmp_path / "images/bad.jpg").write_bytes(b"\xff\xd8\xff not a photograph")
-    go(tmp_path / "images", tmp_path / "local", max_rejected=1.0, components=9)
-
-    with (
-        seaweedfs(tmp_path / "store/weed") as port,
-        aws_settings(port, monkeypatch),
-    ):
-        bucket = make_bucket(port, "orchard")
-        upload(tmp_path / "images", port, bucket, "in")
-        program, *words = deliver_step(bucket)
-        assert program == "spark-submit"
-        assert all("=".join(item) in words for item in EXECUTOR.items())
-        # EMR's Spark has S3; the settings of this one have what a local run gives itself.
-        s3 = s3_options(Location.parse(f"s3://{bucket}/out"))
-        with yarn(tmp_path / "yarn", s3, inherited()) as env:
-            done = subprocess.run(
-                [SPARK_HOME / "bin" / program, *words],
-                env=env,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-        assert done.returncode == 0, done.stderr
-        ours = download(port, bucket, "out", tmp_path / "out")
+    run_step(place, lambda _: job_command(SETTINGS, ENDS_AT))
+    ours = download(place.port, BUCKET, "out", tmp_path / "out")
+    go(place.images, tmp_path / "local", max_rejected=1.0, components=5)
     assert_same_features(tmp_path / "local", ours)
     assert rejected_of(ours) == rejected_of(tmp_path / "local") == {"bad.jpg": "corrupt"}
-    difference = matrix_of(ours).set_index(["path", "label"]) - matrix_of(
-        tmp_path / "local"
-    ).set_index(["path", "label"])
-    assert difference.abs().to_numpy().max() < 1e-6
+    assert_same_matrix(tmp_path / "local", ours)
+
+
+@pytest.mark.slow
+def test_the_notebook_as_a_step_of_emr_gives_what_a_run_gives(place: Place, tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"output": Location.parse(f"s3://{BUCKET}/notebook")})
+    run_step(
+        place,
+        lambda delivered: notebook_command(settings, delivered[NOTEBOOK], "a1b2", ENDS_AT),
+    )
+    ours = download(place.port, BUCKET, "notebook", tmp_path / "out")
+    executed = nbformat.read(ours / "executed/a1b2.ipynb", as_version=4)
+    printed = [out.get("text", "") for cell in executed.cells for out in cell.get("outputs", ())]
+    assert any("24 images, écart le plus grand : 0.0" in text for text in printed)
+    go(place.images, tmp_path / "local", max_rejected=1.0, components=5)
+    assert_same_matrix(tmp_path / "local", ours)
+    for name in ("eboulis", "carte"):
+        assert (ours / f"figures/{name}.svg").read_text().startswith("<svg")
+
+
+def assert_same_matrix(left: Path, right: Path) -> None:
+    both = [matrix_of(folder).set_index(["path", "label"]) for folder in (left, right)]
+    assert (both[0] - both[1]).abs().to_numpy().max() < 1e-6
