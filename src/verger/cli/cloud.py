@@ -46,11 +46,12 @@ def init(
         from verger.cloud.session import make_session
 
         session = make_session(region)
-        made = stack.create_stack(session, session.region_name, bucket, others=also or ())
-        if email:
-            budget.set_budget(session, made.account, email, monthly_usd)
-        if encrypt_disks:
-            machines.encrypt_disks(session, made.region)
+        with console.stage("stack"):
+            made = stack.create_stack(session, session.region_name, bucket, others=also or ())
+            if email:
+                budget.set_budget(session, made.account, email, monthly_usd)
+            if encrypt_disks:
+                machines.encrypt_disks(session, made.region)
         _show_stack(made, email, monthly_usd, encrypt_disks)
 
 
@@ -88,8 +89,9 @@ def destroy(
             _purge(session, found.bucket, place or [], listing, yes)
         elif not yes:
             typer.confirm(f"Remove the stack {found.name} in {found.region}?", abort=True)
-        budget.delete_budget(session, found.account)
-        stack.delete_stack(session, found.region)
+        with console.stage("unmake"):
+            budget.delete_budget(session, found.account)
+            stack.delete_stack(session, found.region)
         if purge:
             from verger.cloud.erase import delete_bucket
 
@@ -194,7 +196,11 @@ def prices(
         from verger.cloud import prices as price_list
         from verger.cloud.session import make_session
 
-        found = price_list.refresh(make_session(), region) if refresh else price_list.load()
+        if refresh:
+            with console.stage("prices"):
+                found = price_list.refresh(make_session(), region)
+        else:
+            found = price_list.load()
         if json:
             console.write_json(found)
         else:
@@ -227,7 +233,8 @@ def _purge(session: Any, bucket: str, more: list[str], listing: Path | None, yes
             raise UsageError(f"{place} is not on S3.", "Write s3://bucket/prefix.")
     check_buckets(session, [place.path.partition("/")[0] for place in places])
     for place in places:
-        count = sum(1 for _ in list_versions(session, place))
+        with console.stage("count"):
+            count = sum(1 for _ in list_versions(session, place))
         console.say(f"{place}: {count:,} objects and versions")
     if not yes:
         typer.confirm("Erase them for good? There is no way back.", abort=True)

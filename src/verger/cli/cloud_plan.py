@@ -108,8 +108,9 @@ def _count(source: str) -> int:
     from verger.storage import Location
 
     place = Location.parse(source)
-    packed = read_pack(place)
-    return packed.images if packed else sum(1 for _ in list_images(place))
+    with console.stage("count"):
+        packed = read_pack(place)
+        return packed.images if packed else sum(1 for _ in list_images(place))
 
 
 def _show(chosen: "Plan", plans: list["Plan"], is_live: bool) -> None:

@@ -265,7 +265,8 @@ def _look(days: int | None = None) -> "Inventory":
     from verger.cloud.session import make_session
 
     since = datetime.now(UTC) - timedelta(days=days) if days else None
-    found = take_inventory(make_session(), since)
+    with console.stage("look"):
+        found = take_inventory(make_session(), since)
     for region, why in found.unseen.items():
         console.stderr.print(f"{region} was not looked at: {why}", markup=False, soft_wrap=True)
     return found

@@ -1,6 +1,8 @@
 """What a person sees: progress bars, or plain lines where there is no terminal."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -49,6 +51,12 @@ STAGES = {
     "ending": "Ending machines",
     "upload": "Uploading",
     "erase": "Erasing",
+    "count": "Counting",
+    "stack": "Waiting for AWS to make it",
+    "unmake": "Waiting for AWS to remove it",
+    "look": "Looking into the regions",
+    "prices": "Asking for prices",
+    "doctor": "Looking at this machine",
 }
 
 PLAIN_SECONDS = 5.0
@@ -218,6 +226,15 @@ class LineProgress(Progress):
 def progress() -> BarProgress | LineProgress:
     """Bars on a terminal, lines elsewhere; both on stderr."""
     return BarProgress(stderr) if stderr.is_terminal else LineProgress(stderr)
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Show that something takes its time, where nothing can be counted."""
+    with progress() as shown:
+        shown.start(name)
+        yield
+        shown.finish()
 
 
 def say(text: str) -> None:

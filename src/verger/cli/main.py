@@ -213,7 +213,8 @@ def doctor(json: Json = False, debug: Debug = False) -> None:
     with reporting(debug):
         from verger.cli.doctor import examine, show
 
-        findings = examine()
+        with console.stage("doctor"):
+            findings = examine()
         show(findings, as_json=json)
         if any(finding.needed and not finding.ok for finding in findings):
             raise typer.Exit(5)
