@@ -1,14 +1,19 @@
 """A notebook for a cluster: what its driver does with it, from parameters to the executed copy."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat import NotebookNode
+from typer.testing import CliRunner
 
+from verger.cli.main import app
+from verger.cloud.commands import notebook_command
 from verger.cloud.notebook import _check_is_notebook, execute_notebook
+from verger.cloud.submit import entry_arguments
 from verger.errors import DeadlineReached, InputError
+from verger.settings import RunSettings
 from verger.storage import Location
 
 PARAMETERS = {"INPUT": "s3://orchard/it's in", "LIMIT": 3}
@@ -80,3 +85,18 @@ def test_another_file_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.ipynb").write_text(text)
     with pytest.raises(InputError, match=r"a\.ipynb"):
         _check_is_notebook(tmp_path / "a.ipynb")
+
+
+def test_a_cluster_understands_what_it_is_told_to_execute(tmp_path: Path) -> None:
+    source = write(tmp_path, ("", "print(INPUT, OUTPUT, WEIGHTS, COMPONENTS, LIMIT)"))
+    settings = RunSettings(
+        input="s3://orchard/in", output=str(tmp_path / "out"), components=5, limit=3
+    )
+    words = notebook_command(settings, source.uri, "a1b2", datetime.now(UTC) + timedelta(hours=1))
+    told = entry_arguments({"spark.files": "s3://orchard/code/backbone.zip"}, words)
+    done = CliRunner().invoke(app, told)
+    assert done.exit_code == 0, done.output
+    copy = nbformat.read(tmp_path / "out/executed/a1b2.ipynb", as_version=4)
+    assert copy.cells[-1].outputs[0].text == (
+        f"s3://orchard/in {tmp_path / 'out'} backbone.zip 5 3\n"
+    )

@@ -141,7 +141,7 @@ def execute_notebook(
     *,
     source: Source,
     output: Target,
-    weights: str,
+    weights: Annotated[str, typer.Option(help="File of the backbone.")],
     components: Components = None,
     limit: Limit = None,
     deadline: str | None = None,
