@@ -120,7 +120,7 @@ def test_a_run_in_french_ends_with_a_french_summary_and_page(
     assert '<html lang="fr"' in (tmp_path / "out/report.html").read_text()
     show_summary(manifest, Output(Location(str(tmp_path / "out"))), manifest.settings["lang"])
     said = capsys.readouterr().out
-    assert "6 listés : 6 calculés, 0 rejetés" in said
+    assert "6 listés\u00a0: 6 calculés, 0 rejetés" in said
     assert "6 lignes x 5 composantes" in said
     assert verger("run", orchard, tmp_path / "out", "--lang", "de").returncode == 2
 

@@ -1,5 +1,6 @@
 """What the page says, in English and in French, and how each writes numbers."""
 
+import re
 from collections.abc import Callable
 from typing import Literal, get_args
 
@@ -314,4 +315,8 @@ def number_formats(language: str) -> dict[str, Callable[[float], str]]:
 
 def _column(pairs: dict[str, tuple[str, str]], language: str) -> Texts:
     column = LANGUAGES.index(language)
-    return {name: pair[column] for name, pair in pairs.items()}
+    texts = {name: pair[column] for name, pair in pairs.items()}
+    if language == "fr":
+        # No line begins with what French writes after a space.
+        texts = {name: re.sub(" (?=[:;?!%»])", "\u00a0", text) for name, text in texts.items()}
+    return texts
