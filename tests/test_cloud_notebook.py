@@ -1,5 +1,7 @@
 """A notebook for a cluster: what its driver does with it, from parameters to the executed copy."""
 
+import os
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -67,6 +69,14 @@ def test_a_cell_that_fails_is_named_and_the_copy_shows_it(tmp_path: Path) -> Non
     assert first.outputs[0].text == "begun\n"
     assert failed.outputs[0].ename == "ZeroDivisionError"
     assert not last.outputs
+
+
+def test_it_is_executed_where_python_does_not_know_its_place(tmp_path: Path, monkeypatch) -> None:
+    # As on a cluster, where the packages lie beside the driver.
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    monkeypatch.setattr(sys, "executable", "")
+    execute(tmp_path, ("", "import sys\nprint(sys.version_info[:2])"))
+    assert read_copy(tmp_path).cells[-1].outputs[0].text == f"{sys.version_info[:2]}\n"
 
 
 def test_a_cell_that_outlives_the_deadline_is_ended_and_the_rest_kept(tmp_path: Path) -> None:

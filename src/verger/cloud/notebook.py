@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -91,6 +92,8 @@ def execute_notebook(
     def seconds_left(_: object) -> float | None:
         return max((deadline - datetime.now(UTC)).total_seconds(), 1) if deadline else None
 
+    # Where PATH is not set, as it may be in YARN's containers, Python does not know where it is.
+    sys.executable = sys.executable or str(Path("/proc/self/exe").resolve())
     client = NotebookClient(notebook, timeout_func=seconds_left, kernel_name="python3")
     try:
         with tempfile.TemporaryDirectory() as scratch:
