@@ -1,6 +1,5 @@
 """Clusters on loopback, of the Spark that pip installed: started and stopped by the tests."""
 
-import os
 import subprocess
 import sys
 import time
@@ -79,8 +78,3 @@ def _wait_for_workers(page: int, workers: int, started: list[subprocess.Popen]) 
             pass
         time.sleep(0.2)
     raise TimeoutError(f"the {workers} workers did not come up")
-
-
-def inherited() -> dict[str, str]:
-    """This process's environment, without what an active session left in it."""
-    return {name: value for name, value in os.environ.items() if name != "PYSPARK_GATEWAY_PORT"}

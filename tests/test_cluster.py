@@ -1,13 +1,14 @@
 """On a cluster: a master and two workers that share nothing with the driver but the store."""
 
 import json
+import os
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from clusters import inherited, standalone
+from clusters import standalone
 from helpers import VERGER, assert_same_features, go, matrix_of, skip_without_jars, verger
 from stores import aws_env, download, make_bucket, make_client, seaweedfs, upload
 
@@ -19,7 +20,7 @@ def test_a_cluster_gives_what_one_machine_gives_though_a_worker_dies(
     with seaweedfs(tmp_path / "store/weed") as port:
         client = make_client(port)
         upload(orchard, port, make_bucket(port, "orchard"), "in")
-        env = {**inherited(), **aws_env(port)}
+        env = {**os.environ, **aws_env(port)}
         with standalone(tmp_path / "cluster", 2, env) as cluster:
             arguments = [
                 "run", "s3://orchard/in", "s3://orchard/out", "--master", cluster.url,

@@ -9,7 +9,7 @@ import pandas as pd
 import papermill
 import pytest
 
-from clusters import inherited, standalone
+from clusters import standalone
 from helpers import features_of, go, matrix_of
 from stores import aws_env, download, make_bucket, seaweedfs, upload
 from verger.backbone.graph import load_backbone, save_backbone
@@ -40,13 +40,11 @@ def tags_of(cell: nbformat.NotebookNode) -> list[str]:
 
 @pytest.fixture
 def kernels(tmp_path: Path, monkeypatch) -> None:
-    """A kernel of this Python, whatever else the user has installed; and no Spark of this one."""
+    """A kernel of this Python, whatever else the user has installed."""
     from ipykernel.kernelspec import write_kernel_spec
 
     write_kernel_spec(str(tmp_path / "jupyter/kernels/python3"))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
-    for name in set(os.environ) - set(inherited()):
-        monkeypatch.delenv(name)
 
 
 def test_it_is_committed_without_outputs_and_with_its_tags() -> None:
@@ -93,7 +91,7 @@ def test_on_a_cluster_that_reads_s3_it_gives_the_same(
         upload(orchard, port, make_bucket(port, "orchard"), "in")
         for name, value in aws_env(port).items():
             monkeypatch.setenv(name, value)
-        with standalone(tmp_path / "cluster", 2, {**inherited(), **aws_env(port)}) as cluster:
+        with standalone(tmp_path / "cluster", 2, {**os.environ, **aws_env(port)}) as cluster:
             said = execute(
                 tmp_path / "papers", INPUT="s3://orchard/in", OUTPUT="s3://orchard/out",
                 COMPONENTS=5, MASTER=cluster.url, WEIGHTS=str(tmp_path / "backbone.zip"),

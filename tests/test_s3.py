@@ -23,6 +23,7 @@ from stores import (
 from verger import s3, storage
 from verger.errors import InputError, SetupError
 from verger.images.listing import list_images
+from verger.spark.cloud import s3_options
 from verger.storage import Location
 
 
@@ -221,6 +222,16 @@ def test_what_is_wrong_with_a_bucket_is_said_in_a_line(
     assert "Traceback" not in done.stderr
     assert KEYS["AWS_SECRET_ACCESS_KEY"] not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_added_to_a_spark_that_was_submitted_also_once_it_runs(
+    aws, bucket: str, spark, monkeypatch
+) -> None:
+    place = Location.parse(f"s3://{bucket}/in")
+    assert "spark.jars.packages" in s3_options(place)
+    # A kernel below the driver of a cluster inherits it.
+    monkeypatch.setenv("PYSPARK_GATEWAY_PORT", "1")
+    assert s3_options(place) == {}
 
 
 def test_errors_of_the_store_have_their_meaning() -> None:

@@ -1,5 +1,6 @@
 """The very step that EMR is given, on a real YARN: driver and executors in its containers."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -11,7 +12,6 @@ import boto3
 import nbformat
 import pytest
 
-from clusters import inherited
 from helpers import assert_same_features, go, matrix_of, rejected_of
 from stores import aws_settings, download, make_bucket, seaweedfs, upload
 from verger.cloud.cluster import EXECUTOR, cluster_request
@@ -60,7 +60,7 @@ def place(orchard: Path, tmp_path_factory) -> Iterator[Place]:
         upload(images, port, make_bucket(port, BUCKET), "in")
         # EMR's Spark has S3; the settings of this one have what a local run gives itself.
         s3 = s3_options(SETTINGS.output)
-        with yarn(folder / "yarn", s3, inherited()) as env:
+        with yarn(folder / "yarn", s3, dict(os.environ)) as env:
             yield Place(images, port, env)
 
 

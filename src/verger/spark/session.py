@@ -14,7 +14,7 @@ from pathlib import Path
 from time import sleep
 from typing import Any
 
-from pyspark import SparkContext, java_gateway
+from pyspark import java_gateway
 from pyspark.sql import SparkSession
 
 from verger.errors import InputError, SetupError, VergerError
@@ -200,8 +200,11 @@ _LOST_WORKER = (
 
 
 def is_submitted() -> bool:
-    """Whether `spark-submit` started this process: then Java runs, and the master is chosen."""
-    return "PYSPARK_GATEWAY_PORT" in os.environ and SparkContext._gateway is None
+    """Whether `spark-submit` started this process, or one above it, as that of a notebook's kernel.
+
+    Then Java runs, and the master is chosen.
+    """
+    return "PYSPARK_GATEWAY_PORT" in os.environ
 
 
 def _is_local(master: str) -> bool:
