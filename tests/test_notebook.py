@@ -1,7 +1,6 @@
-"""The notebook of the deliverables, executed whole: locally, and on a cluster that reads S3."""
+"""The notebook of the deliverables, executed whole here; on a cluster by `test_yarn.py`."""
 
 import json
-import os
 from pathlib import Path
 
 import nbformat
@@ -9,10 +8,7 @@ import pandas as pd
 import papermill
 import pytest
 
-from clusters import standalone
-from helpers import features_of, go, matrix_of
-from stores import aws_env, download, make_bucket, seaweedfs, upload
-from verger.backbone.graph import load_backbone, save_backbone
+from helpers import go, matrix_of
 from verger.cloud.submit import spark_properties
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks/verger_emr.ipynb"
@@ -80,27 +76,6 @@ def test_on_a_laptop_it_gives_what_a_run_gives(kernels, orchard, tmp_path: Path,
     assert_same_matrix(output, tmp_path / "run")
     for name in ("eboulis", "carte"):
         assert (output / f"figures/{name}.svg").read_text().startswith("<svg")
-
-
-@pytest.mark.slow
-def test_on_a_cluster_that_reads_s3_it_gives_the_same(
-    kernels, orchard, tmp_path: Path, spark, monkeypatch
-) -> None:
-    save_backbone(load_backbone(), tmp_path / "backbone.zip")
-    with seaweedfs(tmp_path / "store/weed") as port:
-        upload(orchard, port, make_bucket(port, "orchard"), "in")
-        for name, value in aws_env(port).items():
-            monkeypatch.setenv(name, value)
-        with standalone(tmp_path / "cluster", 2, {**os.environ, **aws_env(port)}) as cluster:
-            said = execute(
-                tmp_path / "papers", INPUT="s3://orchard/in", OUTPUT="s3://orchard/out",
-                COMPONENTS=5, MASTER=cluster.url, WEIGHTS=str(tmp_path / "backbone.zip"),
-            )  # fmt: skip
-        assert cluster.url in said
-        copy = download(port, "orchard", "out", tmp_path / "copy")
-    go(orchard, tmp_path / "run", components=5)
-    assert_same_matrix(copy, tmp_path / "run")
-    assert len(features_of(copy / "run")) == 24
 
 
 def assert_same_matrix(left: Path, right: Path) -> None:

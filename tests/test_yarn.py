@@ -41,9 +41,10 @@ NOTEBOOK = Path(__file__).parents[1] / "notebooks/verger_emr.ipynb"
 class Place(NamedTuple):
     """A bucket with photographs and one bad file, and a cluster that reads it."""
 
-    images: Path
     port: int
     env: dict[str, str]
+    local: Path
+    """What a run on this machine makes of them."""
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,7 @@ def place(orchard: Path, tmp_path_factory) -> Iterator[Place]:
     images = folder / "images"
     shutil.copytree(orchard, images)
     (images / "bad.jpg").write_bytes(b"\xff\xd8\xff not a photograph")
+    go(images, folder / "local", max_rejected=1.0, components=5)
     with (
         pytest.MonkeyPatch.context() as patch,
         seaweedfs(folder / "store/weed") as port,
@@ -61,7 +63,7 @@ def place(orchard: Path, tmp_path_factory) -> Iterator[Place]:
         # EMR's Spark has S3; the settings of this one have what a local run gives itself.
         s3 = s3_options(SETTINGS.output)
         with yarn(folder / "yarn", s3, dict(os.environ)) as env:
-            yield Place(images, port, env)
+            yield Place(port, env, folder / "local")
 
 
 def run_step(place: Place, command: Callable[[dict[Path, str]], tuple[str, ...]]) -> None:
@@ -109,10 +111,9 @@ def test_the_step_of_emr_on_yarn_from_s3_to_s3_equals_a_local_run_row_by_row(
 ) -> None:
     run_step(place, lambda _: job_command(SETTINGS, ENDS_AT))
     ours = download(place.port, BUCKET, "out", tmp_path / "out")
-    go(place.images, tmp_path / "local", max_rejected=1.0, components=5)
-    assert_same_features(tmp_path / "local", ours)
-    assert rejected_of(ours) == rejected_of(tmp_path / "local") == {"bad.jpg": "corrupt"}
-    assert_same_matrix(tmp_path / "local", ours)
+    assert_same_features(place.local, ours)
+    assert rejected_of(ours) == rejected_of(place.local) == {"bad.jpg": "corrupt"}
+    assert_same_matrix(place.local, ours)
 
 
 @pytest.mark.slow
@@ -126,8 +127,7 @@ def test_the_notebook_as_a_step_of_emr_gives_what_a_run_gives(place: Place, tmp_
     executed = nbformat.read(ours / "executed/a1b2.ipynb", as_version=4)
     printed = [out.get("text", "") for cell in executed.cells for out in cell.get("outputs", ())]
     assert any("24 images, écart le plus grand : 0.0" in text for text in printed)
-    go(place.images, tmp_path / "local", max_rejected=1.0, components=5)
-    assert_same_matrix(tmp_path / "local", ours)
+    assert_same_matrix(place.local, ours)
     for name in ("eboulis", "carte"):
         assert (ours / f"figures/{name}.svg").read_text().startswith("<svg")
 
