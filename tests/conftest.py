@@ -1,5 +1,6 @@
 """Small orchards for the tests, and one Spark session for all of them."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,10 @@ from verger.spark.session import start_session
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, which runs would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:

@@ -13,6 +13,8 @@ import verger
 from helpers import features_of, go, matrix_of
 from verger import api
 from verger.errors import InputError, UsageError
+from verger.images.packing import pack
+from verger.storage import Location
 
 HEAVY = {"pyspark", "tensorflow", "keras", "pyarrow", "openvino", "boto3", "numpy", "plotly"}
 
@@ -96,10 +98,22 @@ def test_a_map_takes_a_single_component_and_refuses_no_rows(steps) -> None:
 
 def test_a_picture_that_cannot_be_used_says_why(tmp_path: Path) -> None:
     (tmp_path / "notes.jpg").write_text("no image")
-    with pytest.raises(InputError, match="not_an_image"):
-        verger.preprocess(str(tmp_path), "notes.jpg")
+    gone = verger.list_images(str(tmp_path)).first()
+    (tmp_path / "notes.jpg").unlink()
     with pytest.raises(InputError, match="cannot be read"):
-        verger.preprocess(str(tmp_path), "gone.jpg")
+        verger.preprocess(str(tmp_path), gone)
+    (tmp_path / "notes.jpg").write_text("no image")
+    with pytest.raises(InputError, match="not_an_image"):
+        verger.preprocess(str(tmp_path), verger.list_images(str(tmp_path)).first())
+
+
+def test_a_packed_picture_is_what_the_file_was(orchard: Path, tmp_path: Path) -> None:
+    pack(Location(str(orchard)), Location(str(tmp_path)))
+    kept = verger.list_images(str(tmp_path), limit=1).first()
+    file = verger.list_images(str(orchard), limit=1).first()
+    assert kept.path == file.path
+    same = verger.preprocess(str(tmp_path), kept) == verger.preprocess(str(orchard), file)
+    assert same.all()
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A notebook for a cluster: what its driver does with it, from parameters to the executed copy."""
 
+import json
 import os
 import sys
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from verger.cli.main import app
 from verger.cloud.commands import notebook_command
 from verger.cloud.notebook import _check_is_notebook, execute_notebook
 from verger.cloud.submit import entry_arguments
-from verger.errors import DeadlineReached, InputError
+from verger.errors import DeadlineReached, InputError, SetupError
 from verger.settings import RunSettings
 from verger.storage import Location
 
@@ -79,6 +80,40 @@ def test_it_is_executed_where_python_does_not_know_its_place(tmp_path: Path, mon
     assert read_copy(tmp_path).cells[-1].outputs[0].text == f"{sys.version_info[:2]}\n"
 
 
+def test_what_an_earlier_execution_left_is_not_in_the_copy(tmp_path: Path) -> None:
+    source = write(tmp_path, ("", "1 / 0"), ("", "print('never')"))
+    notebook = nbformat.read(source.path, as_version=4)
+    notebook.nbformat_minor = 4
+    for cell in notebook.cells:
+        del cell["id"]
+        cell.execution_count = 7
+        cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text="of old\n")]
+    nbformat.write(notebook, source.path)
+    with pytest.raises(InputError, match="ZeroDivisionError"):
+        execute_notebook(source, copy_in(tmp_path), PARAMETERS)
+    copy = read_copy(tmp_path)
+    nbformat.validate(copy)
+    assert "of old" not in (tmp_path / "done.ipynb").read_text()
+    assert copy.cells[-1].execution_count is None
+
+
+def test_the_copy_is_there_before_the_end(tmp_path: Path) -> None:
+    look = f"print('first' in open({str(tmp_path / 'done.ipynb')!r}).read())"
+    execute(tmp_path, ("", "print('first')"), ("", look))
+    assert read_copy(tmp_path).cells[-1].outputs[0].text == "True\n"
+
+
+def test_a_kernel_that_does_not_start_is_said(tmp_path: Path, monkeypatch) -> None:
+    folder = tmp_path / "jupyter/kernels/python3"
+    folder.mkdir(parents=True)
+    broken = {"argv": ["false", "{connection_file}"], "display_name": "x", "language": "python"}
+    (folder / "kernel.json").write_text(json.dumps(broken))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    with pytest.raises(SetupError, match="kernel died"):
+        execute(tmp_path, ("", "print()"))
+    assert len(read_copy(tmp_path).cells) == 2
+
+
 def test_a_cell_that_outlives_the_deadline_is_ended_and_the_rest_kept(tmp_path: Path) -> None:
     with pytest.raises(DeadlineReached, match="not done before its deadline"):
         execute(
@@ -90,7 +125,9 @@ def test_a_cell_that_outlives_the_deadline_is_ended_and_the_rest_kept(tmp_path: 
     assert read_copy(tmp_path).cells[1].outputs[0].text == "begun\n"
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"cells": []}', '{"cells": 3}', "import verger"])
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", '{"cells": []}', '{"cells": 3}', '{"cells": [{}]}', "import verger"]
+)
 def test_another_file_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.ipynb").write_text(text)
     with pytest.raises(InputError, match=r"a\.ipynb"):

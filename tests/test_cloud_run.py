@@ -8,7 +8,8 @@ from pathlib import Path
 
 import boto3
 import pytest
-from botocore.exceptions import EndpointConnectionError
+from boto3.exceptions import S3UploadFailedError
+from botocore.exceptions import ClientError, EndpointConnectionError
 from botocore.loaders import create_loader
 from typer.testing import CliRunner
 
@@ -415,7 +416,7 @@ def test_a_step_without_a_log_says_where_it_will_be(aws, heard: Heard) -> None:
 def test_a_deadline_inside_the_job_can_be_resumed(aws, heard: Heard) -> None:
     aws.end = ("TERMINATED_WITH_ERRORS", "FAILED", "STEP_FAILURE", "Shut down as step failed")
     at_step(aws, 3, lambda: write_manifest("deadline"))
-    with pytest.raises(DeadlineReached, match="what is done is kept"):
+    with pytest.raises(DeadlineReached, match="What is done is kept"):
         launch.launch(asked(), heard)
     assert not aws.runs
 
@@ -573,7 +574,7 @@ def test_the_command_shows_the_matrix_and_the_manifest(aws) -> None:
 @pytest.mark.parametrize(
     ("action", "code", "words"),
     [
-        (lambda: write_manifest("deadline"), 7, "what is done is kept"),
+        (lambda: write_manifest("deadline"), 7, "What is done is kept"),
         (interrupt, 130, "still runs and costs money"),
     ],
 )
@@ -615,7 +616,7 @@ def give_copy(aws: FakeAws, text: bytes) -> None:
 @pytest.fixture
 def paper(tmp_path: Path) -> Path:
     file = tmp_path / "paper.ipynb"
-    file.write_text('{"cells": [{}]}')
+    file.write_text('{"cells": [{"cell_type": "code", "metadata": {}}]}')
     return file
 
 
@@ -652,3 +653,71 @@ def test_what_is_no_notebook_starts_nothing(aws, heard: Heard, tmp_path: Path) -
     with pytest.raises(InputError, match=r"photo\.jpg is no notebook"):
         launch_notebook(asked(), tmp_path / "photo.jpg", tmp_path / "done.ipynb", heard)
     assert aws.calls == []
+
+
+def test_a_notebook_that_left_no_copy_is_no_success(aws, heard: Heard, paper: Path) -> None:
+    with pytest.raises(SetupError, match=r"executed/.*ipynb cannot be fetched"):
+        launch_notebook(asked(), paper, paper.with_name("done.ipynb"), heard)
+    assert not aws.runs
+
+
+def begin(paper: Path, aws: FakeAws, heard: Heard) -> None:
+    """Have a notebook work on the output."""
+    at_step(aws, 2, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        launch_notebook(asked(), paper, paper.with_name("done.ipynb"), heard)
+    del aws.at["DescribeCluster"]
+
+
+def test_a_run_does_not_follow_a_notebook(aws, heard: Heard, paper: Path) -> None:
+    begin(paper, aws, heard)
+    with pytest.raises(UsageError, match="does something else"):
+        launch.launch(asked(), heard)
+    assert aws.names.count("RunJobFlow") == 1
+
+
+def test_a_notebook_does_not_follow_another(aws, heard: Heard, paper: Path) -> None:
+    begin(paper, aws, heard)
+    other = paper.with_name("other.ipynb")
+    other.write_text(f"{paper.read_text()}\n")
+    with pytest.raises(UsageError, match="does something else"):
+        launch_notebook(asked(), other, paper.with_name("done.ipynb"), heard)
+    assert aws.names.count("RunJobFlow") == 1
+
+
+def test_the_same_notebook_is_followed(aws, heard: Heard, paper: Path) -> None:
+    begin(paper, aws, heard)
+    give_copy(aws, b"executed")
+    launch_notebook(asked(), paper, paper.with_name("done.ipynb"), heard)
+    assert "following it" in heard.said
+    assert aws.names.count("RunJobFlow") == 1
+
+
+def test_a_notebook_on_an_output_of_a_run_starts_nothing(aws, heard: Heard, paper: Path) -> None:
+    write_manifest()
+    with pytest.raises(UsageError, match="output of `run`"):
+        launch_notebook(asked(), paper, paper.with_name("done.ipynb"), heard)
+    assert "RunJobFlow" not in aws.names
+
+
+@pytest.mark.parametrize("name", ["paper.ipynb", ".", "gone/done.ipynb"])
+def test_a_copy_that_cannot_be_written_starts_nothing(
+    aws, heard: Heard, paper: Path, name: str
+) -> None:
+    with pytest.raises(UsageError, match="copy"):
+        launch_notebook(asked(), paper, paper.parent / name, heard)
+    assert aws.calls == []
+
+
+def test_a_bucket_that_takes_no_code_is_said(aws, heard: Heard, monkeypatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        answer = {"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+        error = S3UploadFailedError("Failed to upload")
+        error.__context__ = ClientError(answer, "PutObject")
+        raise error
+
+    monkeypatch.setattr("boto3.s3.inject.upload_file", refuse)
+    monkeypatch.setattr(delivery, "_is_there", lambda *_: False)
+    with pytest.raises(InputError, match="forbidden"):
+        launch.launch(asked(), heard)
+    assert "RunJobFlow" not in aws.names

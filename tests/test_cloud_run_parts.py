@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from botocore.exceptions import ClientError
 from typer.testing import CliRunner
 
 from helpers import verger
@@ -18,6 +19,7 @@ from verger.cloud.bundle import ENTRY
 from verger.cloud.cluster import Cluster, cluster_request, list_clusters, start_cluster
 from verger.cloud.commands import job_command
 from verger.cloud.job import Job, State, ends_at
+from verger.cloud.regions import OPT_IN
 from verger.cloud.schedule import schedule_request
 from verger.cloud.serverless import list_serverless, start_serverless
 from verger.cloud.session import make_session
@@ -264,15 +266,32 @@ def test_the_logs_of_the_latest_job_are_shown_by_the_command(
 def test_regions_that_do_not_answer_are_named(env, monkeypatch) -> None:
     def refuse(_session: object, region: str, _since: object) -> list[Cluster]:
         if region != REGION:
-            raise SetupError(f"{region} is not enabled.")
+            raise SetupError(f"{region} does not answer.")
         return []
 
     monkeypatch.setattr(inventory, "list_clusters", refuse)
     found = inventory.take_inventory(make_session())
     assert found.running == ()
-    assert found.unseen["eu-south-1"] == "eu-south-1 is not enabled."
-    assert REGION not in found.unseen
-    assert "eusc-de-east-1" not in found.unseen, "other credentials are for that partition"
+    assert found.unseen["Clusters in eu-south-1"] == "eu-south-1 does not answer."
+    assert not any(REGION in what or "Serverless" in what for what in found.unseen)
+    assert not any("eusc-de-east-1" in what for what in found.unseen), "another partition"
+    stopped = CliRunner().invoke(app, ["cloud", "stop"])
+    assert stopped.exit_code == 5
+    assert "eu-west-1: not seen. eu-west-1 does not answer." in stopped.stderr
+    assert "Nothing of verger runs on AWS, as far as AWS answered." in stopped.stderr
+    shown = CliRunner().invoke(app, ["cloud", "status"])
+    assert "as far as AWS answered" in shown.stdout
+
+
+def test_a_region_that_is_off_in_the_account_has_nothing(env, monkeypatch) -> None:
+    def refuse(_session: object, region: str, _since: object) -> list[Cluster]:
+        if region in OPT_IN:
+            answer = {"Error": {"Code": "UnrecognizedClientException"}}
+            raise SetupError("no") from ClientError(answer, "ListClusters")
+        return []
+
+    monkeypatch.setattr(inventory, "list_clusters", refuse)
+    assert inventory.take_inventory(make_session()).unseen == {}
 
 
 def test_no_region_that_answers_is_an_error(env, monkeypatch) -> None:

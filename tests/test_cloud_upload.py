@@ -13,6 +13,7 @@ from PIL import Image
 
 from helpers import verger
 from stores import FAKE_KEYS, aws_settings, make_bucket, make_client, moto_server
+from verger import s3
 from verger.cloud.erase import erase
 from verger.cloud.session import make_session
 from verger.cloud.upload import upload_images, upload_packed
@@ -191,10 +192,21 @@ def test_images_are_not_fetched_from_elsewhere_either(env) -> None:
         upload_packed(make_session(), *places, Progress())
 
 
-def test_a_store_elsewhere_is_refused(env, photographs: Path, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("https://store.example.org", "store"),
+        ("https://s3.us-east-1.amazonaws.com", "us-east-1"),
+        ("http://s3.eu-west-3.amazonaws.com", "encrypt"),
+    ],
+)
+def test_a_store_elsewhere_is_refused(
+    env, photographs: Path, monkeypatch, url: str, words: str
+) -> None:
     session = make_session()
-    monkeypatch.setattr("verger.s3.endpoint", lambda: "https://store.example.org")
-    with pytest.raises(RefusedError, match="store"):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    s3.client.cache_clear()
+    with pytest.raises(RefusedError, match=words):
         upload_images(
             session, Location(str(photographs)), Location.parse("s3://paris/x"), Progress()
         )

@@ -22,15 +22,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from pyspark import Broadcast, SparkContext
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 
 from verger import drawing, pipeline, storage
 from verger.backbone.graph import Backbone, load_backbone
+from verger.checks import check_no_run
 from verger.drawing import Drawing
 from verger.errors import InputError, UsageError
 from verger.images.decoding import Rejection, decode
+from verger.images.listing import ListedImage
 from verger.images.loading import Loader
-from verger.images.shards import list_input
+from verger.images.shards import list_input, read_packed
 from verger.progress import Progress
 from verger.results import Manifest, Output
 from verger.settings import RunSettings, check_apart
@@ -119,12 +121,12 @@ def list_images(folder: str, label_from: str = "parent", limit: int | None = Non
     return start_session(folder).createDataFrame(rows, waves.LISTING)
 
 
-def preprocess(folder: str, path: str) -> NDArray[np.uint8]:
+def preprocess(folder: str, image: Row) -> NDArray[np.uint8]:
     """Read and decode an image as the executors do: upright, on white, 224 x 224 by bicubic filter.
 
     Args:
         folder: the folder that was listed.
-        path: of the image, relative to it.
+        image: a row of what `list_images` returned.
 
     Returns:
         (224, 224, 3) uint8 in RGB, what the network takes; it scales the values itself.
@@ -133,17 +135,19 @@ def preprocess(folder: str, path: str) -> NDArray[np.uint8]:
         InputError: it cannot be read or decoded.
 
     Examples:
-        >>> pixels = verger.preprocess(INPUT, "Cherry/r_0_100.jpg")
+        >>> pixels = verger.preprocess(INPUT, verger.list_images(INPUT).first())
         >>> pixels.shape, str(pixels.dtype)
         ((224, 224, 3), 'uint8')
     """
-    place = Location.parse(folder)
+    place, listed = Location.parse(folder), ListedImage(**image.asDict())
+    name = place.child(listed.path)
     try:
-        pixels = decode(storage.read_bytes(place.child(path)))
+        data = read_packed(place, listed) if listed.shard else storage.read_bytes(name)
     except OSError as error:
-        raise InputError(f"{place.child(path)} cannot be read: {error}.") from error
+        raise InputError(f"{name} cannot be read: {error}.") from error
+    pixels = data if isinstance(data, Rejection) else decode(data)
     if isinstance(pixels, Rejection):
-        raise InputError(f"{place.child(path)} is no image to use: {pixels.reason}.")
+        raise InputError(f"{name} is no image to use: {pixels.reason}.")
     return pixels
 
 
@@ -358,11 +362,7 @@ def run(source: str, output: str, *, progress: Progress | None = None, **options
 def _make_room(*folders: Location, fresh: bool) -> None:
     """Refuse to write where something is, or delete it."""
     for folder in folders:
-        if storage.exists(folder.parent.child("manifest.json")):
-            raise UsageError(
-                f"{folder.parent} is an output of `run`, which keeps account of what is in it.",
-                "Give another output.",
-            )
+        check_no_run(Output(folder.parent))
         if not fresh and storage.exists(folder):
             raise UsageError(
                 f"{folder} is there already.", "Give another output, or fresh=True to replace it."

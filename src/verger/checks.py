@@ -47,6 +47,19 @@ def check_settings(settings: RunSettings) -> None:
         raise UsageError("--precision bf16 is OpenVINO's.", "Use --engine openvino, or f32.")
 
 
+def check_no_run(output: Output) -> None:
+    """Refuse an output of `verger run` to steps that start over.
+
+    Raises:
+        UsageError: it has a manifest.
+    """
+    if storage.exists(output.manifest):
+        raise UsageError(
+            f"{output.location} is an output of `run`, which keeps account of what is in it.",
+            "Give another output.",
+        )
+
+
 def check_foreign(output: Output) -> None:
     """Refuse a folder that holds files of others under the names that runs delete.
 

@@ -51,7 +51,7 @@ from verger.spark import changes, matrix, pca, waves
 from verger.spark.cloud import s3_options, worker_options
 from verger.spark.extraction import Extractor, warm_up
 from verger.spark.model import is_whole, load_projection
-from verger.spark.session import start_session
+from verger.spark.session import is_submitted, start_session
 
 
 def run(
@@ -87,9 +87,11 @@ def run(
     with explained(), locked(output) as check_lock:
         stages = _Chain(settings, output, backbone, progress, check_lock)
         stages.open_ledger()
+        # YARN ends a driver that has no session after some minutes, and a listing may take longer.
+        spark = stages.start_spark(debug) if is_submitted() else None
         stages.list(islice(chain([first], images), settings.limit))
         stages.prepare()
-        spark = stages.start_spark(debug)
+        spark = spark or stages.start_spark(debug)
         pending = stages.compare(spark)
         stages.extract(spark, pending, packed=first.shard is not None)
         stages.account(spark)

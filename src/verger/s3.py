@@ -159,6 +159,7 @@ def explained(place: str) -> Iterator[None]:
         InputError: the bucket is missing, forbidden or elsewhere.
         SetupError: there are no valid credentials, or the store does not answer.
     """
+    from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
     bucket = split(place)[0]
@@ -168,7 +169,10 @@ def explained(place: str) -> Iterator[None]:
         raise no_credentials() from error
     except ClientError as error:
         raise _meaning(error, bucket) from error
-    except BotoCoreError as error:
+    except (BotoCoreError, Boto3Error) as error:
+        # Transfers of files wrap what S3 said.
+        if isinstance(error.__context__, ClientError):
+            raise _meaning(error.__context__, bucket) from error
         raise SetupError(
             f"The store of {bucket} does not answer: {error}",
             "Look at the network, AWS_ENDPOINT_URL and AWS_REGION; the same command goes on.",

@@ -11,7 +11,7 @@ from verger.cli import console
 from verger.cli.cloud import cloud_app
 from verger.cli.report import Language
 from verger.cli.reporting import reporting
-from verger.errors import InputError, UsageError
+from verger.errors import InputError, SetupError, UsageError
 
 if TYPE_CHECKING:
     from verger.cloud.bundle import Architecture
@@ -176,7 +176,7 @@ def status(*, debug: Debug = False) -> None:
         if found.running:
             console.say("Stop all of it: verger cloud stop")
         else:
-            console.say("Nothing of verger runs on AWS.")
+            console.say(_nothing(found))
 
 
 @cloud_app.command()
@@ -188,7 +188,11 @@ def stop(*, debug: Debug = False) -> None:
         found = _look()
         with console.progress() as shown:
             stop_all(found.running, shown)
-        console.say("Nothing of verger runs on AWS.")
+        if found.unseen:
+            raise SetupError(
+                _nothing(found), "Give the same command again, or look in the console."
+            )
+        console.say(_nothing(found))
 
 
 @cloud_app.command()
@@ -267,9 +271,14 @@ def _look(days: int | None = None) -> "Inventory":
     since = datetime.now(UTC) - timedelta(days=days) if days else None
     with console.stage("look"):
         found = take_inventory(make_session(), since)
-    for region, why in found.unseen.items():
-        console.stderr.print(f"{region} was not looked at: {why}", markup=False, soft_wrap=True)
+    for what, why in found.unseen.items():
+        console.stderr.print(f"{what}: not seen. {why}", markup=False, soft_wrap=True)
     return found
+
+
+def _nothing(found: "Inventory") -> str:
+    where = ", as far as AWS answered" if found.unseen else ""
+    return f"Nothing of verger runs on AWS{where}."
 
 
 def _cost(running: "Running") -> str:

@@ -48,6 +48,7 @@ STAGES = {
     "bundle": "Fetching packages for the cluster",
     "deliver": "Uploading packages and code",
     "machines": "Waiting for machines",
+    "notebook": "Executing the notebook",
     "ending": "Ending machines",
     "upload": "Uploading",
     "erase": "Erasing",

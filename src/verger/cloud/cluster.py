@@ -31,6 +31,8 @@ EXECUTOR = {
     "spark.driver.memory": "2g",
     "spark.driver.memoryOverhead": "2g",
     "spark.dynamicAllocation.enabled": "false",
+    # A notebook may do something else before it starts Spark; YARN itself waits no longer.
+    "spark.yarn.am.waitTime": "600s",
     # A failed run would fail again. YARN does not count attempts that ended with their machine.
     "spark.yarn.maxAppAttempts": "1",
 }

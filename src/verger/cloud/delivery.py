@@ -70,7 +70,7 @@ def deliver(
         InputError, SetupError: the bucket cannot be written.
     """
     client = session.client("s3")
-    keys = {file: f"{CODE}/{_digest(file)}/{file.name}" for file in files}
+    keys = {file: f"{CODE}/{digest(file)}/{file.name}" for file in files}
     with s3.explained(stack.bucket):
         absent = [file for file, key in keys.items() if not _is_there(client, stack.bucket, key)]
         if absent:
@@ -88,7 +88,8 @@ def deliver(
     return {file: f"s3://{stack.bucket}/{key}" for file, key in keys.items()}
 
 
-def _digest(file: Path) -> str:
+def digest(file: Path) -> str:
+    """Of a file's content."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 

@@ -22,45 +22,60 @@ _ERRORS: dict[int, type[VergerError]] = {
     for kind in (UsageError, InputError, TooManyRejectedError, SetupError, DeadlineReached)
 }
 
+ON = "What is done is kept; the same command, without --fresh, goes on from here."
+AGAIN = "A notebook begins again: the same command pays for all of it."
+"""What giving the same command once more does."""
+
 HINTS = {
     "VALIDATION_ERROR": "If it is a quota: ask AWS for more (console, Service Quotas), or give "
     "fewer --workers.",
     "BOOTSTRAP_FAILURE": "A machine could not be set up. Try again; if it stays so, look at the "
     "network of verger cloud init.",
-    "INSTANCE_FAILURE": "Machines were lost, as spot machines may be. What is done is kept; the "
-    "same command goes on, without --spot on machines that stay.",
+    "INSTANCE_FAILURE": "Machines were lost, as spot machines may be; those without --spot stay. "
+    "{goes_on}",
     "INSTANCE_FLEET_TIMEOUT": "AWS has not enough such machines now. Try again later, with another "
     "--arch, or without --spot.",
-    "INTERNAL_ERROR": "AWS failed. What is done is kept; the same command goes on from here.",
+    "INTERNAL_ERROR": "AWS failed. {goes_on}",
 }
-"""What to do, by EMR's word for why a cluster ended."""
+"""What to do, by EMR's word for why a cluster ended; `goes_on` is `ON` or `AGAIN`."""
 
 
 def problem_of(
-    running: Running, stack: Stack, state: State, manifest: Manifest | None
+    running: Running, stack: Stack, state: State, manifest: Manifest | None, goes_on: str = ON
 ) -> VergerError | None:
-    """What went wrong, from the manifest, AWS' word or the job's log, whichever knows best."""
+    """What went wrong, from the manifest, AWS' word or the job's log, whichever knows best.
+
+    Args:
+        running: the job.
+        stack: with which it ran.
+        state: how it ended.
+        manifest: of its output; None where it wrote none.
+        goes_on: what giving the same command once more does, `ON` or `AGAIN`.
+    """
     status = manifest.status if manifest else None
     if state.succeeded and status in {"complete", None}:
         return None
     if status == "deadline":
         return DeadlineReached(
-            "The money was spent before all images were done; what is done is kept.",
-            "The same command, without --fresh, goes on from here.",
+            "The money was spent before all images were done.",
+            goes_on,
         )
     end = ends_at(running)
     if end is not None and follow.now() >= end:
         return DeadlineReached(
             f"The {running.title} did not end in time, and was ended: its job hung.",
-            "What is done is kept; the same command, without --fresh, goes on from here.",
+            goes_on,
         )
     if state.code in {"USER_REQUEST", "CANCELLED"}:
         return SetupError(
             f"The {running.title} was stopped by someone: {state.reason}".rstrip(": "),
-            "What is done is kept; the same command goes on from here.",
+            goes_on,
         )
     if hint := HINTS.get(state.code):
-        return SetupError(f"The {running.title} ended ({state.code}): {state.reason}", hint)
+        return SetupError(
+            f"The {running.title} ended ({state.code}): {state.reason}",
+            hint.format(goes_on=goes_on),
+        )
     return _explain(running, stack, state)
 
 

@@ -36,14 +36,18 @@ def now() -> datetime:
 
 
 def follow(
-    running: Running, output: Output, listed: int, ends_at: datetime | None, progress: Progress
+    running: Running,
+    output: Output,
+    listed: int | None,
+    ends_at: datetime | None,
+    progress: Progress,
 ) -> State:
     """Show how far a job is until it has ended; end it when its time is over.
 
     Args:
         running: the job.
         output: where it writes.
-        listed: how many images there are.
+        listed: how many images there are; None for a notebook, whose waves nobody knows.
         ends_at: when it is ended at the latest.
         progress: is shown the waves that the job commits.
 
@@ -60,7 +64,7 @@ def follow(
             if shown:
                 progress.finish()
             return state
-        stage = STAGES.get(state.phase, "extract")
+        stage = STAGES.get(state.phase, "notebook" if listed is None else "extract")
         if stage != shown:
             if shown:
                 progress.finish()

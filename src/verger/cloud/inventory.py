@@ -6,9 +6,10 @@ from datetime import datetime
 from time import sleep
 from typing import Any
 
+from verger import s3
 from verger.cloud.cluster import list_clusters
 from verger.cloud.job import Running, not_ended
-from verger.cloud.regions import EU_REGIONS
+from verger.cloud.regions import EU_REGIONS, OPT_IN
 from verger.cloud.serverless import list_serverless
 from verger.errors import VergerError
 from verger.progress import Progress
@@ -24,7 +25,7 @@ class Inventory:
 
     Attributes:
         running: jobs of ours.
-        unseen: regions that did not answer, and why: most are not enabled in the account.
+        unseen: where AWS did not answer, and why; a region that is off in the account has nothing.
     """
 
     running: tuple[Running, ...]
@@ -43,20 +44,34 @@ def take_inventory(session: Any, since: datetime | None = None) -> Inventory:
     """
     partition = session.get_partition_for_region(session.region_name)
     running: list[Running] = []
-    unseen: dict[str, VergerError] = {}
+    unseen: dict[str, str] = {}
+    problem: VergerError | None = None
     answered = False
     for region in EU_REGIONS:
         if session.get_partition_for_region(region) != partition:
             continue
-        for look in (list_clusters, list_serverless):
+        for kind, look in (("Clusters", list_clusters), ("EMR Serverless", list_serverless)):
             try:
                 running += look(session, region, since)
                 answered = True
             except VergerError as error:
-                unseen[region] = error
-    if not answered:
-        raise next(iter(unseen.values()))
-    return Inventory(tuple(running), {region: error.message for region, error in unseen.items()})
+                problem = problem or error
+                if not _is_off(region, error):
+                    unseen[f"{kind} in {region}"] = error.message
+    if problem is not None and not answered:
+        raise problem
+    return Inventory(tuple(running), unseen)
+
+
+def _is_off(region: str, error: VergerError) -> bool:
+    from botocore.exceptions import ClientError
+
+    cause = error.__cause__
+    return (
+        region in OPT_IN
+        and isinstance(cause, ClientError)
+        and s3.credentials_problem(cause) is not None
+    )
 
 
 def stop_all(running: Sequence[Running], progress: Progress) -> None:

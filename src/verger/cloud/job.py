@@ -18,8 +18,8 @@ RELEASE = "emr-7.14.0"
 PROCESSORS, MEMORY_GB = 4, 16
 """Of each machine in `prices.MACHINES`, and of each worker of EMR Serverless."""
 
-RUN_TAG, OUTPUT_TAG, END_TAG, ARCH_TAG = "run", "output", "ends-at", "arch"
-"""Tags of a job: its id, a digest of its output, when it is ended at the latest, processors."""
+RUN_TAG, OUTPUT_TAG, WORK_TAG, END_TAG, ARCH_TAG = "run", "output", "work", "ends-at", "arch"
+"""Tags of a job: its id, digests of its output and its work, its end at the latest, processors."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Job:
         workers: machines, besides a cluster's primary one.
         spot: whether all workers but one may be spot machines.
         ends_at: when the money would be spent, and all is ended whatever it does.
+        work: `run`, or a digest of the notebook that is executed.
     """
 
     run_id: str
@@ -49,6 +50,7 @@ class Job:
     workers: int
     spot: bool
     ends_at: datetime
+    work: str = "run"
 
     @property
     def name(self) -> str:
@@ -62,6 +64,7 @@ class Job:
             **TAGS,
             RUN_TAG: self.run_id,
             OUTPUT_TAG: output_digest(self.output),
+            WORK_TAG: self.work,
             ARCH_TAG: self.arch,
             END_TAG: self.ends_at.isoformat(timespec="seconds"),
         }

@@ -6,17 +6,25 @@ from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
 
+from verger.checks import check_no_run
 from verger.cloud import delivery, follow, places, prices, results
 from verger.cloud.bundle import Architecture
 from verger.cloud.cluster import list_clusters, start_cluster
 from verger.cloud.commands import job_command, notebook_command
-from verger.cloud.failures import problem_of
-from verger.cloud.job import OUTPUT_TAG, Cost, Job, Running, State, ends_at, output_digest
+from verger.cloud.failures import AGAIN, ON, problem_of
+from verger.cloud.job import OUTPUT_TAG, WORK_TAG, Cost, Job, Running, State, ends_at, output_digest
 from verger.cloud.plan import Plan, make_plan
 from verger.cloud.serverless import list_serverless, start_serverless, usd_per_hour
 from verger.cloud.stack import Stack
 from verger.cloud.submit import spark_properties
-from verger.errors import DefectError, InputError, RefusedError, VergerError
+from verger.errors import (
+    DefectError,
+    InputError,
+    RefusedError,
+    SetupError,
+    UsageError,
+    VergerError,
+)
 from verger.images.shards import list_input
 from verger.ledger import read_ledger
 from verger.progress import Progress
@@ -53,6 +61,11 @@ class Launch:
     max_cost: float = 10.0
     download: Path | None = None
     notebook: Path | None = None
+
+    @property
+    def work(self) -> str:
+        """See `Job.work`."""
+        return "run" if self.notebook is None else f"notebook-{delivery.digest(self.notebook)}"
 
 
 @dataclass(frozen=True)
@@ -101,6 +114,7 @@ def launch(asked: Launch, progress: Progress) -> Outcome:
     A run to the same output that is under way already is followed instead of a new one.
 
     Raises:
+        UsageError: a notebook is being executed to the same output.
         RefusedError: something is not inside the European Union, or the money does not suffice.
         DeadlineReached: the money was spent before the work was done; it can be resumed.
         VergerError: another of its children; on each, it was said whether something still runs.
@@ -117,14 +131,16 @@ def launch(asked: Launch, progress: Progress) -> Outcome:
 
 
 def see_through(asked: Launch, progress: Progress) -> Ended:
-    """Start a job, or find the one that works on the same output, and follow it to its end.
+    """Start a job, or find the one that does the same to the same output; follow it to its end.
 
     Raises:
         VergerError: as `launch`, of all that goes wrong before or beside the job itself.
     """
     place = places.find_place(asked.run.input, asked.run.output)
     session, stack, output = place.session, place.stack, Output(asked.run.output)
-    listed, done = _count(asked.run, output)
+    if asked.notebook is not None:
+        check_no_run(output)
+    listed, done = _count(asked, output)
     running = _find(session, stack, asked)
     before = None if running else _started_at(output)
     if running is None:
@@ -137,28 +153,36 @@ def see_through(asked: Launch, progress: Progress) -> Ended:
         word = f"Started the {running.title}."
     else:
         word = f"The {running.title} works on this output already; following it."
-    state, cost, eur = _follow(running, output, listed, word, progress)
+    shown = None if asked.notebook else listed
+    state, cost, eur = _follow(running, output, shown, word, progress)
     manifest = _manifest(output, before)
-    problem = problem_of(running, stack, state, manifest)
+    goes_on = AGAIN if asked.notebook else ON
+    problem = problem_of(running, stack, state, manifest, goes_on)
     return Ended(session, stack, running, manifest, problem, cost, eur)
 
 
-def _count(run: RunSettings, output: Output) -> tuple[int, int]:
-    """How many images there are, and how many of them are done."""
+def _count(asked: Launch, output: Output) -> tuple[int, int]:
+    """How many images there are, and how many of them are done; a notebook does all again."""
+    run = asked.run
     listed = sum(1 for _ in list_input(run.input, run.label_from))
     if not listed:
         raise InputError(f"The input {run.input} holds no file.", "Give a folder of images.")
     listed = min(listed, run.limit or listed)
-    ledger = None if run.fresh else read_ledger(output)
+    ledger = None if run.fresh or asked.notebook else read_ledger(output)
     return listed, min(ledger.files if ledger else 0, listed)
 
 
 def _find(session: object, stack: Stack, asked: Launch) -> Running | None:
-    """A job of ours, of the kind that is asked for, that works on the same output."""
+    """A job of ours, on what is asked for, that does the same to the same output."""
     digest = output_digest(asked.run.output)
     find = list_serverless if asked.serverless else list_clusters
     for running in find(session, stack.region):
         if running.tags.get(OUTPUT_TAG) == digest and running.state().phase != "ended":
+            if running.tags.get(WORK_TAG) != asked.work:
+                raise UsageError(
+                    f"The {running.title} works on {asked.run.output}, and does something else.",
+                    "Wait for it (verger cloud status), or give another --output.",
+                )
             return running
     return None
 
@@ -212,6 +236,7 @@ def _make_job(place: places.Place, asked: Launch, images: int, progress: Progres
         workers=plan.workers,
         spot=asked.spot,
         ends_at=end,
+        work=asked.work,
     )
 
 
@@ -238,7 +263,7 @@ def _how_to_stop(running: Running) -> str:
 
 
 def _follow(
-    running: Running, output: Output, listed: int, word: str, progress: Progress
+    running: Running, output: Output, listed: int | None, word: str, progress: Progress
 ) -> tuple[State, Cost | None, float | None]:
     """Follow a job to its end, and take away what is left of it; how it ended, and its cost."""
     try:
@@ -274,6 +299,11 @@ def _manifest(output: Output, before: str | None) -> Manifest | None:
         found = read_manifest(output)
     except InputError:
         return None
+    except OSError as error:
+        raise SetupError(
+            f"The job has ended, and its manifest cannot be read: {error}",
+            f"No machine runs. When S3 answers again, look at {output.manifest}.",
+        ) from error
     return None if found.started_at == before else found
 
 

@@ -14,12 +14,18 @@ from verger import storage
 from verger.cloud.commands import executed
 from verger.cloud.job import RUN_TAG
 from verger.cloud.launch import Launch, see_through
-from verger.errors import DeadlineReached, InputError, SetupError
+from verger.errors import DeadlineReached, InputError, SetupError, UsageError, VergerError
 from verger.progress import Progress
 from verger.storage import Location
 
 SPARKMAGIC, PARAMETERS, INJECTED = "sparkmagic", "parameters", "injected-parameters"
 """Tags of cells: left out here; where papermill puts values in, and what it calls their cell."""
+
+FIRST_WITH_IDS = (4, 5)
+"""The version of the format from which cells have ids."""
+
+STARTUP_SECONDS = 180
+"""What a kernel may take to start beside a driver."""
 
 
 def launch_notebook(asked: Launch, notebook: Path, copy: Path, progress: Progress) -> None:
@@ -33,25 +39,42 @@ def launch_notebook(asked: Launch, notebook: Path, copy: Path, progress: Progres
 
     Raises:
         InputError: the file is no notebook, or a cell failed.
+        UsageError: the copy cannot be written there, or something else works on the output.
         VergerError: as `launch.launch`.
     """
     _check_is_notebook(notebook)
+    _check_copy(copy, notebook)
     ended = see_through(replace(asked, notebook=notebook), progress)
     theirs = executed(asked.run.output, ended.running.tags[RUN_TAG])
-    if storage.exists(theirs):
-        storage.write_bytes(Location.parse(str(copy)), storage.read_bytes(theirs))
-        progress.note(f"The executed copy is {copy}, and {theirs}.")
+    try:
+        copy.write_bytes(storage.read_bytes(theirs))
+    except (OSError, VergerError) as error:
+        raise ended.problem or SetupError(
+            f"The executed copy {theirs} cannot be fetched: {error}",
+            "No machine runs any more. Look for it there.",
+        ) from error
+    progress.note(f"The executed copy is {copy}, and {theirs}.")
     if ended.problem is not None:
         raise ended.problem
 
 
 def _check_is_notebook(file: Path) -> None:
+    """As far as that goes without Jupyter, which this machine may not have."""
     try:
         cells = json.loads(file.read_bytes())["cells"]
+        kinds = {cell["cell_type"] for cell in cells if isinstance(cell["metadata"], dict)}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file} is no notebook of Jupyter.", "Give an .ipynb file.") from error
-    if not isinstance(cells, list) or not cells:
-        raise InputError(f"{file} has no cells.", "Give a notebook that does something.")
+    if "code" not in kinds:
+        raise InputError(f"{file} has no cell with code.", "Give a notebook that does something.")
+
+
+def _check_copy(copy: Path, notebook: Path) -> None:
+    folder = copy.resolve().parent
+    if copy.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UsageError(f"The executed copy cannot be {copy}.", "Give --copy FILE.ipynb.")
+    if copy.resolve() == notebook.resolve():
+        raise UsageError(f"The copy would replace {notebook}.", "Give --copy another file.")
 
 
 def execute_notebook(
@@ -63,7 +86,7 @@ def execute_notebook(
     """Execute a notebook in a kernel beside this process, as the driver of a cluster does.
 
     Cells for sparkmagic are left out, and the parameters follow the cell that has their defaults.
-    The copy is written however it ends.
+    The copy is written after each cell, so that it is there however this ends.
 
     Raises:
         InputError: it is no notebook, or a cell failed.
@@ -79,22 +102,34 @@ def execute_notebook(
 
     try:
         notebook: Any = nbformat.reads(storage.read_bytes(source), as_version=4)
-    except ValueError as error:
-        raise InputError(f"{source} is no notebook of Jupyter.", "Upload it again.") from error
-    notebook.cells = _with_parameters(
-        [cell for cell in notebook.cells if SPARKMAGIC not in _tags(cell)],
-        nbformat.v4.new_code_cell(
-            "".join(f"{name} = {value!r}\n" for name, value in parameters.items()),
-            metadata={"tags": [INJECTED]},
-        ),
+        nbformat.validate(notebook)
+    except (ValueError, nbformat.ValidationError) as error:
+        raise InputError(f"{source} is no notebook of Jupyter.", "Save it again.") from error
+    injected = nbformat.v4.new_code_cell(
+        "".join(f"{name} = {value!r}\n" for name, value in parameters.items()),
+        metadata={"tags": [INJECTED]},
     )
+    if (notebook.nbformat, notebook.nbformat_minor) < FIRST_WITH_IDS:
+        del injected["id"]
+    notebook.cells = _with_parameters(
+        [_unexecuted(cell) for cell in notebook.cells if SPARKMAGIC not in _tags(cell)], injected
+    )
+
+    def write_copy(**_: object) -> None:
+        storage.write_bytes(target, nbformat.writes(notebook).encode())
 
     def seconds_left(_: object) -> float | None:
         return max((deadline - datetime.now(UTC)).total_seconds(), 1) if deadline else None
 
     # Where PATH is not set, as it may be in YARN's containers, Python does not know where it is.
     sys.executable = sys.executable or str(Path("/proc/self/exe").resolve())
-    client = NotebookClient(notebook, timeout_func=seconds_left, kernel_name="python3")
+    client = NotebookClient(
+        notebook,
+        timeout_func=seconds_left,
+        kernel_name="python3",
+        startup_timeout=STARTUP_SECONDS,
+        on_cell_executed=write_copy,
+    )
     try:
         with tempfile.TemporaryDirectory() as scratch:
             # A process of YARN has no home that it may write to.
@@ -109,10 +144,17 @@ def execute_notebook(
             f"A cell of the notebook failed: {error.ename}: {error.evalue}",
             f"Its executed copy shows where: {target}",
         ) from error
-    except DeadKernelError as error:
-        raise SetupError("The notebook's kernel died.", "Look at its memory.") from error
+    except (DeadKernelError, RuntimeError) as error:
+        raise SetupError(f"The notebook's kernel died: {error}", "Look at its memory.") from error
     finally:
-        storage.write_bytes(target, nbformat.writes(notebook).encode())
+        write_copy()
+
+
+def _unexecuted(cell: Any) -> Any:
+    """Without what an earlier execution left, which would look like this one's."""
+    if cell.cell_type == "code":
+        cell.outputs, cell.execution_count = [], None
+    return cell
 
 
 def _with_parameters(cells: list[Any], injected: Any) -> list[Any]:

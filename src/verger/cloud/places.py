@@ -42,7 +42,7 @@ def find_place(source: Location, output: Location) -> Place:
             )
     check_apart(source, output)
     session = make_session()
-    check_endpoint(s3.endpoint(), session.region_name)
+    check_endpoint(s3.client().meta.endpoint_url, session.region_name)
     buckets = [s3.split(place.path)[0] for place in (source, output)]
     regions = check_buckets(session, buckets)
     region = regions[buckets[0]]

@@ -54,7 +54,7 @@ def check_place(session: Any, place: Location) -> str:
     if not place.is_s3:
         raise UsageError(f"{place} is not on S3.", "Write s3://bucket/prefix.")
     bucket, _ = s3.split(place.path)
-    check_endpoint(s3.endpoint(), session.region_name)
+    check_endpoint(s3.client().meta.endpoint_url, session.region_name)
     return check_buckets(session, [bucket])[bucket]
 
 
