@@ -20,6 +20,7 @@ from verger.cloud.delivery import deliver, make_bundle
 from verger.cloud.job import Job
 from verger.cloud.stack import Stack
 from verger.cloud.submit import spark_properties
+from verger.images.packing import pack
 from verger.progress import Progress
 from verger.settings import RunSettings
 from verger.spark.cloud import s3_options
@@ -35,11 +36,12 @@ STACK = Stack(
 SETTINGS = RunSettings(
     input=f"s3://{BUCKET}/in", output=f"s3://{BUCKET}/out", max_rejected=1.0, components=5
 )
+PACKED = Location.parse(f"s3://{BUCKET}/packed")
 NOTEBOOK = Path(__file__).parents[1] / "notebooks/verger_emr.ipynb"
 
 
 class Place(NamedTuple):
-    """A bucket with photographs and one bad file, and a cluster that reads it."""
+    """A bucket with photographs and one bad file, also packed, and a cluster that reads it."""
 
     port: int
     env: dict[str, str]
@@ -60,6 +62,7 @@ def place(orchard: Path, tmp_path_factory) -> Iterator[Place]:
         aws_settings(port, patch),
     ):
         upload(images, port, make_bucket(port, BUCKET), "in")
+        pack(Location(str(images)), PACKED)
         # EMR's Spark has S3; the settings of this one have what a local run gives itself.
         s3 = s3_options(SETTINGS.output)
         with yarn(folder / "yarn", s3, dict(os.environ)) as env:
@@ -118,7 +121,9 @@ def test_the_step_of_emr_on_yarn_from_s3_to_s3_equals_a_local_run_row_by_row(
 
 @pytest.mark.slow
 def test_the_notebook_as_a_step_of_emr_gives_what_a_run_gives(place: Place, tmp_path: Path) -> None:
-    settings = SETTINGS.model_copy(update={"output": Location.parse(f"s3://{BUCKET}/notebook")})
+    settings = SETTINGS.model_copy(
+        update={"input": PACKED, "output": Location.parse(f"s3://{BUCKET}/notebook")}
+    )
     run_step(
         place,
         lambda delivered: notebook_command(settings, delivered[NOTEBOOK], "a1b2", ENDS_AT),

@@ -218,7 +218,10 @@ def _show_stack(made: "Stack", email: str, monthly_usd: float, encrypted: bool) 
         console.say("Nobody is told when the month gets expensive: give --email.")
     if encrypted:
         console.say(f"AWS encrypts all new disks of the account in {made.region}.")
-    console.say("Only what the bucket holds costs anything. Take it all away: verger cloud destroy")
+    console.say(
+        "Only what the bucket holds costs anything. Take it all away: "
+        f"verger cloud destroy --region {made.region}"
+    )
 
 
 def _purge(session: Any, bucket: str, more: list[str], listing: Path | None, yes: bool) -> None:
