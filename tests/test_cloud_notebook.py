@@ -11,6 +11,7 @@ import pytest
 from nbformat import NotebookNode
 from typer.testing import CliRunner
 
+from verger import storage
 from verger.cli.main import app
 from verger.cloud.commands import notebook_command
 from verger.cloud.notebook import _check_is_notebook, execute_notebook
@@ -98,9 +99,22 @@ def test_what_an_earlier_execution_left_is_not_in_the_copy(tmp_path: Path) -> No
 
 
 def test_the_copy_is_there_before_the_end(tmp_path: Path) -> None:
-    look = f"print('first' in open({str(tmp_path / 'done.ipynb')!r}).read())"
-    execute(tmp_path, ("", "print('first')"), ("", look))
+    look = f"print('first'[::-1] in open({str(tmp_path / 'done.ipynb')!r}).read())"
+    execute(tmp_path, ("", "print('first'[::-1])"), ("", look))
     assert read_copy(tmp_path).cells[-1].outputs[0].text == "True\n"
+
+
+def test_a_copy_that_cannot_be_written_once_ends_nothing(tmp_path: Path, monkeypatch) -> None:
+    write_bytes, failures = storage.write_bytes, [SetupError("The store failed.")]
+
+    def fail_once(place: Location, content: bytes) -> None:
+        if failures:
+            raise failures.pop()
+        write_bytes(place, content)
+
+    monkeypatch.setattr(storage, "write_bytes", fail_once)
+    execute(tmp_path, ("", "print(1)"), ("", "print(2)"))
+    assert read_copy(tmp_path).cells[-1].outputs[0].text == "2\n"
 
 
 def test_a_kernel_that_does_not_start_is_said(tmp_path: Path, monkeypatch) -> None:

@@ -693,6 +693,48 @@ def test_the_same_notebook_is_followed(aws, heard: Heard, paper: Path) -> None:
     assert aws.names.count("RunJobFlow") == 1
 
 
+def test_a_cluster_does_not_join_serverless_that_does_something_else(
+    aws, heard: Heard, paper: Path
+) -> None:
+    aws.at["GetJobRun"] = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        launch.launch(asked(serverless=True), heard)
+    del aws.at["GetJobRun"]
+    with pytest.raises(UsageError, match="does something else"):
+        launch_notebook(asked(), paper, paper.with_name("done.ipynb"), heard)
+    assert "RunJobFlow" not in aws.names
+
+
+def test_a_run_to_the_output_of_a_notebook_starts_nothing(aws, heard: Heard) -> None:
+    key = f"{OUTPUT.removeprefix('s3://orchard/')}/pca/matrix.csv"
+    make_session().client("s3").put_object(Bucket="orchard", Key=key, Body=b"path\n")
+    with pytest.raises(UsageError, match="no run of verger made them"):
+        launch.launch(asked(), heard)
+    assert "RunJobFlow" not in aws.names
+
+
+def test_a_notebook_that_was_stopped_is_not_said_to_go_on(aws, heard: Heard, paper: Path) -> None:
+    aws.end = ("TERMINATED", "CANCELLED", "USER_REQUEST", "by a user")
+    with pytest.raises(SetupError, match="was stopped by someone") as caught:
+        launch_notebook(asked(), paper, paper.with_name("done.ipynb"), heard)
+    assert "begins again" in caught.value.hint
+
+
+def test_a_manifest_that_cannot_be_read_afterwards_is_said(aws, heard: Heard, monkeypatch) -> None:
+    read, answers = launch.read_manifest, []
+
+    def fail_later(output: Output) -> Manifest:
+        answers.append(1)
+        if len(answers) > 1:
+            raise OSError("no route to host")
+        return read(output)
+
+    monkeypatch.setattr(launch, "read_manifest", fail_later)
+    with pytest.raises(SetupError, match="manifest cannot be read: no route"):
+        launch.launch(asked(), heard)
+    assert not aws.runs
+
+
 def test_a_notebook_on_an_output_of_a_run_starts_nothing(aws, heard: Heard, paper: Path) -> None:
     write_manifest()
     with pytest.raises(UsageError, match="output of `run`"):

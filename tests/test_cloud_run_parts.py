@@ -283,15 +283,34 @@ def test_regions_that_do_not_answer_are_named(env, monkeypatch) -> None:
     assert "as far as AWS answered" in shown.stdout
 
 
-def test_a_region_that_is_off_in_the_account_has_nothing(env, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("code", "here", "off", "unseen"),
+    [
+        ("UnrecognizedClientException", REGION, {"eu-south-1", "eu-south-2"}, 0),
+        ("UnrecognizedClientException", "eu-south-1", {"eu-south-2"}, 1),
+        ("ExpiredTokenException", REGION, set(), 2),
+    ],
+)
+def test_a_region_that_may_be_off_in_the_account_is_told_apart(
+    env, monkeypatch, code: str, here: str, off: set[str], unseen: int
+) -> None:
     def refuse(_session: object, region: str, _since: object) -> list[Cluster]:
         if region in OPT_IN:
-            answer = {"Error": {"Code": "UnrecognizedClientException"}}
-            raise SetupError("no") from ClientError(answer, "ListClusters")
+            raise SetupError("no") from ClientError({"Error": {"Code": code}}, "ListClusters")
         return []
 
     monkeypatch.setattr(inventory, "list_clusters", refuse)
-    assert inventory.take_inventory(make_session()).unseen == {}
+    found = inventory.take_inventory(make_session(here))
+    assert set(found.off) == off
+    assert len(found.unseen) == unseen
+
+
+def test_regions_that_are_off_are_named_and_stop_succeeds(env, monkeypatch) -> None:
+    found = inventory.Inventory((), {}, ("eu-south-1", "eu-south-2"))
+    monkeypatch.setattr(inventory, "take_inventory", lambda *_: found)
+    stopped = CliRunner().invoke(app, ["cloud", "stop"])
+    assert stopped.exit_code == 0
+    assert "unknown to these credentials: eu-south-1 and eu-south-2" in stopped.stderr
 
 
 def test_no_region_that_answers_is_an_error(env, monkeypatch) -> None:

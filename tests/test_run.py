@@ -34,6 +34,15 @@ def finished(spark: SparkSession, orchard: Path, tmp_path_factory) -> tuple[Mani
     return go(orchard, output, components=5), output
 
 
+def test_spark_is_started_before_the_listing_where_a_cluster_waits_for_it(
+    finished, orchard: Path, tmp_path: Path, monkeypatch
+) -> None:
+    assert list(finished[0].timings)[:2] == ["list", "spark"]
+    monkeypatch.setenv("PYSPARK_GATEWAY_PORT", "1")
+    manifest = go(orchard, tmp_path / "out", limit=2)
+    assert list(manifest.timings)[:2] == ["spark", "list"]
+
+
 def test_the_output_is_the_one_that_is_promised(finished) -> None:
     manifest, output = finished
     assert manifest.status == "complete"

@@ -26,7 +26,6 @@ from pyspark.sql import DataFrame, Row, SparkSession
 
 from verger import drawing, pipeline, storage
 from verger.backbone.graph import Backbone, load_backbone
-from verger.checks import check_no_run
 from verger.drawing import Drawing
 from verger.errors import InputError, UsageError
 from verger.images.decoding import Rejection, decode
@@ -34,7 +33,7 @@ from verger.images.listing import ListedImage
 from verger.images.loading import Loader
 from verger.images.shards import list_input, read_packed
 from verger.progress import Progress
-from verger.results import Manifest, Output
+from verger.results import Manifest, Output, check_no_run
 from verger.settings import RunSettings, check_apart
 from verger.spark import matrix, pca, session, waves
 from verger.spark.cloud import s3_options, worker_options

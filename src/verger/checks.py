@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
-from verger import storage
 from verger.errors import (
     DeadlineReached,
     DefectError,
@@ -45,33 +44,6 @@ def check_settings(settings: RunSettings) -> None:
         )
     if (settings.engine, settings.precision) == ("tensorflow", "bf16"):
         raise UsageError("--precision bf16 is OpenVINO's.", "Use --engine openvino, or f32.")
-
-
-def check_no_run(output: Output) -> None:
-    """Refuse an output of `verger run` to steps that start over.
-
-    Raises:
-        UsageError: it has a manifest.
-    """
-    if storage.exists(output.manifest):
-        raise UsageError(
-            f"{output.location} is an output of `run`, which keeps account of what is in it.",
-            "Give another output.",
-        )
-
-
-def check_foreign(output: Output) -> None:
-    """Refuse a folder that holds files of others under the names that runs delete.
-
-    Raises:
-        UsageError: naming one of them; the folder has no ledger, so no run made them.
-    """
-    for folder in (*output.folders, output.report):
-        if storage.names(folder) or (storage.exists(folder) and not storage.is_folder(folder)):
-            raise UsageError(
-                f"{folder} holds files, and no run of verger made them.",
-                "Give another output folder: a run would delete them.",
-            )
 
 
 def check_ledger(ledger: Ledger, identity: Identity, output: Output, settings: RunSettings) -> None:

@@ -15,7 +15,6 @@ from verger.backbone.graph import Backbone, engine_version, load_backbone
 from verger.checks import (
     check_account,
     check_deadline,
-    check_foreign,
     check_ledger,
     check_model,
     check_settings,
@@ -43,6 +42,7 @@ from verger.results import (
     Output,
     SparkRecord,
     Status,
+    check_foreign,
     now,
     read_manifest,
 )

@@ -8,7 +8,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from verger import storage
-from verger.errors import InputError
+from verger.errors import InputError, UsageError
 from verger.storage import Location
 
 
@@ -189,3 +189,30 @@ def read_manifest(output: Output) -> Manifest:
 def now() -> str:
     """The time, for the manifest."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def check_no_run(output: Output) -> None:
+    """Refuse an output of `verger run` to steps that start over.
+
+    Raises:
+        UsageError: it has a manifest.
+    """
+    if storage.exists(output.manifest):
+        raise UsageError(
+            f"{output.location} is an output of `run`, which keeps account of what is in it.",
+            "Give another output.",
+        )
+
+
+def check_foreign(output: Output) -> None:
+    """Refuse a folder that holds files of others under the names that runs delete.
+
+    Raises:
+        UsageError: naming one of them; the folder has no ledger, so no run made them.
+    """
+    for folder in (*output.folders, output.report):
+        if storage.names(folder) or (storage.exists(folder) and not storage.is_folder(folder)):
+            raise UsageError(
+                f"{folder} holds files, and no run of verger made them.",
+                "Give another output folder: a run would delete them.",
+            )

@@ -273,6 +273,13 @@ def _look(days: int | None = None) -> "Inventory":
         found = take_inventory(make_session(), since)
     for what, why in found.unseen.items():
         console.stderr.print(f"{what}: not seen. {why}", markup=False, soft_wrap=True)
+    if found.off:
+        regions = " and ".join(found.off)
+        console.stderr.print(
+            f"Not looked at, off in the account or unknown to these credentials: {regions}",
+            markup=False,
+            soft_wrap=True,
+        )
     return found
 
 

@@ -6,7 +6,6 @@ from datetime import datetime
 from time import sleep
 from typing import Any
 
-from verger import s3
 from verger.cloud.cluster import list_clusters
 from verger.cloud.job import Running, not_ended
 from verger.cloud.regions import EU_REGIONS, OPT_IN
@@ -25,11 +24,13 @@ class Inventory:
 
     Attributes:
         running: jobs of ours.
-        unseen: where AWS did not answer, and why; a region that is off in the account has nothing.
+        unseen: where AWS did not answer, and why.
+        off: regions that are off in the account, or that do not know these credentials.
     """
 
     running: tuple[Running, ...]
     unseen: dict[str, str]
+    off: tuple[str, ...] = ()
 
 
 def take_inventory(session: Any, since: datetime | None = None) -> Inventory:
@@ -45,6 +46,7 @@ def take_inventory(session: Any, since: datetime | None = None) -> Inventory:
     partition = session.get_partition_for_region(session.region_name)
     running: list[Running] = []
     unseen: dict[str, str] = {}
+    off: list[str] = []
     problem: VergerError | None = None
     answered = False
     for region in EU_REGIONS:
@@ -56,11 +58,13 @@ def take_inventory(session: Any, since: datetime | None = None) -> Inventory:
                 answered = True
             except VergerError as error:
                 problem = problem or error
-                if not _is_off(region, error):
+                if region != session.region_name and _is_off(region, error):
+                    off.append(region)
+                else:
                     unseen[f"{kind} in {region}"] = error.message
     if problem is not None and not answered:
         raise problem
-    return Inventory(tuple(running), unseen)
+    return Inventory(tuple(running), unseen, tuple(dict.fromkeys(off)))
 
 
 def _is_off(region: str, error: VergerError) -> bool:
@@ -70,8 +74,11 @@ def _is_off(region: str, error: VergerError) -> bool:
     return (
         region in OPT_IN
         and isinstance(cause, ClientError)
-        and s3.credentials_problem(cause) is not None
+        and cause.response["Error"]["Code"] in _OFF
     )
+
+
+_OFF = {"UnrecognizedClientException", "InvalidClientTokenId"}
 
 
 def stop_all(running: Sequence[Running], progress: Progress) -> None:

@@ -1,12 +1,14 @@
 """A run on AWS from beginning to end: looked up, planned, started, followed, and gone."""
 
 import secrets
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
 
-from verger.checks import check_no_run
+from verger import storage
 from verger.cloud import delivery, follow, places, prices, results
 from verger.cloud.bundle import Architecture
 from verger.cloud.cluster import list_clusters, start_cluster
@@ -28,7 +30,7 @@ from verger.errors import (
 from verger.images.shards import list_input
 from verger.ledger import read_ledger
 from verger.progress import Progress
-from verger.results import Manifest, Output, read_manifest
+from verger.results import Manifest, Output, check_foreign, check_no_run, read_manifest
 from verger.settings import RunSettings
 
 MARGIN = timedelta(minutes=10)
@@ -138,12 +140,11 @@ def see_through(asked: Launch, progress: Progress) -> Ended:
     """
     place = places.find_place(asked.run.input, asked.run.output)
     session, stack, output = place.session, place.stack, Output(asked.run.output)
-    if asked.notebook is not None:
-        check_no_run(output)
     listed, done = _count(asked, output)
     running = _find(session, stack, asked)
     before = None if running else _started_at(output)
     if running is None:
+        _check_output(asked, output)
         progress.note("Nothing runs on AWS yet.")
         if listed == done:
             progress.note(f"All {listed:,} images are done; the run only looks for changed ones.")
@@ -172,11 +173,27 @@ def _count(asked: Launch, output: Output) -> tuple[int, int]:
     return listed, min(ledger.files if ledger else 0, listed)
 
 
+def _check_output(asked: Launch, output: Output) -> None:
+    """Refuse here, before money is spent, what the job would refuse there."""
+    if asked.notebook is not None:
+        check_no_run(output)
+    elif not storage.exists(output.manifest) and (asked.run.fresh or read_ledger(output) is None):
+        check_foreign(output)
+
+
 def _find(session: object, stack: Stack, asked: Launch) -> Running | None:
-    """A job of ours, on what is asked for, that does the same to the same output."""
+    """A job of ours that does the same to the same output.
+
+    Raises:
+        UsageError: one does something else to it.
+    """
     digest = output_digest(asked.run.output)
-    find = list_serverless if asked.serverless else list_clusters
-    for running in find(session, stack.region):
+    kinds: list[Callable[[Any, str], Sequence[Running]]] = [list_clusters, list_serverless]
+    asked_for = kinds.pop(asked.serverless)
+    found = [*asked_for(session, stack.region)]
+    with suppress(VergerError):  # whoever uses one of the two may have no right to the other
+        found += kinds[0](session, stack.region)
+    for running in found:
         if running.tags.get(OUTPUT_TAG) == digest and running.state().phase != "ended":
             if running.tags.get(WORK_TAG) != asked.work:
                 raise UsageError(

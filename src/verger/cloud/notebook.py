@@ -5,6 +5,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -102,7 +103,6 @@ def execute_notebook(
 
     try:
         notebook: Any = nbformat.reads(storage.read_bytes(source), as_version=4)
-        nbformat.validate(notebook)
     except (ValueError, nbformat.ValidationError) as error:
         raise InputError(f"{source} is no notebook of Jupyter.", "Save it again.") from error
     injected = nbformat.v4.new_code_cell(
@@ -115,8 +115,12 @@ def execute_notebook(
         [_unexecuted(cell) for cell in notebook.cells if SPARKMAGIC not in _tags(cell)], injected
     )
 
-    def write_copy(**_: object) -> None:
+    def write_copy() -> None:
         storage.write_bytes(target, nbformat.writes(notebook).encode())
+
+    def try_to_write_copy(**_: object) -> None:
+        with suppress(OSError, VergerError):  # the last one counts
+            write_copy()
 
     def seconds_left(_: object) -> float | None:
         return max((deadline - datetime.now(UTC)).total_seconds(), 1) if deadline else None
@@ -128,7 +132,7 @@ def execute_notebook(
         timeout_func=seconds_left,
         kernel_name="python3",
         startup_timeout=STARTUP_SECONDS,
-        on_cell_executed=write_copy,
+        on_cell_executed=try_to_write_copy,
     )
     try:
         with tempfile.TemporaryDirectory() as scratch:

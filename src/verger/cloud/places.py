@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from verger import s3
-from verger.cloud.regions import check_buckets, check_endpoint
+from verger.cloud.regions import check_buckets, check_endpoint, check_store
 from verger.cloud.session import make_session
 from verger.cloud.stack import Stack, find_stack
 from verger.errors import InputError, UsageError
@@ -42,7 +42,7 @@ def find_place(source: Location, output: Location) -> Place:
             )
     check_apart(source, output)
     session = make_session()
-    check_endpoint(s3.client().meta.endpoint_url, session.region_name)
+    check_store()
     buckets = [s3.split(place.path)[0] for place in (source, output)]
     regions = check_buckets(session, buckets)
     region = regions[buckets[0]]

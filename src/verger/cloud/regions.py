@@ -69,6 +69,17 @@ def check_endpoint(url: str | None, region: str) -> None:
         raise RefusedError(f"The endpoint {host} is not encrypted.", "Write https://.")
 
 
+def check_store() -> None:
+    """Refuse to list, read or send images elsewhere: they go through a client of their own.
+
+    Raises:
+        RefusedError: its region or its endpoint is not inside the European Union.
+    """
+    found = s3.client().meta
+    check_region(found.region_name)
+    check_endpoint(found.endpoint_url, found.region_name)
+
+
 def check_buckets(session: Any, buckets: Iterable[str]) -> dict[str, str]:
     """Ask S3 where buckets are, and refuse those outside the European Union.
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from verger import s3, storage
-from verger.cloud.regions import check_buckets, check_endpoint
+from verger.cloud.regions import check_buckets, check_store
 from verger.errors import InputError, UsageError
 from verger.images import packing
 from verger.images.listing import ListedImage, list_images
@@ -54,7 +54,7 @@ def check_place(session: Any, place: Location) -> str:
     if not place.is_s3:
         raise UsageError(f"{place} is not on S3.", "Write s3://bucket/prefix.")
     bucket, _ = s3.split(place.path)
-    check_endpoint(s3.client().meta.endpoint_url, session.region_name)
+    check_store()
     return check_buckets(session, [bucket])[bucket]
 
 
