@@ -8,6 +8,7 @@ French ones go to `presentation/build`, English ones to `docs/images`.
 import base64
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,11 @@ def spectrum(run: dict[str, Any], language: int) -> str:
     return scree(run["spectrum"][: run["components"]], **titles).svg
 
 
+def in_french(svg: str) -> str:
+    """Decimal commas in what is written, and only there."""
+    return re.sub(r"(?<=>)[^<]+", lambda text: re.sub(r"(?<=\d)\.(?=\d)", ",", text[0]), svg)
+
+
 def photographs(shown: list[dict[str, Any]], width: int, height: int) -> bytes:
     """Photographs at their places, as PNG; white hides nothing of what lies below."""
     canvas = Image.new("RGB", (width, height), "white")
@@ -94,7 +100,10 @@ def draw(language: int) -> dict[str, bytes]:
     if "benchmark" in data:
         figures["speed"] = speed(data["benchmark"], language)
     return {
-        **{f"{name}.svg": svg.encode() for name, svg in figures.items()},
+        **{
+            f"{name}.svg": (in_french(svg) if french else svg).encode()
+            for name, svg in figures.items()
+        },
         "map.png": photographs(run["map"], MAP_WIDTH, MAP_HEIGHT),
         "photographs.png": photographs(strip, STRIP * len(strip), STRIP),
     }

@@ -1,6 +1,9 @@
 """Weights of the user's own, the cache of graphs, and what is asked of the engines."""
 
 import json
+import os
+import subprocess
+import sys
 import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -86,3 +89,15 @@ def test_a_saved_backbone_that_is_not_whole_is_refused(tmp_path: Path, missing: 
             archive.writestr("payload", b"a graph")
     with pytest.raises(SetupError, match=r"not a whole backbone|is damaged"):
         graph.load_backbone(str(tmp_path / "backbone.zip"))
+
+
+def test_the_network_is_made_without_a_word_of_tensorflow(tmp_path: Path) -> None:
+    made = subprocess.run(
+        [sys.executable, "-c", "from verger.backbone import graph; graph.load_backbone()"],
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert list(tmp_path.glob("verger/backbone-*"))
+    assert made.stdout + made.stderr == ""

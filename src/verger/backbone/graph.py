@@ -161,6 +161,9 @@ def _export_arrays(weights: Weights) -> bytes:
 def _build_quietly(weights: Weights) -> Any:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    # TensorFlow announces oneDNN on stderr whatever its log level, and building has no use for it.
+    given = os.environ.get("TF_ENABLE_ONEDNN_OPTS")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     try:
         from verger.backbone.mobilenet_v2 import build_model
 
@@ -170,3 +173,6 @@ def _build_quietly(weights: Weights) -> Any:
             f"TensorFlow is needed once, to make the graph: {error}",
             "Install it (pip install tensorflow-cpu), or run where the graph is cached.",
         ) from error
+    finally:
+        if given is None:  # workers inherit the environment, and compute with it
+            del os.environ["TF_ENABLE_ONEDNN_OPTS"]
