@@ -1,5 +1,6 @@
 """Small orchards for the tests, and one Spark session for all of them."""
 
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,3 +47,28 @@ def browser() -> Iterator["Browser"]:
 
     with chromium() as opened:
         yield opened
+
+
+@pytest.fixture
+def path_without_java(tmp_path: Path) -> Path:
+    """A folder with what Spark's scripts call, and no java."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in (
+        "bash",
+        "env",
+        "dirname",
+        "basename",
+        "ps",
+        "nice",
+        "uname",
+        "sh",
+        "readlink",
+        "chmod",
+        "ls",
+        "id",
+    ):
+        found = shutil.which(name)
+        if found:
+            (folder / name).symlink_to(found)
+    return folder

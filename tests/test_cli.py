@@ -13,31 +13,6 @@ import pytest
 from helpers import VERGER, verger
 
 
-@pytest.fixture
-def path_without_java(tmp_path: Path) -> Path:
-    """A folder with what Spark's scripts call, and no java."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    for name in (
-        "bash",
-        "env",
-        "dirname",
-        "basename",
-        "ps",
-        "nice",
-        "uname",
-        "sh",
-        "readlink",
-        "chmod",
-        "ls",
-        "id",
-    ):
-        found = shutil.which(name)
-        if found:
-            (folder / name).symlink_to(found)
-    return folder
-
-
 def test_it_runs_without_java_and_prints_the_manifest(
     orchard: Path, tmp_path: Path, path_without_java: Path
 ) -> None:
