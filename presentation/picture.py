@@ -7,13 +7,12 @@ OUTPUT is what `verger run IMAGES OUTPUT` made of a folder of Fruits-360. It nee
 
 import argparse
 import io
-import shutil
 from pathlib import Path
 
 from figures import DOCS
 from PIL import Image
 from playwright.sync_api import sync_playwright
-from slides import BROWSERS
+from slides import find_browser
 
 WIDTH, HEIGHT = 1200, 1310
 
@@ -24,9 +23,7 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     report = parser.parse_args().output.resolve() / "report.html"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=next(filter(None, map(shutil.which, BROWSERS))), args=["--no-sandbox"]
-        )
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
         page.goto(report.as_uri())
         page.wait_for_selector(".plotly .point")

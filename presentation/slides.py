@@ -57,10 +57,15 @@ def fill(data: dict[str, Any]) -> str:
     )
 
 
+def find_browser() -> str | None:
+    """A Chromium of this machine's."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
 def convert(source: Path, *options: str) -> None:
     """Have Marp convert the slides."""
     node = shutil.which("node") or "node"
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    browser = find_browser()
     environment = {"CHROME_PATH": browser} if browser else {}
     subprocess.run(  # noqa: S603 - our own slides, by a tool whose version is locked
         [node, str(MARP), str(source), "--theme", str(HERE / "theme.css"), "--html", *options],

@@ -123,7 +123,7 @@ def test_marp_makes_html_and_pdf_of_the_slides(built: Path, monkeypatch) -> None
     slides.convert(built / "slides.md", "--template", "bare", "--output", str(bare / "all.html"))
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=next(filter(None, map(shutil.which, slides.BROWSERS))),
+            executable_path=slides.find_browser(),
             args=["--no-sandbox"],
         )
         page = browser.new_page(viewport={"width": 1280, "height": 720})

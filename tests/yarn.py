@@ -14,7 +14,7 @@ import pytest
 from pyspark.java_gateway import launch_gateway
 
 from verger.backbone.graph import cache_folder
-from verger.spark.session import SYSTEM_CERTIFICATES, java_home
+from verger.spark.session import java_home, trust_store_option
 
 SPARK_HOME = Path(pyspark.__file__).parent
 MAVEN = "https://repo1.maven.org/maven2"
@@ -88,9 +88,7 @@ def yarn(folder: Path, spark: Mapping[str, str], env: dict[str, str]) -> Iterato
     """
     folder.mkdir(parents=True)
     classpath = ":".join(map(str, fetch_jars()))
-    options = f"-Dtest.build.data={folder} -Djava.net.preferIPv4Stack=true"
-    if SYSTEM_CERTIFICATES.exists():
-        options += f" -Djavax.net.ssl.trustStore={SYSTEM_CERTIFICATES}"
+    options = f"-Dtest.build.data={folder} -Djava.net.preferIPv4Stack=true{trust_store_option()}"
     arguments = ["--driver-class-path", classpath, "--driver-java-options", options]
     # The node manager fetches the step's files from S3.
     # As everything else does here, with jars that EMR has on its class path.

@@ -28,13 +28,13 @@ from verger import drawing, pipeline, storage
 from verger.backbone.graph import Backbone, load_backbone
 from verger.drawing import Drawing
 from verger.errors import InputError, UsageError
-from verger.images.decoding import Rejection, decode
+from verger.images.decoding import Rejection
 from verger.images.listing import ListedImage
 from verger.images.loading import Loader
-from verger.images.shards import list_input, read_packed
+from verger.images.shards import list_input
 from verger.progress import Progress
 from verger.results import Manifest, Output, check_no_run
-from verger.settings import RunSettings, check_apart
+from verger.settings import MAX_FILE_BYTES, MAX_IMAGE_PIXELS, RunSettings, check_apart
 from verger.spark import matrix, pca, session, waves
 from verger.spark.cloud import s3_options, worker_options
 from verger.spark.extraction import SPARK_SCHEMA, Extractor
@@ -140,11 +140,12 @@ def preprocess(folder: str, image: Row) -> NDArray[np.uint8]:
     """
     place, listed = Location.parse(folder), ListedImage(**image.asDict())
     name = place.child(listed.path)
+    loader = Loader(place, MAX_IMAGE_PIXELS, MAX_FILE_BYTES)
     try:
-        data = read_packed(place, listed) if listed.shard else storage.read_bytes(name)
+        data = loader.read_once(listed)
     except OSError as error:
         raise InputError(f"{name} cannot be read: {error}.") from error
-    pixels = data if isinstance(data, Rejection) else decode(data)
+    pixels = loader.decode(listed, data)
     if isinstance(pixels, Rejection):
         raise InputError(f"{name} is no image to use: {pixels.reason}.")
     return pixels

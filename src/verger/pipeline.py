@@ -161,7 +161,7 @@ class _Chain:
             label_from=self.settings.label_from,
         )
         ledger = None if self.settings.fresh else read_ledger(self.output)
-        if ledger is None and not storage.exists(self.output.manifest):
+        if ledger is None:
             check_foreign(self.output)
         if ledger is None or not ledger.waves:
             ledger = Ledger(input=str(self.settings.input), identity=identity)

@@ -205,11 +205,13 @@ def check_no_run(output: Output) -> None:
 
 
 def check_foreign(output: Output) -> None:
-    """Refuse a folder that holds files of others under the names that runs delete.
+    """Refuse a folder without ledger that holds files of others under the names that runs delete.
 
     Raises:
-        UsageError: naming one of them; the folder has no ledger, so no run made them.
+        UsageError: naming one of them; the folder has no manifest, so no run made them.
     """
+    if storage.exists(output.manifest):
+        return
     for folder in (*output.folders, output.report):
         if storage.names(folder) or (storage.exists(folder) and not storage.is_folder(folder)):
             raise UsageError(

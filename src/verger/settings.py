@@ -18,6 +18,9 @@ from verger.errors import UsageError
 from verger.storage import Location
 
 DEFAULT_COMPONENTS = 50
+MAX_FILE_BYTES = 256 * 2**20
+"""The largest file that is read whole."""
+
 MAX_IMAGE_PIXELS = 89_478_485
 """Pillow's own limit against decompression bombs: a quarter of a GiB in RGB."""
 
@@ -90,7 +93,7 @@ class RunSettings(BaseModel):
     task_size: int = Field(default=128, ge=1)
     """Images in a Spark task."""
     max_pixels: int = Field(default=MAX_IMAGE_PIXELS, ge=1)
-    max_bytes: int = Field(default=256 * 2**20, ge=1)
+    max_bytes: int = Field(default=MAX_FILE_BYTES, ge=1)
     """The largest file that is read, in bytes."""
     read_ahead: int = Field(default=16, ge=1)
     """Files that a worker reads at once, ahead of the network."""

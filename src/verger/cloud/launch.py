@@ -8,7 +8,6 @@ from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
 
-from verger import storage
 from verger.cloud import delivery, follow, places, prices, results
 from verger.cloud.bundle import Architecture
 from verger.cloud.cluster import list_clusters, start_cluster
@@ -177,7 +176,7 @@ def _check_output(asked: Launch, output: Output) -> None:
     """Refuse here, before money is spent, what the job would refuse there."""
     if asked.notebook is not None:
         check_no_run(output)
-    elif not storage.exists(output.manifest) and (asked.run.fresh or read_ledger(output) is None):
+    elif asked.run.fresh or read_ledger(output) is None:
         check_foreign(output)
 
 

@@ -97,7 +97,7 @@ def execute_notebook(
     try:
         import nbformat
         from nbclient import NotebookClient
-        from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+        from nbclient.exceptions import CellExecutionError, CellTimeoutError
     except ImportError as error:
         raise SetupError("Jupyter is missing.", "pip install nbclient ipykernel") from error
 
@@ -148,7 +148,7 @@ def execute_notebook(
             f"A cell of the notebook failed: {error.ename}: {error.evalue}",
             f"Its executed copy shows where: {target}",
         ) from error
-    except (DeadKernelError, RuntimeError) as error:
+    except RuntimeError as error:
         raise SetupError(f"The notebook's kernel died: {error}", "Look at its memory.") from error
     finally:
         write_copy()

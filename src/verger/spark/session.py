@@ -251,13 +251,17 @@ def spark_target(location: Location) -> str:
     return location.uri if location.is_s3 else f"file://{location.uri}"
 
 
+def trust_store_option() -> str:
+    """Java's option for the certificates that this machine trusts; empty where it has none."""
+    exists = SYSTEM_CERTIFICATES.exists()
+    return f" -Djavax.net.ssl.trustStore={SYSTEM_CERTIFICATES}" if exists else ""
+
+
 def _java_options(debug: bool, local: bool) -> str:
     log_file = files("verger.spark").joinpath("log4j2.properties")
     level = "warn" if debug else "off"
     options = f'"-Dlog4j2.configurationFile=file:{log_file}" -Dverger.log.level={level}'
-    # The certificates that this machine trusts, where it has them: jars come through them.
-    if SYSTEM_CERTIFICATES.exists():
-        options += f" -Djavax.net.ssl.trustStore={SYSTEM_CERTIFICATES}"
+    options += trust_store_option()  # jars are fetched under it
     if local:
         # The work is done in Python, so the quick compiler pays: it saves a fifth of a short run.
         options += " -XX:TieredStopAtLevel=1"
