@@ -17,7 +17,7 @@ test: .venv/installed
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-slow: .venv/installed
-	$(BIN)/python -m pytest -m slow --numprocesses 3 --dist loadfile
+	$(BIN)/python -m pytest -m slow -vv --timeout 1200 --numprocesses 3 --dist loadfile
 
 # Spark 4 needs a Java 17 of the machine's: the one that comes with verger lacks a module of it.
 test-spark4: .venv/installed-spark4

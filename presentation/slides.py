@@ -67,8 +67,10 @@ def convert(source: Path, *options: str) -> None:
     node = shutil.which("node") or "node"
     browser = find_browser()
     environment = {"CHROME_PATH": browser} if browser else {}
+    # It would wait for more of the slides where standard input is a pipe.
+    fixed = ["--no-stdin", "--html", "--theme", str(HERE / "theme.css")]
     subprocess.run(  # noqa: S603 - our own slides, by a tool whose version is locked
-        [node, str(MARP), str(source), "--theme", str(HERE / "theme.css"), "--html", *options],
+        [node, str(MARP), str(source), *fixed, *options],
         check=True,
         env={**os.environ, **environment},
     )

@@ -5,12 +5,13 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import pyspark
 
+from helpers import running
 from stores import free_ports
 from verger.spark.session import java_home
 
@@ -38,33 +39,26 @@ def standalone(folder: Path, workers: int, env: dict[str, str]) -> Iterator[Clus
         "SPARK_LOCAL_DIRS": str(folder / "local"),
     }
     folder.mkdir(parents=True)
-    started: list[subprocess.Popen] = []
+    with ExitStack() as stack:
 
-    def start(name: str, *arguments: object) -> None:
-        with (folder / f"{name}.log").open("wb") as log:
-            started.append(
-                subprocess.Popen(
-                    [SPARK_CLASS, *map(str, arguments)], env=env, stdout=log, stderr=log
-                )
-            )
+        def start(name: str, *arguments: object) -> subprocess.Popen:
+            log = stack.enter_context((folder / f"{name}.log").open("wb"))
+            command = [SPARK_CLASS, *arguments]
+            return stack.enter_context(running(command, env=env, stdout=log, stderr=log))
 
-    try:
-        start(
+        master = start(
             "master", "org.apache.spark.deploy.master.Master",
             "--host", "127.0.0.1", "--port", port, "--webui-port", page,
         )  # fmt: skip
-        for number in range(workers):
+        processes = [
             start(
                 f"worker-{number}", "org.apache.spark.deploy.worker.Worker",
                 "--host", "127.0.0.1", "--cores", 1, "--memory", "2g", "--webui-port", 0, url,
-            )  # fmt: skip
-        _wait_for_workers(page, workers, started)
-        yield Cluster(url, started[1:])
-    finally:
-        for process in reversed(started):
-            process.terminate()
-        for process in started:
-            process.wait(30)
+            )
+            for number in range(workers)
+        ]  # fmt: skip
+        _wait_for_workers(page, workers, [master, *processes])
+        yield Cluster(url, processes)
 
 
 def _wait_for_workers(page: int, workers: int, started: list[subprocess.Popen]) -> None:

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pandas as pd
@@ -24,6 +26,19 @@ def verger(*arguments: object, env: dict[str, str] | None = None) -> subprocess.
     return subprocess.run(
         [*VERGER, *map(str, arguments)], capture_output=True, text=True, env=env, check=False
     )
+
+
+@contextmanager
+def running(command: list[object], **options: object) -> Iterator[subprocess.Popen]:
+    """A process that is gone after the block, however the block ends."""
+    with subprocess.Popen(list(map(str, command)), **options) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(30)
+            process.kill()
 
 
 def skip_without_jars(code: int | None, errors: str) -> None:

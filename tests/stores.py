@@ -15,6 +15,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from helpers import running
 from verger import s3
 
 WEED = Path(sys.executable).with_name("weed")
@@ -56,19 +57,13 @@ def seaweedfs(folder: Path) -> Iterator[int]:
         "s3.port.iceberg": 0, "s3.port.lance": 0,
     }  # fmt: skip
     folder.mkdir(parents=True)
-    with (folder.parent / "weed.log").open("wb") as log:
-        process = subprocess.Popen(
-            [WEED, "mini", *(f"-{name}={value}" for name, value in arguments.items())],
-            env={**os.environ, **KEYS},
-            stdout=log,
-            stderr=log,
-        )
-    try:
+    command = [WEED, "mini", *(f"-{name}={value}" for name, value in arguments.items())]
+    with (
+        (folder.parent / "weed.log").open("wb") as log,
+        running(command, env={**os.environ, **KEYS}, stdout=log, stderr=log) as process,
+    ):
         wait_until_ready(s3, process)
         yield s3
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 def wait_until_ready(port: int, process: subprocess.Popen) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import VERGER, verger
+from helpers import VERGER, running, verger
 
 
 def test_it_runs_without_java_and_prints_the_manifest(
@@ -59,15 +59,14 @@ def test_a_mistake_is_a_line_and_an_exit_code(
 
 def test_ctrl_c_ends_with_130_and_the_next_run_goes_on(orchard: Path, tmp_path: Path) -> None:
     arguments = ["run", orchard, tmp_path / "out", "--wave-size", "4"]
-    process = subprocess.Popen(
-        [*VERGER, *map(str, arguments)], stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    ledger = tmp_path / "out/_ledger/ledger.json"
-    while not ledger.exists() and process.poll() is None:
-        time.sleep(0.05)
-    # As a terminal does: to the whole process group.
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    options = {"stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    with running([*VERGER, *arguments], **options) as process:
+        ledger = tmp_path / "out/_ledger/ledger.json"
+        while not ledger.exists() and process.poll() is None:
+            time.sleep(0.05)
+        # As a terminal does: to the whole process group.
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "goes on from here" in errors
     assert "Traceback" not in errors

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clusters import standalone
-from helpers import VERGER, assert_same_features, go, matrix_of, skip_without_jars, verger
+from helpers import VERGER, assert_same_features, go, matrix_of, running, skip_without_jars, verger
 from stores import aws_env, download, make_bucket, make_client, seaweedfs, upload
 
 
@@ -26,7 +26,7 @@ def test_a_cluster_gives_what_one_machine_gives_though_a_worker_dies(
                 "run", "s3://orchard/in", "s3://orchard/out", "--master", cluster.url,
                 "--wave-size", "3", "--json",
             ]  # fmt: skip
-            with subprocess.Popen(
+            with running(
                 [*VERGER, *arguments], env=env, text=True,
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             ) as process:  # fmt: skip

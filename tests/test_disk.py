@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from helpers import VERGER, features_of, verger
+from helpers import VERGER, features_of, running, verger
 
 NAMESPACE = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
 """Mounts of a test are its own, and end with it."""
@@ -73,15 +73,15 @@ def test_a_java_machine_that_is_killed_is_said_in_one_line_and_the_run_goes_on(
     orchard: Path, tmp_path: Path
 ) -> None:
     arguments = [*VERGER, "run", str(orchard), str(tmp_path / "out"), "--wave-size", "2"]
-    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
-    ledger = tmp_path / "out/_ledger/ledger.json"
-    while not ledger.exists():
-        assert process.poll() is None
-        time.sleep(0.02)
-    for child in psutil.Process(process.pid).children(recursive=True):
-        if child.name() == "java":
-            child.kill()
-    _, errors = process.communicate(timeout=120)
+    with running(arguments, stderr=subprocess.PIPE, text=True) as process:
+        ledger = tmp_path / "out/_ledger/ledger.json"
+        while not ledger.exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        for child in psutil.Process(process.pid).children(recursive=True):
+            if child.name() == "java":
+                child.kill()
+        _, errors = process.communicate(timeout=120)
     assert process.returncode == 5
     assert_one_clear_error(errors, "Java machine has ended")
     done = verger("run", orchard, tmp_path / "out", "--json")

@@ -15,7 +15,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from helpers import VERGER, assert_same_features, matrix_of, spark_workers
+from helpers import VERGER, assert_same_features, matrix_of, running, spark_workers
 from verger.images.demo import write_demo_images
 
 IMAGES = 165
@@ -61,7 +61,7 @@ def run_and_kill(arguments: list[str], wait: float, until, dice: random.Random) 
     """Start the run and kill it `wait` seconds after `until`, when it must still be running."""
     with (
         tempfile.TemporaryFile("w+") as errors,
-        subprocess.Popen(arguments, stderr=errors) as process,
+        running(arguments, stderr=errors) as process,
     ):
         while not until() and process.poll() is None:
             time.sleep(0.01)

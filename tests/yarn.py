@@ -127,16 +127,17 @@ def yarn(folder: Path, spark: Mapping[str, str], env: dict[str, str]) -> Iterato
         (folder / "spark-defaults.conf").write_text(
             "".join(f"{name} {value}\n" for name, value in defaults.items())
         )
-        yield {
-            **env,
-            "JAVA_HOME": str(java_home()),
-            "SPARK_LOCAL_IP": "127.0.0.1",
-            "HADOOP_CONF_DIR": str(folder),
-            "SPARK_CONF_DIR": str(folder),
-            "SPARK_DIST_CLASSPATH": ":".join(jar.removeprefix("file://") for jar in resolved),
-        }
-        cluster.stop()
+        try:
+            yield {
+                **env,
+                "JAVA_HOME": str(java_home()),
+                "SPARK_LOCAL_IP": "127.0.0.1",
+                "HADOOP_CONF_DIR": str(folder),
+                "SPARK_CONF_DIR": str(folder),
+                "SPARK_DIST_CLASSPATH": ":".join(jar.removeprefix("file://") for jar in resolved),
+            }
+        finally:
+            cluster.stop()
     finally:
-        gateway.shutdown()
-        gateway.proc.stdin.close()
-        gateway.proc.wait(60)
+        gateway.proc.kill()
+        gateway.proc.wait()

@@ -37,6 +37,8 @@ SIDE = 64
 """Pixels of the thumbnails."""
 START_SECONDS = 120.0
 """What the viewer may take until it answers."""
+END_SECONDS = 5.0
+"""What it may take to end."""
 KEPT_COMPONENTS = 6
 """Components that the viewer gets as columns."""
 
@@ -148,8 +150,7 @@ def serving(viewer: Path, table: Path, port: int, progress: Progress) -> Iterato
             progress.finish()
             yield address
         finally:
-            process.terminate()
-            process.wait()
+            _end(process)
 
 
 def wait() -> None:
@@ -224,6 +225,15 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", address: str, log: Pat
         except (URLError, OSError):
             time.sleep(0.2)
     raise SetupError(f"The viewer does not answer at {address}.", f"What it said is in {log}.")
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(END_SECONDS)
+    except subprocess.TimeoutExpired:  # it waits for a browser that does not hang up
+        process.kill()
+        process.wait()
 
 
 def _last_line(log: Path) -> str:
