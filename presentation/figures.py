@@ -8,7 +8,6 @@ French ones go to `presentation/build`, English ones to `docs/images`.
 import base64
 import io
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from verger.report.texts import stage_names
 
 HERE = Path(__file__).parent
 BUILD, DOCS = HERE / "build", HERE.parent / "docs/images"
+MARKS = (",", ".")
 STRIP = 120  # pixels from one photograph to the next in a row of them
 SYSTEMS = {
     "(a)": ("moteur seul, sans Spark", "engine alone, no Spark"),
@@ -45,7 +45,7 @@ def speed(benchmark: dict[str, Any], language: int) -> str:
     """Images a second of verger and of the usual jobs."""
     found = rates(benchmark)
     shown = [(SYSTEMS[name][language], found[name]) for name in ("(b)", "(d)", "(c)", "(a)")]
-    return bars(shown, unit="images/s").svg
+    return bars(shown, unit="images/s", decimal_mark=MARKS[language]).svg
 
 
 def stages(run: dict[str, Any], language: int) -> str:
@@ -53,7 +53,7 @@ def stages(run: dict[str, Any], language: int) -> str:
     names = stage_names(("fr", "en")[language])
     shown = [(names[name], value) for name, value in run["timings"].items()]
     longest = max(range(len(shown)), key=lambda index: shown[index][1])
-    return bars(shown, unit="s", strong=longest).svg
+    return bars(shown, unit="s", strong=longest, decimal_mark=MARKS[language]).svg
 
 
 def spectrum(run: dict[str, Any], language: int) -> str:
@@ -62,12 +62,8 @@ def spectrum(run: dict[str, Any], language: int) -> str:
         {"x_title": "composante", "y_title": "part de la variance", "sum_title": "cumul"},
         {},
     )[language]
-    return scree(run["spectrum"][: run["components"]], **titles).svg
-
-
-def in_french(svg: str) -> str:
-    """Decimal commas in what is written, and only there."""
-    return re.sub(r"(?<=>)[^<]+", lambda text: re.sub(r"(?<=\d)\.(?=\d)", ",", text[0]), svg)
+    shown = run["spectrum"][: run["components"]]
+    return scree(shown, decimal_mark=MARKS[language], **titles).svg
 
 
 def photographs(shown: list[dict[str, Any]], width: int, height: int) -> bytes:
@@ -100,10 +96,7 @@ def draw(language: int) -> dict[str, bytes]:
     if "benchmark" in data:
         figures["speed"] = speed(data["benchmark"], language)
     return {
-        **{
-            f"{name}.svg": (in_french(svg) if french else svg).encode()
-            for name, svg in figures.items()
-        },
+        **{f"{name}.svg": svg.encode() for name, svg in figures.items()},
         "map.png": photographs(run["map"], MAP_WIDTH, MAP_HEIGHT),
         "photographs.png": photographs(strip, STRIP * len(strip), STRIP),
     }

@@ -139,6 +139,14 @@ def test_a_scree_plot_has_a_bar_a_component() -> None:
     assert svg.count("<polyline") == 1
 
 
+def test_charts_write_the_decimal_mark_that_is_asked_for() -> None:
+    assert "2.5 %" in drawing.scree([0.1, 0.05]).svg
+    french = drawing.scree([0.1, 0.05], decimal_mark=",").svg
+    assert "2,5 %" in french
+    assert "2.5 %" not in french
+    assert "1,25 s" in drawing.bars([("one", 1.25)], unit="s", decimal_mark=",").svg
+
+
 def test_a_map_writes_frequent_names_and_escapes_them() -> None:
     points = [(0.0, 0.0, "a<b"), (1.0, 1.0, "a<b"), (0.0, 1.0, "rare")]
     svg = drawing.scatter(points, named=1).svg

@@ -88,3 +88,8 @@ def test_a_java_machine_that_is_killed_is_said_in_one_line_and_the_run_goes_on(
     counts = json.loads(done.stdout)["counts"]
     assert counts["reused"] > 0
     assert counts["reused"] + counts["featurized"] == 24
+
+
+def test_java_starts_processes_without_the_helper_that_would_outlive_it(spark) -> None:
+    # test_kills.py is the proof: a helper that waited for a killed Java kept the run waiting.
+    assert spark._jvm.System.getProperty("jdk.lang.Process.launchMechanism") == "VFORK"

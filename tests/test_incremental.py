@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from helpers import assert_same_features, features_of, go, matrix_of, rejected_of
-from verger.errors import DeadlineReached, DefectError, InputError, TooManyRejectedError, UsageError
+from verger.errors import (
+    DeadlineReached,
+    DefectError,
+    InputError,
+    SetupError,
+    TooManyRejectedError,
+    UsageError,
+)
 from verger.ledger import read_ledger
 from verger.results import Output, read_manifest
 from verger.storage import Location
@@ -249,6 +256,18 @@ def test_rows_that_do_not_reconcile_are_an_error(images: Path, tmp_path: Path, d
     with pytest.raises(DefectError, match="does not reconcile"):
         go(images, tmp_path / "out")
     assert json.loads((tmp_path / "out/manifest.json").read_text())["status"] == "interrupted"
+
+
+@pytest.mark.parametrize("gone", ["features/wave-000001", "_ledger/images/wave=1"])
+def test_a_wave_that_somebody_deleted_is_said_with_its_remedy(
+    images: Path, tmp_path: Path, gone: str
+) -> None:
+    go(images, tmp_path / "out")
+    shutil.rmtree(tmp_path / "out" / gone)
+    with pytest.raises(SetupError, match=f"{gone} has gone") as raised:
+        go(images, tmp_path / "out")
+    assert "--fresh" in raised.value.hint
+    assert go(images, tmp_path / "out", fresh=True).counts.featurized == 24
 
 
 def test_the_ledger_names_what_is_there(images: Path, tmp_path: Path) -> None:

@@ -288,21 +288,20 @@ def write_matrix(
     matrix.write_model(projection, spark, place)
 
 
-def draw_scree(fitted: Pca, **titles: str) -> Drawing:
+def draw_scree(fitted: Pca, **words: str) -> Drawing:
     """The share of the variance of each component kept, and of all up to it.
 
     Args:
         fitted: what `fit_pca` returned.
-        titles: of the axes; see `verger.drawing.scree`.
+        words: titles of the axes, and the decimal mark; see `verger.drawing.scree`.
 
     Examples:
         >>> verger.draw_scree(pca).svg.startswith("<svg")
         True
     """
     kept = fitted.components.shape[1]
-    return drawing.scree(
-        [float(ratio) for ratio in fitted.explained_variance_ratio[:kept]], **titles
-    )
+    ratios = [float(ratio) for ratio in fitted.explained_variance_ratio[:kept]]
+    return drawing.scree(ratios, **words)
 
 
 def draw_map(scores: DataFrame, most: int = 3000) -> Drawing:

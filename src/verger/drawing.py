@@ -53,6 +53,7 @@ def scree(
     x_title: str = "component",
     y_title: str = "share of the variance",
     sum_title: str = "together",
+    decimal_mark: str = ".",
 ) -> Drawing:
     """Bars of what each component explains, and a line of what those up to it explain together.
 
@@ -61,6 +62,7 @@ def scree(
         x_title: below the horizontal axis.
         y_title: beside the bars' axis, on the left.
         sum_title: beside the line's axis, on the right.
+        decimal_mark: in what is written beside the axes.
     """
     wide, high = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
     step, most = wide / len(ratios), max(ratios)
@@ -71,10 +73,10 @@ def scree(
         bars.append(_rectangle(x + step * 0.1, TOP + high - height, step * 0.8, height, LEAF))
         points.append(f"{x + step / 2:.1f},{TOP + high * (1 - total):.1f}")
     line = f'<polyline points="{" ".join(points)}" fill="none" stroke="{FRUIT}" stroke-width="3"/>'
-    axes = [
-        _label(LEFT - 10, _y(value / most) + 5, f"{100 * value:g} %", "end")
-        for value in _ticks(most)
-    ]
+    axes = []
+    for value in _ticks(most):
+        written = f"{100 * value:g} %".replace(".", decimal_mark)
+        axes.append(_label(LEFT - 10, _y(value / most) + 5, written, "end"))
     for quarter in (0.0, 0.25, 0.5, 0.75, 1.0):
         axes += [
             f'<path d="M{LEFT} {_y(quarter):.1f}h{wide}" stroke="{FAINT}"/>',
@@ -144,13 +146,20 @@ def scatter(
     return _drawing([frame, *marks, *names, *titles])
 
 
-def bars(values: Sequence[tuple[str, float]], *, unit: str = "", strong: int = 0) -> Drawing:
+def bars(
+    values: Sequence[tuple[str, float]],
+    *,
+    unit: str = "",
+    strong: int = 0,
+    decimal_mark: str = ".",
+) -> Drawing:
     """Horizontal bars, each with its name and its number.
 
     Args:
         values: name and value, from top to bottom; at least one value is above zero.
         unit: written after each number.
         strong: the index of the bar that stands out.
+        decimal_mark: in the numbers.
     """
     name_width, row = 380, 62
     most = max(value for _, value in values)
@@ -158,10 +167,11 @@ def bars(values: Sequence[tuple[str, float]], *, unit: str = "", strong: int = 0
     for index, (name, value) in enumerate(values):
         y, length = 20 + index * row, (WIDTH - name_width - 210) * value / most
         colour = FRUIT if index == strong else LEAF
+        written = f"{value:.3g}".replace(".", decimal_mark)
         shapes += [
             _label(name_width - 16, y + 30, name, "end", size=19),
             _rectangle(name_width, y + 4, length, row - 22, colour),
-            _label(name_width + length + 12, y + 30, f"{value:.3g} {unit}", "start", size=21),
+            _label(name_width + length + 12, y + 30, f"{written} {unit}", "start", size=21),
         ]
     return _drawing(shapes, height=30 + row * len(values))
 

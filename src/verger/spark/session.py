@@ -145,6 +145,11 @@ def explain(error: Exception) -> VergerError:
     for words, message, hint in _KNOWN_FAILURES:
         if any(word in text for word in words):
             return SetupError(message, hint)
+    if found := re.search(r"\[PATH_NOT_FOUND\] Path does not exist: (.*)\.", text):
+        return SetupError(
+            f"{found[1]} has gone, though the ledger counts it.",
+            "Put it back from a copy, or give --fresh to compute everything anew.",
+        )
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     for index, line in enumerate(lines):
         # A worker's traceback ends with the error and its hint.
@@ -262,6 +267,10 @@ def _java_options(debug: bool, local: bool) -> str:
     level = "warn" if debug else "off"
     options = f'"-Dlog4j2.configurationFile=file:{log_file}" -Dverger.log.level={level}'
     options += trust_store_option()  # jars are fetched under it
+    if sys.platform == "linux":
+        # The helper that Java 17 starts processes with outlives a killed Java (JDK-8307990), and
+        # with it the connection for whose end Python waits. Hadoop starts a chmod for each file.
+        options += " -Djdk.lang.Process.launchMechanism=VFORK"
     if local:
         # The work is done in Python, so the quick compiler pays: it saves a fifth of a short run.
         options += " -XX:TieredStopAtLevel=1"
