@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
 from math import nan
 from pathlib import Path
 from statistics import median
@@ -179,8 +180,12 @@ def machine() -> dict[str, Any]:
     """What the numbers depend on."""
     found = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     model = found[1] if found else "unknown"
-    count, load = len(os.sched_getaffinity(0)), round(os.getloadavg()[0], 2)
-    return {"processors": count, "model": model, "load before": load}
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "processors": len(os.sched_getaffinity(0)),
+        "model": model,
+        "load before": round(os.getloadavg()[0], 2),
+    }
 
 
 def show(rates: list[Rate], facts: dict[str, Any], short_run: float) -> None:
@@ -207,7 +212,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="a file for the numbers")
     options = parser.parse_args()
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    facts, backbone = machine(), load_backbone()
+    facts = machine() | {"slow_images": options.slow_images, "repeats": options.repeats}
+    backbone = load_backbone()
     with tempfile.TemporaryDirectory() as name:
         (images := Path(name) / "images").mkdir()
         paths = link_images(options.folder, images, options.images)

@@ -1,6 +1,7 @@
 """How fast are images read from a store, with and without latency, next to a local folder?
 
-    python benchmarks/store.py FOLDER [--images 2000] [--delay 40] [--repeats 3]
+    .venv/bin/python benchmarks/store.py FOLDER [--images 2000] [--delay 40] [--repeats 3]
+        [--json FILE]
 
 A real S3 server runs on this machine and takes its share of the processors; the delay is added to
 every request by a proxy, which does so too.
@@ -20,7 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from compare import link_images
+from compare import link_images, machine
 from rich.console import Console
 from rich.table import Table
 
@@ -104,7 +105,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--delay", type=float, default=40, help="milliseconds a request")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="a file for the numbers")
     options = parser.parse_args()
+    facts = machine()
     rates: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         local = Path(scratch) / "images"
@@ -116,18 +119,22 @@ def main() -> None:
         ):
             upload(local, port, make_bucket(port, "orchard"), "in")
             places = {
-                "local folder": (str(local), {}),
-                "S3": ("s3://orchard/in", aws_env(port)),
-                f"S3, {options.delay:g} ms more": ("s3://orchard/in", aws_env(slow)),
+                "local": (str(local), {}),
+                "s3": ("s3://orchard/in", aws_env(port)),
+                "delayed": ("s3://orchard/in", aws_env(slow)),
             }
             for _ in range(options.repeats):
                 for name, (source, aws) in places.items():
                     rates.setdefault(name, []).append(rate(source, {**os.environ, **aws}))
     table = Table("images from", "images/s", "against local", title=f"{options.images} images")
-    base = median(rates["local folder"])
+    base = median(rates["local"])
     for name, found in rates.items():
         table.add_row(name, f"{median(found):.1f}", f"{median(found) / base:.2f}")
     console.print(table)
+    if options.json:
+        sizes = {name: getattr(options, name) for name in ("images", "delay", "repeats")}
+        found = facts | sizes | {"images_per_second": rates}
+        options.json.write_text(f"{json.dumps(found, indent=2)}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """One Spark worker against two on this machine, and the memory of every process.
 
-    python benchmarks/workers.py FOLDER [--images 1000] [--repeats 3] [--json FILE]
+    .venv/bin/python benchmarks/workers.py FOLDER [--images 1000] [--repeats 3] [--json FILE]
 
 Workers on one machine share its processors: two of them prove that the work is cut and gathered
 rightly, not that it scales. Memory is PSS (shared pages counted once), sampled twice a second.
@@ -8,6 +8,7 @@ rightly, not that it scales. Memory is PSS (shared pages counted once), sampled 
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -17,12 +18,12 @@ from pathlib import Path
 from statistics import median
 
 import psutil
-from compare import link_images
+from compare import link_images, machine
 from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from clusters import inherited, standalone
+from clusters import standalone
 
 MEBIBYTE = 2**20
 
@@ -59,7 +60,7 @@ def measure(images: Path, workers: int) -> tuple[float, Counter[str]]:
     peaks: Counter[str] = Counter()
     with (
         tempfile.TemporaryDirectory() as scratch,
-        standalone(Path(scratch) / "cluster", workers, inherited()) as cluster,
+        standalone(Path(scratch) / "cluster", workers, dict(os.environ)) as cluster,
     ):
         run = subprocess.Popen(  # noqa: S603 - verger itself
             [
@@ -82,8 +83,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--json", type=Path, help="a file for the numbers")
     options = parser.parse_args()
+    facts = machine()
     rates: dict[int, list[float]] = {1: [], 2: []}
     peaks: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as scratch:
@@ -105,8 +107,9 @@ def main() -> None:
         used.add_row(name, f"{size / MEBIBYTE:.0f}")
     console.print(used)
     if options.json:
-        figures = {"images": options.images, "images_per_second": rates, "peak_bytes": peaks}
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+        sizes = {"images": options.images, "repeats": options.repeats}
+        found = facts | sizes | {"images_per_second": rates, "peak_bytes": peaks}
+        options.json.write_text(f"{json.dumps(found, indent=2)}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

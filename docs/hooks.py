@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
@@ -21,7 +22,12 @@ def on_page_markdown(markdown: str, page: Any, **_: object) -> str:
         file.stem: json.loads(file.read_text(encoding="utf-8")) for file in RESULTS if file.exists()
     }
     environment = Environment(undefined=StrictUndefined)  # noqa: S701 - Markdown of ours, no page
-    return environment.from_string(markdown).render(n=number, **results)
+    return environment.from_string(markdown).render(n=number, median=median_of, **results)
+
+
+def median_of(values: list[Any], key: str | None = None) -> float:
+    """The median of numbers, or of what dictionaries have under a key."""
+    return median(value[key] for value in values) if key else median(values)
 
 
 def number(value: float, digits: int = 0) -> str:

@@ -233,6 +233,8 @@ def test_figures_are_what_plotly_knows() -> None:
     spectrum = [Component(number + 1, 0.25, (number + 1) / 4) for number in range(4)]
     for figure in (map_figure(), scree_figure(spectrum, 2, texts("en"))):
         Figure(figure)  # raises for a name or value that Plotly does not have
+    french = scree_figure(spectrum, 2, texts("fr"))["layout"]
+    assert {french[axis]["ticksuffix"] for axis in ("yaxis", "yaxis2")} == {"\u00a0%"}
 
 
 def test_both_languages_name_every_reason_and_fill_the_same_places() -> None:

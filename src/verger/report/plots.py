@@ -79,27 +79,28 @@ def scree_figure(spectrum: list[Component], kept: int, texts: dict[str, str]) ->
     # As many dropped components as are kept show what the cut costs.
     shown = spectrum[: max(2 * kept, 10)][:SCREE_COMPONENTS]
     numbers = [component.number for component in shown]
-    cut = kept + 0.5
+    cut, percent = kept + 0.5, texts["percent"]
+    hover = f"%{{x}}: %{{y:.2f}}{percent}<extra></extra>"
     bars = {
         "type": "bar",
         "x": numbers,
-        "y": [round(component.ratio, 6) for component in shown],
+        "y": [round(100 * component.ratio, 4) for component in shown],
         "name": texts["ratio"],
         "marker": {
             "color": ["#2e86ab" if number <= kept else "#9aa5b1" for number in numbers],
             "line": {"width": 0},
         },
-        "hovertemplate": "%{x}: %{y:.2%}<extra></extra>",
+        "hovertemplate": hover,
     }
     line = {
         "type": "scatter",
         "mode": "lines",
         "x": numbers,
-        "y": [round(component.cumulative, 6) for component in shown],
+        "y": [round(100 * component.cumulative, 4) for component in shown],
         "yaxis": "y2",
         "name": texts["cumulative"],
         "line": {"color": "#d1495b", "width": 2.5},
-        "hovertemplate": "%{x}: %{y:.2%}<extra></extra>",
+        "hovertemplate": hover,
     }
     shapes = []
     if kept < len(spectrum):
@@ -112,23 +113,25 @@ def scree_figure(spectrum: list[Component], kept: int, texts: dict[str, str]) ->
             360,
             bargap=0.15,
             hovermode="closest",
-            margin={"l": 52, "r": 52, "t": 14, "b": 46},
+            margin={"l": 12, "r": 12, "t": 14, "b": 46},
             xaxis={"title": {"text": texts["component"]}, "nticks": 10},
             yaxis={
-                "title": {"text": texts["ratio"]},
-                "tickformat": ".0%",
+                "title": {"text": texts["ratio"], "standoff": 8},
+                "automargin": True,
+                "ticksuffix": percent,
                 "rangemode": "tozero",
                 "nticks": 6,
             },
             yaxis2={
-                "title": {"text": texts["cumulative"]},
+                "title": {"text": texts["cumulative"], "standoff": 8},
+                "automargin": True,
                 "overlaying": "y",
                 "side": "right",
-                "tickformat": ".0%",
-                "range": [0, 1.02],
+                "ticksuffix": percent,
+                "range": [0, 102],
                 "showgrid": False,
                 "tick0": 0,
-                "dtick": 0.2,
+                "dtick": 20,
             },
             shapes=shapes,
         ),

@@ -128,6 +128,7 @@ _PAIRS: dict[str, tuple[str, str]] = {
     "component": ("Component", "Composante"),
     "ratio": ("Explained variance ratio", "Part de variance expliquée"),
     "cumulative": ("Cumulative", "Cumulée"),
+    "percent": ("%", "\u00a0%"),
     "as_table": ("As a table", "En tableau"),
     # Ends
     "ends": ("What the components look like", "À quoi ressemblent les composantes"),
