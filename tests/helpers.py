@@ -49,10 +49,15 @@ def skip_without_jars(code: int | None, errors: str) -> None:
 
 def spark_workers(pid: int | None = None) -> list[psutil.Process]:
     """Spark's Python workers and their daemons, below a process (None: this one)."""
+    return processes_below(pid, "pyspark.daemon")
+
+
+def processes_below(pid: int | None, words: str) -> list[psutil.Process]:
+    """The processes below one (None: this one) with these words in their command line."""
     found = []
     for child in psutil.Process(pid).children(recursive=True):
         try:
-            if "pyspark.daemon" in " ".join(child.cmdline()):
+            if words in " ".join(child.cmdline()):
                 found.append(child)
         except psutil.Error:  # it ended meanwhile
             continue

@@ -8,9 +8,10 @@ import subprocess
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
-from helpers import VERGER, running, verger
+from helpers import VERGER, processes_below, running, verger
 
 
 def test_it_runs_without_java_and_prints_the_manifest(
@@ -76,6 +77,18 @@ def test_ctrl_c_ends_with_130_and_the_next_run_goes_on(orchard: Path, tmp_path: 
     counts = json.loads(done.stdout)["counts"]
     assert counts["reused"] > 0
     assert counts["reused"] + counts["featurized"] == 24
+
+
+def test_ctrl_c_while_spark_starts_leaves_no_java(orchard: Path, tmp_path: Path) -> None:
+    arguments = [*VERGER, "run", orchard, tmp_path / "out"]
+    with running(arguments, stderr=subprocess.PIPE, text=True) as process:
+        java: list[psutil.Process] = []
+        while not java and process.poll() is None:
+            java = processes_below(process.pid, "org.apache.spark.deploy.SparkSubmit")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert psutil.wait_procs(java, timeout=10)[1] == []
 
 
 def test_a_second_run_on_an_output_in_use_is_refused(orchard: Path, tmp_path: Path) -> None:

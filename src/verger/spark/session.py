@@ -8,13 +8,12 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from time import sleep
 from typing import Any
 
-from pyspark import java_gateway
+from pyspark import SparkContext, java_gateway
 from pyspark.sql import SparkSession
 
 from verger.errors import InputError, SetupError, VergerError
@@ -120,12 +119,23 @@ def _java_overheard(lines: deque[str], debug: bool) -> Iterator[None]:
                     sys.stderr.write(line)
 
     threading.Thread(target=listen, daemon=True).start()
+    started = []
+
+    def start(*arguments: Any, **options: Any) -> Any:
+        started.append(popen(*arguments, **options, stdout=writer, stderr=writer))
+        return started[-1]
+
     # PySpark has no setting for where its Java machine writes, and stdout is ours.
     gateway: Any = java_gateway
-    popen = gateway.Popen
-    gateway.Popen = partial(popen, stdout=writer, stderr=writer)
+    popen, gateway.Popen = gateway.Popen, start
     try:
         yield
+    except BaseException:
+        # A Java that nobody waits for any more, when it is there, would stay for ever.
+        if SparkContext._gateway is None:
+            for process in started:
+                process.kill()
+        raise
     finally:
         gateway.Popen = popen
         os.close(writer)
@@ -140,7 +150,8 @@ def _first_failure(lines: Iterable[str]) -> str | None:
 def explain(error: Exception) -> VergerError:
     """What a failure of Spark, or of the system under it, means for the reader."""
     text = str(error)
-    if isinstance(error, ConnectionError):
+    if isinstance(error, ConnectionError) or _java_ended():
+        # Whatever was asked of it, such as whether it knows a class.
         text = f"Error while sending or receiving: {text}"
     for words, message, hint in _KNOWN_FAILURES:
         if any(word in text for word in words):
@@ -162,6 +173,12 @@ def explain(error: Exception) -> VergerError:
         f"Spark failed: {lines[0] if lines else type(error).__name__}",
         "What was committed is kept; --debug shows Spark's own log.",
     )
+
+
+def _java_ended() -> bool:
+    """Whether the Java machine that this process started is no more."""
+    started: Any = getattr(SparkContext._gateway, "proc", None)
+    return started is not None and started.poll() is not None
 
 
 GOES_ON = "the same command goes on from the last wave"
