@@ -1,5 +1,6 @@
 """A notebook on a cluster that ends with it: uploaded, executed without a screen, fetched."""
 
+import atexit
 import json
 import os
 import sys
@@ -151,6 +152,8 @@ def execute_notebook(
     except RuntimeError as error:
         raise SetupError(f"The notebook's kernel died: {error}", "Look at its memory.") from error
     finally:
+        # Where the kernel did not start it stays registered, and fails when Python ends.
+        atexit.unregister(client._cleanup_kernel)
         write_copy()
 
 
