@@ -208,7 +208,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="a folder of sound images")
     parser.add_argument("--images", type=int, default=2000, help="of (a) and (b)")
     parser.add_argument("--slow-images", type=int, default=100, help="of (c); (d) takes five times")
-    parser.add_argument("--repeats", type=int, default=3, help="of (a) and (b); medians are shown")
+    parser.add_argument("--repeats", type=int, default=5, help="of all, in turn; medians are shown")
     parser.add_argument("--json", type=Path, help="a file for the numbers")
     options = parser.parse_args()
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -222,32 +222,33 @@ def main() -> None:
             parser.error(f"{count} images are too few: {2 * SMALL} are needed")
         bare: list[float] = []
         short, long = list[dict[str, float]](), list[dict[str, float]]()
+        single, batches = list[float](), list[float]()
+        few, more = paths[: options.slow_images], paths[: options.slow_images * BATCHED_FACTOR]
         for repeat in range(options.repeats):
-            console.log(f"(a) and (b), {repeat + 1} of {options.repeats}")
+            console.log(f"{repeat + 1} of {options.repeats}")
             bare.append(measure_bare(paths, backbone, facts["processors"]))
             for runs, limit in ((short, SMALL), (long, count))[:: -1 if repeat % 2 else 1]:
                 runs.append(run_verger(images, Path(name) / f"{limit}", limit))
+            output = Path(name) / f"usual-{repeat}"
+            single.append(measure_job(one_by_one, few, output / "single", backbone))
+            batches.append(measure_job(batched, more, output / "batches", backbone))
         extra = median(run["extract"] for run in long) - median(run["extract"] for run in short)
         steady = (count - SMALL) / extra if extra > 0 else nan
         rates = [
             Rate("(a) engine alone, no Spark", count, median(bare)),
             Rate("(b) verger run, extraction", count, steady),
             Rate("    verger run, all of it", count, count / median(run["whole"] for run in long)),
+            Rate("(c) UDF, predict by image", len(few), median(single)),
+            Rate("(d) UDF, predict by batch", len(more), median(batches)),
         ]
-        for title, job, few in (
-            ("(c) UDF, predict by image", one_by_one, options.slow_images),
-            ("(d) UDF, predict by batch", batched, options.slow_images * BATCHED_FACTOR),
-        ):
-            console.log(title)
-            speed = measure_job(job, paths[:few], Path(name) / job.__name__, backbone)
-            rates.append(Rate(title, len(paths[:few]), speed))
     show(rates, facts, median(run["whole"] for run in short))
     shown = [f"{run['extract']:.1f}" for run in (*short, *long)]
     console.print(f"Extraction of short and long runs, s: {', '.join(shown)}", highlight=False)
     if not steady <= median(bare):
         console.print("[bold red](b) above (a) is noise: the machine was not idle.[/]")
     if options.json:
-        facts |= {"rates": [r._asdict() for r in rates], "bare": bare, "short": short, "long": long}
+        facts |= {"rates": [rate._asdict() for rate in rates], "bare": bare, "short": short}
+        facts |= {"long": long, "single": single, "batches": batches}
         options.json.write_text(f"{json.dumps(facts, indent=2)}\n", encoding="utf-8")
 
 

@@ -17,8 +17,8 @@ from fake_aws import AwsError, FakeAws, machine
 from stores import FAKE_KEYS, aws_settings, make_bucket, make_client, moto_server
 from verger.cli.main import app
 from verger.cloud import delivery, follow, inventory, launch, places, prices, serverless
-from verger.cloud.launch import Launch
 from verger.cloud.notebook import launch_notebook
+from verger.cloud.prepare import MARGIN, Launch
 from verger.cloud.session import make_session
 from verger.cloud.stack import Stack
 from verger.errors import (
@@ -265,7 +265,7 @@ def test_while_it_runs_a_clock_in_the_account_would_end_it(aws, heard: Heard, cl
     assert hours * 3 * one * rate.eur_per_usd == pytest.approx(2.0, abs=0.05), "the ceiling"
     words = aws.request("RunJobFlow")["Steps"][0]["HadoopJarStep"]["Args"]
     deadline = datetime.fromisoformat(words[words.index("--deadline") + 1])
-    assert timedelta(0) < end - deadline <= launch.MARGIN + timedelta(seconds=1)
+    assert timedelta(0) < end - deadline <= MARGIN + timedelta(seconds=1)
 
 
 def test_what_is_uploaded_once_is_not_uploaded_again(aws, heard: Heard) -> None:

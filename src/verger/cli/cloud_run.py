@@ -67,7 +67,8 @@ def run(
     """Run on a cluster that ends with the run; give it again to go on or add."""
     with reporting(debug):
         from verger.cli.main import make_settings
-        from verger.cloud.launch import Launch, launch
+        from verger.cloud.launch import launch
+        from verger.cloud.prepare import Launch
         from verger.results import Output
 
         settings = make_settings(
@@ -120,8 +121,8 @@ def notebook(
     """Execute a notebook on a cluster that ends with it, and fetch the executed copy."""
     with reporting(debug):
         from verger.cli.main import make_settings
-        from verger.cloud.launch import Launch
         from verger.cloud.notebook import launch_notebook
+        from verger.cloud.prepare import Launch
 
         asked = Launch(
             run=make_settings(input=source, output=output, components=components, limit=limit),

@@ -1,27 +1,21 @@
 """A run on AWS from beginning to end: looked up, planned, started, followed, and gone."""
 
-import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, timedelta
-from pathlib import Path
+from dataclasses import dataclass
+from datetime import UTC
 from typing import Any
 
-from verger.cloud import delivery, follow, places, prices, results
-from verger.cloud.bundle import Architecture
+from verger.cloud import follow, places, prices, results
 from verger.cloud.cluster import list_clusters, start_cluster
-from verger.cloud.commands import job_command, notebook_command
 from verger.cloud.failures import AGAIN, ON, problem_of
-from verger.cloud.job import OUTPUT_TAG, WORK_TAG, Cost, Job, Running, State, ends_at, output_digest
-from verger.cloud.plan import Plan, make_plan
-from verger.cloud.serverless import list_serverless, start_serverless, usd_per_hour
+from verger.cloud.job import OUTPUT_TAG, WORK_TAG, Cost, Running, State, ends_at, output_digest
+from verger.cloud.prepare import Launch, make_job
+from verger.cloud.serverless import list_serverless, start_serverless
 from verger.cloud.stack import Stack
-from verger.cloud.submit import spark_properties
 from verger.errors import (
     DefectError,
     InputError,
-    RefusedError,
     SetupError,
     UsageError,
     VergerError,
@@ -30,43 +24,9 @@ from verger.images.shards import list_input
 from verger.ledger import read_ledger
 from verger.progress import Progress
 from verger.results import Manifest, Output, check_foreign, check_no_run, read_manifest
-from verger.settings import RunSettings
 
-MARGIN = timedelta(minutes=10)
-"""Between the job's own deadline and its end from outside: to write, and for machines to end."""
-
-LEAST = timedelta(minutes=15)
-"""Less work than that is not worth the start of machines."""
-
-
-@dataclass(frozen=True)
-class Launch:
-    """What is asked for.
-
-    Attributes:
-        run: what verger does there.
-        workers: machines besides the primary one; None for as many as the plan says.
-        arch: of the processors.
-        spot: whether all workers but one may be spot machines.
-        serverless: on EMR Serverless instead of a cluster.
-        max_cost: in euros.
-        download: where the results are copied to on this machine.
-        notebook: what is executed there instead of `verger run`; see `notebook.launch_notebook`.
-    """
-
-    run: RunSettings
-    workers: int | None = None
-    arch: Architecture = "arm64"
-    spot: bool = False
-    serverless: bool = False
-    max_cost: float = 10.0
-    download: Path | None = None
-    notebook: Path | None = None
-
-    @property
-    def work(self) -> str:
-        """See `Job.work`."""
-        return "run" if self.notebook is None else f"notebook-{delivery.digest(self.notebook)}"
+PAGE = 1000
+"""Objects that S3 lists at once: how often the progress is told."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +99,7 @@ def see_through(asked: Launch, progress: Progress) -> Ended:
     """
     place = places.find_place(asked.run.input, asked.run.output)
     session, stack, output = place.session, place.stack, Output(asked.run.output)
-    listed, done = _count(asked, output)
+    listed, done = _count(asked, output, progress)
     running = _find(session, stack, asked)
     before = None if running else _started_at(output)
     if running is None:
@@ -147,7 +107,7 @@ def see_through(asked: Launch, progress: Progress) -> Ended:
         progress.note("Nothing runs on AWS yet.")
         if listed == done:
             progress.note(f"All {listed:,} images are done; the run only looks for changed ones.")
-        job = _make_job(place, asked, listed - done, progress)
+        job = make_job(place, asked, listed - done, progress)
         start = start_serverless if asked.serverless else start_cluster
         running = start(session, stack, job, progress)
         word = f"Started the {running.title}."
@@ -161,10 +121,15 @@ def see_through(asked: Launch, progress: Progress) -> Ended:
     return Ended(session, stack, running, manifest, problem, cost, eur)
 
 
-def _count(asked: Launch, output: Output) -> tuple[int, int]:
+def _count(asked: Launch, output: Output, progress: Progress) -> tuple[int, int]:
     """How many images there are, and how many of them are done; a notebook does all again."""
     run = asked.run
-    listed = sum(1 for _ in list_input(run.input, run.label_from))
+    listed = 0
+    progress.start("list")
+    for listed, _ in enumerate(list_input(run.input, run.label_from), start=1):
+        if listed % PAGE == 0:
+            progress.update(listed)
+    progress.finish()
     if not listed:
         raise InputError(f"The input {run.input} holds no file.", "Give a folder of images.")
     listed = min(listed, run.limit or listed)
@@ -201,75 +166,6 @@ def _find(session: object, stack: Stack, asked: Launch) -> Running | None:
                 )
             return running
     return None
-
-
-def _make_job(place: places.Place, asked: Launch, images: int, progress: Progress) -> Job:
-    """Plan it, refuse it if the money does not suffice, and upload what it needs."""
-    stack = place.stack
-    known = prices.load()
-    plan = make_plan(
-        max(images, 1),
-        stack.region,
-        workers=asked.workers,
-        arch=asked.arch,
-        spot=asked.spot and not asked.serverless,
-        max_cost=asked.max_cost,
-        prices=known,
-    )
-    if asked.serverless:
-        most = usd_per_hour(known.region(stack.region), asked.arch, plan.workers)
-        plan = replace(plan, usd_per_hour=most, most_usd_per_hour=most)
-    plan.check_ceiling()
-    paid = timedelta(minutes=plan.deadline_minutes)
-    if paid < LEAST + MARGIN:
-        raise RefusedError(
-            f"{asked.max_cost:.2f} EUR pay for {plan.deadline_minutes:.0f} minutes, too few to "
-            "start machines.",
-            "Give a higher --max-cost, or fewer --workers.",
-        )
-    _say_plan(asked, plan, progress)
-    bundle = delivery.make_bundle(asked.run, asked.arch, progress)
-    files = bundle.files if asked.notebook is None else (*bundle.files, asked.notebook)
-    delivered = delivery.deliver(place.session, stack, files, progress)
-    end = follow.now() + paid
-    run_id = f"{follow.now():%Y%m%d-%H%M}-{secrets.token_hex(2)}"
-    if asked.notebook is None:
-        command = job_command(asked.run, end - MARGIN)
-    else:
-        command = notebook_command(asked.run, delivered[asked.notebook], run_id, end - MARGIN)
-    return Job(
-        run_id=run_id,
-        output=asked.run.output,
-        properties=spark_properties(
-            environment=delivered[bundle.environment],
-            code=delivered[bundle.code],
-            backbone=delivered[bundle.backbone],
-        ),
-        entry=delivered[bundle.entry],
-        command=command,
-        arch=asked.arch,
-        machines=known.machines(stack.region, asked.arch),
-        workers=plan.workers,
-        spot=asked.spot,
-        ends_at=end,
-        work=asked.work,
-    )
-
-
-def _say_plan(asked: Launch, plan: Plan, progress: Progress) -> None:
-    what = (
-        f"EMR Serverless, at most {plan.workers} workers and a driver"
-        if asked.serverless
-        else f"{plan.workers} + 1 machines {plan.machine}"
-    )
-    hourly, dearest = plan.eur_per_hour, plan.most_usd_per_hour * plan.eur_per_usd
-    without = f", {dearest:.2f} without spot machines" if dearest > hourly else ""
-    low, high = plan.minutes
-    progress.note(
-        f"{plan.images:,} images in {plan.region}: {what}, {hourly:.2f} EUR an hour{without}; "
-        f"expected {low:.0f} to {high:.0f} minutes, at most {asked.max_cost:.2f} EUR "
-        f"({plan.eur_per_usd} EUR a USD of {plan.prices.eur_dated}; prices of {plan.prices.dated})."
-    )
 
 
 def _how_to_stop(running: Running) -> str:

@@ -15,7 +15,8 @@ from typing import Any
 from verger import storage
 from verger.cloud.commands import executed
 from verger.cloud.job import RUN_TAG
-from verger.cloud.launch import Launch, see_through
+from verger.cloud.launch import see_through
+from verger.cloud.prepare import Launch
 from verger.errors import DeadlineReached, InputError, SetupError, UsageError, VergerError
 from verger.progress import Progress
 from verger.storage import Location
