@@ -109,7 +109,7 @@ def run_verger(images: Path, output: Path, limit: int) -> dict[str, float]:
     command = [str(Path(sys.executable).with_name("verger")), "run", str(images), str(output)]
     command += ["--fresh", "--limit", str(limit), "--json"]
     started = monotonic()
-    done = subprocess.run(command, check=True, capture_output=True)  # noqa: S603 - verger itself
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE)  # noqa: S603 - verger itself
     return {"whole": round(monotonic() - started, 3), **json.loads(done.stdout)["timings"]}
 
 

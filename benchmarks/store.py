@@ -38,6 +38,7 @@ def delayed(port: int, seconds: float) -> Iterator[int]:
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(port, seconds, theirs), daemon=True)
     process.start()
+    theirs.close()  # so that the end of the process is seen
     try:
         yield ours.recv()
     finally:
@@ -93,7 +94,7 @@ def rate(source: str, env: dict[str, str]) -> float:
     with tempfile.TemporaryDirectory() as output:
         done = subprocess.run(  # noqa: S603 - verger itself
             [sys.executable, "-m", "verger", "run", source, output, "--json"],
-            env=env, capture_output=True, text=True, check=True,
+            env=env, stdout=subprocess.PIPE, text=True, check=True,
         )  # fmt: skip
     return float(json.loads(done.stdout)["images_per_second"])
 
@@ -112,7 +113,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         local = Path(scratch) / "images"
         local.mkdir()
-        link_images(options.folder, local, options.images)
+        count = len(link_images(options.folder, local, options.images))
         with (
             seaweedfs(Path(scratch) / "store/weed") as port,
             delayed(port, options.delay / 1000) as slow,
@@ -126,13 +127,13 @@ def main() -> None:
             for _ in range(options.repeats):
                 for name, (source, aws) in places.items():
                     rates.setdefault(name, []).append(rate(source, {**os.environ, **aws}))
-    table = Table("images from", "images/s", "against local", title=f"{options.images} images")
+    table = Table("images from", "images/s", "against local", title=f"{count} images")
     base = median(rates["local"])
     for name, found in rates.items():
         table.add_row(name, f"{median(found):.1f}", f"{median(found) / base:.2f}")
     console.print(table)
     if options.json:
-        sizes = {name: getattr(options, name) for name in ("images", "delay", "repeats")}
+        sizes = {"images": count, "delay": options.delay, "repeats": options.repeats}
         found = facts | sizes | {"images_per_second": rates}
         options.json.write_text(f"{json.dumps(found, indent=2)}\n", encoding="utf-8")
 

@@ -24,6 +24,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from clusters import standalone
+from helpers import VERGER, running
 
 MEBIBYTE = 2**20
 
@@ -61,18 +62,17 @@ def measure(images: Path, workers: int) -> tuple[float, Counter[str]]:
     with (
         tempfile.TemporaryDirectory() as scratch,
         standalone(Path(scratch) / "cluster", workers, dict(os.environ)) as cluster,
+        running(
+            [*VERGER, "run", images, f"{scratch}/out", "--master", cluster.url],
+            stdout=subprocess.DEVNULL,
+        ) as run,
     ):
-        run = subprocess.Popen(  # noqa: S603 - verger itself
-            [
-                sys.executable, "-m", "verger", "run", images, f"{scratch}/out",
-                "--master", cluster.url,
-            ],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
         roots = [psutil.Process(process.pid) for process in (run, *cluster.workers)]
         while run.poll() is None:
             peaks |= memory(roots)
             time.sleep(0.5)
+        if run.returncode:
+            sys.exit(f"verger ended with {run.returncode}")
         manifest = json.loads(Path(scratch, "out/manifest.json").read_text())
         return float(manifest["images_per_second"]), peaks
 
@@ -91,13 +91,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         images = Path(scratch) / "images"
         images.mkdir()
-        link_images(options.folder, images, options.images)
+        count = len(link_images(options.folder, images, options.images))
         for _ in range(options.repeats):
             for workers, found in rates.items():
                 rate, memory_used = measure(images, workers)
                 found.append(rate)
                 peaks |= memory_used
-    table = Table("workers", "images/s", "x one", title=f"{options.images} images")
+    table = Table("workers", "images/s", "x one", title=f"{count} images")
     for workers, found in rates.items():
         ratio = median(found) / median(rates[1])
         table.add_row(str(workers), f"{median(found):.1f}", f"{ratio:.2f}")
@@ -107,7 +107,7 @@ def main() -> None:
         used.add_row(name, f"{size / MEBIBYTE:.0f}")
     console.print(used)
     if options.json:
-        sizes = {"images": options.images, "repeats": options.repeats}
+        sizes = {"images": count, "repeats": options.repeats}
         found = facts | sizes | {"images_per_second": rates, "peak_bytes": peaks}
         options.json.write_text(f"{json.dumps(found, indent=2)}\n", encoding="utf-8")
 

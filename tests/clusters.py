@@ -65,7 +65,7 @@ def _wait_for_workers(page: int, workers: int, started: list[subprocess.Popen]) 
     for _ in range(300):
         assert all(process.poll() is None for process in started), "a part of the cluster ended"
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{page}/json/") as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{page}/json/", timeout=5) as answer:
                 if f'"aliveworkers" : {workers}' in answer.read().decode():
                     return
         except OSError:

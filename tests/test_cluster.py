@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -48,6 +49,23 @@ def test_a_cluster_gives_what_one_machine_gives_though_a_worker_dies(
     ours, theirs = matrix_of(copy), matrix_of(tmp_path / "local")
     assert list(ours.path) == list(theirs.path)
     assert abs(ours.iloc[:, 2:] - theirs.iloc[:, 2:]).max(axis=None) < 1e-9
+
+
+def test_a_cluster_that_gives_no_executor_is_said(tmp_path: Path) -> None:
+    code = """
+import sys
+from verger.progress import Progress
+from verger.spark import session
+session.EXECUTOR_SECONDS = 1
+class Notes(Progress):
+    def note(self, text): print(text)
+session.note_missing_executors(session.start_session(sys.argv[1]), Notes())
+"""
+    with standalone(tmp_path / "cluster", 0, dict(os.environ)) as cluster:
+        done = subprocess.run(
+            [sys.executable, "-c", code, cluster.url], capture_output=True, text=True, check=True
+        )
+    assert f"{cluster.url} has given no executor yet" in done.stdout
 
 
 def test_a_master_that_is_not_there_is_said_in_a_line(orchard: Path, tmp_path: Path) -> None:

@@ -99,6 +99,16 @@ def test_the_viewer_answers_on_loopback_and_ends_with_the_block(tmp_path: Path) 
         urlopen(address)
 
 
+def test_a_viewer_that_does_not_want_to_end_is_killed(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(explorer, "END_SECONDS", 0.1)
+    deaf = SERVER.replace("import sys", "import signal, sys\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)")
+    viewer, table = script(tmp_path / "viewer", deaf), tmp_path / "table.parquet"
+    with explorer.serving(viewer, table, 0, Progress()) as address, urlopen(address):
+        pass
+    with pytest.raises(URLError):
+        urlopen(address)
+
+
 def test_a_viewer_that_ends_is_said_with_its_last_words(tmp_path: Path) -> None:
     viewer = script(tmp_path / "viewer", "#!/bin/sh\necho no such column >&2\nexit 1\n")
     with (

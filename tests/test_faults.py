@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +13,11 @@ import pytest
 from faults import EXPIRED, RESET, SLOW_DOWN, VANISHED, Fault, faulty
 from helpers import assert_same_features, features_of, go, rejected_of, verger
 from stores import aws_env, aws_settings, make_bucket, make_client, moto_server, upload
+from verger import s3
 from verger.errors import SetupError
 from verger.images.listing import ListedImage
 from verger.images.loading import Loader
+from verger.spark.extraction import Extractor
 from verger.storage import Location
 
 FOLDER = Location("s3://plays/in")
@@ -62,6 +65,17 @@ def test_credentials_that_expire_are_no_fault_of_an_image(port: int, monkeypatch
         answers[0] = EXPIRED
         with pytest.raises(SetupError, match="have expired"):
             loader()(PHOTO)
+
+
+def test_a_store_that_swallows_what_it_is_asked_is_no_fault_of_an_image(monkeypatch) -> None:
+    monkeypatch.setattr(s3, "SOON_SECONDS", 0.5)
+    extractor = Extractor(loader(), None, 1, 1.0, None, None)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        with (
+            aws_settings(silent.getsockname()[1], monkeypatch),
+            pytest.raises(SetupError, match="does not answer"),
+        ):
+            list(extractor._load_carefully([PHOTO]))
 
 
 def test_a_run_on_a_bad_day_loses_nothing_and_the_next_one_mends_it(

@@ -69,8 +69,10 @@ def run_and_kill(arguments: list[str], wait: float, until, dice: random.Random) 
             process.wait(wait)
             errors.seek(0)
             pytest.fail(f"it ended with {process.returncode}: {errors.read()}")
+        below = psutil.Process(process.pid).children(recursive=True)
         kill_one(process, dice)
         process.wait(60)
+        assert psutil.wait_procs(below, 60)[1] == [], "nothing of it is left"
 
 
 @pytest.mark.slow

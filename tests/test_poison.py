@@ -249,3 +249,13 @@ def test_a_wave_of_which_nothing_can_be_read_is_not_committed(
         go(orchard, tmp_path / "out", max_rejected=1)
     monkeypatch.undo()
     assert go(orchard, tmp_path / "out").counts.featurized == 24
+
+
+def test_a_wave_that_is_lost_each_time_it_is_written_ends_the_run(
+    orchard: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(waves.storage, "count_rows", lambda _: 0)
+    with pytest.raises(SetupError, match="3 times"):
+        go(orchard, tmp_path / "out")
+    monkeypatch.undo()
+    assert go(orchard, tmp_path / "out").counts.featurized == 24

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shlex
+import threading
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -137,7 +138,11 @@ def yarn(folder: Path, spark: Mapping[str, str], env: dict[str, str]) -> Iterato
                 "SPARK_DIST_CLASSPATH": ":".join(jar.removeprefix("file://") for jar in resolved),
             }
         finally:
+            # After a test that hung it may hang too.
+            watchdog = threading.Timer(60, gateway.proc.kill)
+            watchdog.start()
             cluster.stop()
+            watchdog.cancel()
     finally:
         gateway.proc.kill()
         gateway.proc.wait()

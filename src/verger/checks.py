@@ -20,7 +20,7 @@ from verger.results import Output, Reason
 from verger.settings import RunSettings, check_apart
 from verger.spark.changes import Account
 from verger.spark.model import find_model, is_whole
-from verger.spark.session import explain
+from verger.spark.failures import explain
 
 
 def check_settings(settings: RunSettings) -> None:

@@ -51,7 +51,7 @@ from verger.spark import changes, matrix, pca, waves
 from verger.spark.cloud import s3_options, worker_options
 from verger.spark.extraction import Extractor, warm_up
 from verger.spark.model import is_whole, load_projection
-from verger.spark.session import is_submitted, start_session
+from verger.spark.session import is_submitted, note_missing_executors, start_session
 
 
 def run(
@@ -203,6 +203,7 @@ class _Chain:
                 debug=debug,
                 options=s3_options(*places) | worker_options(settings.input),
             )
+        note_missing_executors(spark, self.progress)
         master = spark.sparkContext.master or ""
         self.manifest.spark = SparkRecord(version=spark.version, master=master)
         self.broadcast = spark.sparkContext.broadcast(self.backbone)

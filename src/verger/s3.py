@@ -40,6 +40,9 @@ PAGE_SIZE = 1000
 LEASE_SECONDS = 120.0
 """A lease that was not renewed for so long has lost its owner."""
 
+SOON_SECONDS = 5.0
+"""What a store has to answer whether it is there; it is asked twice."""
+
 RELEASE_SECONDS = 5.0
 """What giving a lease back may wait for a renewal that is under way."""
 
@@ -60,8 +63,12 @@ def split(path: str) -> tuple[str, str]:
 
 
 @cache
-def client() -> Any:
+def client(*, patient: bool = True) -> Any:
     """The client of this process.
+
+    Args:
+        patient: whether it tries for minutes, as work does that would be lost otherwise; or only
+            for seconds, to see whether the store answers.
 
     Raises:
         SetupError: the AWS settings name a profile that does not exist, or are damaged.
@@ -71,9 +78,11 @@ def client() -> Any:
     from botocore.exceptions import BotoCoreError
 
     options: dict[str, Any] = {
-        "retries": {"mode": "standard", "max_attempts": 8},
+        "retries": {"mode": "standard", "max_attempts": 8 if patient else 2},
         "max_pool_connections": 2 * LISTING_THREADS,
     }
+    if not patient:
+        options |= {"connect_timeout": SOON_SECONDS, "read_timeout": SOON_SECONDS}
     try:
         session = boto3.Session()
         # boto3 itself knows AWS_DEFAULT_REGION and the profile only.
@@ -148,7 +157,7 @@ def check_reachable(path: str) -> None:
     bucket = split(path)[0]
     # Whoever may read objects is not always allowed to list them.
     with suppress(InputError), explained(bucket):
-        client().list_objects_v2(Bucket=bucket, MaxKeys=1)
+        client(patient=False).list_objects_v2(Bucket=bucket, MaxKeys=1)
 
 
 @contextmanager
@@ -405,8 +414,10 @@ class Lease:
         self._thread.join(RELEASE_SECONDS)
         bucket, key = split(self.path)
         with suppress(VergerError), explained(bucket):
-            if not self._lost and self._read() == self._body:
-                client().delete_object(Bucket=bucket, Key=key)
+            # Whoever pressed Ctrl-C does not wait for minutes.
+            quick = client(patient=False)
+            if not self._lost and self._read(quick) == self._body:
+                quick.delete_object(Bucket=bucket, Key=key)
 
     def _keep(self) -> None:
         while not self._stopped.wait(self.seconds / 4) and not self._lost:
@@ -433,17 +444,17 @@ class Lease:
                 if status not in {404, 409, 412} or code == "NoSuchBucket":
                     raise
                 # A put whose answer was lost is repeated, and then meets its own work.
-                if self._read() != self._body:
+                if self._read(client()) != self._body:
                     return False
                 self._etag = client().head_object(Bucket=bucket, Key=key)["ETag"]
         self._renewed = at
         return True
 
-    def _read(self) -> bytes | None:
+    def _read(self, asked: Any) -> bytes | None:
         bucket, key = split(self.path)
         try:
-            return bytes(client().get_object(Bucket=bucket, Key=key)["Body"].read())
-        except client().exceptions.NoSuchKey:
+            return bytes(asked.get_object(Bucket=bucket, Key=key)["Body"].read())
+        except asked.exceptions.NoSuchKey:
             return None
 
     def _abandoned(self) -> str | None:

@@ -54,7 +54,8 @@ def pack_environment(folder: Path, arch: Architecture) -> Path:
         requirements.write_bytes(lock.read_bytes())
         done = subprocess.run(  # noqa: S603 - no shell, and no word of it comes from outside
             [
-                sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+                sys.executable, "-m", "pip", "install", "--no-input", "--quiet",
+                "--disable-pip-version-check",
                 "--target", packages, "--python-version", PYTHON, *platforms,
                 "--platform", f"manylinux2014_{machine}", "--only-binary=:all:", "--no-deps",
                 "--no-compile", "--require-hashes", "--requirement", requirements,

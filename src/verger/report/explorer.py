@@ -194,22 +194,27 @@ def _write_table(output: Output, place: str, target: Path, progress: Progress) -
 
 def _install_packages(home: Path, progress: Progress) -> None:
     pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check"]
-    options = ["--no-deps", "--require-hashes", "--progress-bar", "off", "--requirement"]
+    options = ["--no-input", "--no-deps", "--require-hashes", "--progress-bar", "off"]
     log = home / "pip.log"
     with (
         log.open("w") as lines,
         subprocess.Popen(  # noqa: S603 - pip, in the environment just made
-            [*pip, *options, str(home / REQUIREMENTS)],
+            [*pip, *options, "--requirement", str(home / REQUIREMENTS)],
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         ) as process,
     ):
-        collected = 0
-        for line in process.stdout or ():
-            lines.write(line)
-            collected += line.startswith("Collecting")
-            progress.update(collected)
+        try:
+            collected = 0
+            for line in process.stdout or ():
+                lines.write(line)
+                collected += line.startswith("Collecting")
+                progress.update(collected)
+        except BaseException:
+            process.kill()
+            raise
     if process.returncode:
         raise OSError(_last_line(log))
 
@@ -231,7 +236,9 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     process.terminate()
     try:
         process.wait(END_SECONDS)
-    except subprocess.TimeoutExpired:  # it waits for a browser that does not hang up
+    except subprocess.TimeoutExpired:
+        pass  # it waits for a browser that does not hang up
+    finally:
         process.kill()
         process.wait()
 

@@ -22,7 +22,7 @@ from verger.images.guard import Guard
 from verger.images.listing import ListedImage
 from verger.images.loading import Loader, Pixels
 from verger.images.reading import read_ahead
-from verger.results import EXTRACTION_SCHEMA
+from verger.results import EXTRACTION_SCHEMA, Reason
 
 SPARK_SCHEMA = "path string, label string, features array<float>, reason string, detail string"
 """`EXTRACTION_SCHEMA` in Spark's words."""
@@ -98,7 +98,11 @@ class Extractor:
         loader: bytes = CloudPickleSerializer().dumps(self.loader)  # type: ignore[no-untyped-call]
         with Guard(loader, self.image_seconds) as guard:
             for image in images:
-                yield image, guard(image)
+                outcome = guard(image)
+                if isinstance(outcome, Rejection) and outcome.reason is Reason.TIMEOUT:
+                    # It may be the store that hangs, and then no image is to blame.
+                    storage.check_reachable(self.loader.folder)
+                yield image, outcome
 
     def _pack(self, rows: list[Row]) -> pa.RecordBatch:
         rejections = [row.outcome if isinstance(row.outcome, Rejection) else None for row in rows]

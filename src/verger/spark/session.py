@@ -1,7 +1,6 @@
 """A Spark session that starts anywhere: its Java comes with verger, its log stays quiet."""
 
 import os
-import re
 import signal
 import sys
 import threading
@@ -10,13 +9,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from time import sleep
+from time import monotonic, sleep
 from typing import Any
 
 from pyspark import SparkContext, java_gateway
 from pyspark.sql import SparkSession
 
-from verger.errors import InputError, SetupError, VergerError
+from verger.errors import SetupError
+from verger.progress import Progress
 from verger.spark.archive import archive_options
 from verger.storage import Location
 
@@ -27,6 +27,12 @@ SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/java/cacerts")
 """Where Debian and its kin keep what they trust, in Java's format."""
 
 GLOB_CHARACTERS = "\\{}[]*?"
+
+START_SECONDS = 1800.0
+"""What Spark may take to start: at first it fetches jars of hundreds of megabytes for S3."""
+
+EXECUTOR_SECONDS = 30.0
+"""After so long without an executor of a cluster, the user is told."""
 
 
 def start_session(
@@ -106,6 +112,25 @@ def start_session(
     return spark
 
 
+def note_missing_executors(spark: SparkSession, progress: Progress) -> None:
+    """Say that a standalone cluster gives no executor; Spark waits for one without a word."""
+    context = spark.sparkContext
+    dynamic = context.getConf().get("spark.dynamicAllocation.enabled", "false") == "true"
+    if dynamic or not (context.master or "").startswith("spark://"):
+        return
+    java: Any = context._jsc
+    end = monotonic() + EXECUTOR_SECONDS
+    # The driver is among them.
+    while java.sc().getExecutorMemoryStatus().size() < 2:  # noqa: PLR2004
+        if monotonic() > end:
+            progress.note(
+                f"{context.master} has given no executor yet: it is full, or its workers have less "
+                "memory than an executor asks for (spark.executor.memory). Waiting."
+            )
+            return
+        sleep(0.2)
+
+
 @contextmanager
 def _java_overheard(lines: deque[str], debug: bool) -> Iterator[None]:
     """Let a Java machine that is started here write to `lines`; to stderr as well with `debug`."""
@@ -119,11 +144,20 @@ def _java_overheard(lines: deque[str], debug: bool) -> Iterator[None]:
                     sys.stderr.write(line)
 
     threading.Thread(target=listen, daemon=True).start()
-    started = []
+    started: list[Any] = []
 
     def start(*arguments: Any, **options: Any) -> Any:
         started.append(popen(*arguments, **options, stdout=writer, stderr=writer))
         return started[-1]
+
+    def kill() -> None:
+        for process in started:
+            process.kill()
+
+    # PySpark would wait for ever for a Java that gets stuck, as with jars that do not come.
+    timer = threading.Timer(START_SECONDS, kill)
+    timer.daemon = True
+    timer.start()
 
     # PySpark has no setting for where its Java machine writes, and stdout is ours.
     gateway: Any = java_gateway
@@ -133,10 +167,10 @@ def _java_overheard(lines: deque[str], debug: bool) -> Iterator[None]:
     except BaseException:
         # A Java that nobody waits for any more, when it is there, would stay for ever.
         if SparkContext._gateway is None:
-            for process in started:
-                process.kill()
+            kill()
         raise
     finally:
+        timer.cancel()
         gateway.Popen = popen
         os.close(writer)
 
@@ -145,80 +179,6 @@ def _first_failure(lines: Iterable[str]) -> str | None:
     """The line that says best why Java or Spark does not start."""
     words = ("unresolved dependency", "Invalid", "unresponsive", "Exception:", "Error", "error")
     return next((line.lstrip(": ") for word in words for line in lines if word in line), None)
-
-
-def explain(error: Exception) -> VergerError:
-    """What a failure of Spark, or of the system under it, means for the reader."""
-    text = str(error)
-    if isinstance(error, ConnectionError) or _java_ended():
-        # Whatever was asked of it, such as whether it knows a class.
-        text = f"Error while sending or receiving: {text}"
-    for words, message, hint in _KNOWN_FAILURES:
-        if any(word in text for word in words):
-            return SetupError(message, hint)
-    if found := re.search(r"\[PATH_NOT_FOUND\] Path does not exist: (.*)\.", text):
-        return SetupError(
-            f"{found[1]} has gone, though the ledger counts it.",
-            "Put it back from a copy, or give --fresh to compute everything anew.",
-        )
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    for index, line in enumerate(lines):
-        # A worker's traceback ends with the error and its hint.
-        if found := re.match(r"verger\.errors\.(SetupError|InputError): (.*)", line):
-            kind = SetupError if found[1] == "SetupError" else InputError
-            return kind(found[2], lines[index + 1] if index + 1 < len(lines) else "")
-    if isinstance(error, OSError):
-        return SetupError(f"{text}.", f"When that is mended, {GOES_ON}.")
-    return VergerError(
-        f"Spark failed: {lines[0] if lines else type(error).__name__}",
-        "What was committed is kept; --debug shows Spark's own log.",
-    )
-
-
-def _java_ended() -> bool:
-    """Whether the Java machine that this process started is no more."""
-    started: Any = getattr(SparkContext._gateway, "proc", None)
-    return started is not None and started.poll() is not None
-
-
-GOES_ON = "the same command goes on from the last wave"
-_KNOWN_FAILURES = (
-    (
-        ("No space left on device", "Disk quota exceeded"),
-        "The disk is full.",
-        f"Free some space, in the output and in the folder for temporary files; {GOES_ON}.",
-    ),
-    (
-        ("Read-only file system", "Permission denied", "Mkdirs failed to create"),
-        "The output cannot be written any more: it is read-only, or permission is denied.",
-        f"Make it writable; {GOES_ON}.",
-    ),
-    (
-        ("java.lang.OutOfMemoryError", "GC overhead limit"),
-        "Spark's Java machine has too little memory.",
-        f"Give it more with --driver-memory; {GOES_ON}.",
-    ),
-    (
-        ("Cannot allocate memory", "std::bad_alloc", "MemoryError"),
-        "This machine has no memory left.",
-        f"End other programs, or take a machine with more; {GOES_ON}.",
-    ),
-    (
-        ("Answer from Java side is empty", "Error while sending or receiving"),
-        "Spark's Java machine has ended: it was killed, or the system had no memory left.",
-        f"Look at the memory of this machine (`verger doctor`); {GOES_ON}.",
-    ),
-)
-
-
-def lost_worker(error: Exception) -> bool:
-    """Whether a job failed because processes that computed for it died."""
-    return any(words in str(error) for words in _LOST_WORKER)
-
-
-_LOST_WORKER = (
-    "Python worker exited unexpectedly", "ExecutorLostFailure", "Broken pipe", "Connection reset",
-)  # fmt: skip
 
 
 def is_submitted() -> bool:

@@ -1,6 +1,6 @@
 """The driver's side of extraction: what is left to do, cut into waves, each committed whole."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -21,7 +21,8 @@ from verger.ledger import Ledger, Wave, images_of
 from verger.progress import Progress
 from verger.results import LISTING_SCHEMA, Output, Reason
 from verger.spark.extraction import SPARK_SCHEMA, Extractor
-from verger.spark.session import lost_worker, spark_path, spark_target
+from verger.spark.failures import lost_worker
+from verger.spark.session import spark_path, spark_target
 
 LISTING = (
     "path string, label string, size long, mtime_ns long, etag string, "
@@ -38,6 +39,9 @@ POLL_SECONDS = 0.25
 
 ALL_UNREADABLE = 20
 """Images of a wave that are not given up as unreadable when all of them are."""
+
+MAX_LOST = 3
+"""Times that a wave is done because rows of it were lost."""
 
 MAX_CRASHED = 20
 """Images of a run that may be given up because workers die of them even alone."""
@@ -132,17 +136,24 @@ def run_waves(
     the one image that is rejected as crashed.
 
     Raises:
-        SetupError: workers die whatever the image.
+        SetupError: workers die whatever the image, or what they write is lost each time.
     """
     queue = deque((number, count, extractor) for number, count in planned.items())
     crashed = 0
+    lost: Counter[int] = Counter()
     while queue:
         number, count, chosen = queue.popleft()
         try:
             wave = run_wave(spark, output, number, count, extractor=chosen, task_size=task_size)
             _check_readable(wave, count)
             yield wave
-        except LostRowsError:
+        except LostRowsError as error:
+            lost[number] += 1
+            if lost[number] == MAX_LOST:
+                raise SetupError(
+                    f"What is written of wave {number} is not what was computed, {MAX_LOST} times.",
+                    "Look whether all machines see the same output; the same command goes on.",
+                ) from error
             queue.appendleft((number, count, chosen))
         except (PySparkException, Py4JError) as error:
             if not lost_worker(error):
@@ -225,7 +236,8 @@ class LostRowsError(Exception):
 
 def _check_readable(wave: Wave, count: int) -> None:
     """Refuse to commit a wave of which nothing could be read: that is no fault of its images."""
-    if count >= ALL_UNREADABLE and wave.rejected.get(Reason.UNREADABLE, 0) == count:
+    unread = sum(wave.rejected.get(reason, 0) for reason in (Reason.UNREADABLE, Reason.TIMEOUT))
+    if count >= ALL_UNREADABLE and unread == count:
         raise SetupError(
             f"None of {count} images could be read.",
             "Look at the disk, or at the store and its credentials; the same command goes on.",

@@ -1,0 +1,85 @@
+"""What a failure of Spark means for the reader."""
+
+import re
+from typing import Any
+
+from pyspark import SparkContext
+
+from verger.errors import InputError, SetupError, VergerError
+
+
+def explain(error: Exception) -> VergerError:
+    """What a failure of Spark, or of the system under it, means for the reader."""
+    text = str(error)
+    if isinstance(error, ConnectionError) or _java_ended():
+        # Whatever was asked of it, such as whether it knows a class.
+        text = f"Error while sending or receiving: {text}"
+    for words, message, hint in _KNOWN_FAILURES:
+        if any(word in text for word in words):
+            return SetupError(message, hint)
+    if found := _LOST_PATH.search(text):
+        return SetupError(
+            f"{found[1]} has gone, though the ledger counts it.",
+            "Put it back from a copy, or give --fresh to compute everything anew.",
+        )
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    for index, line in enumerate(lines):
+        # A worker's traceback ends with the error and its hint.
+        if found := re.match(r"verger\.errors\.(SetupError|InputError): (.*)", line):
+            kind = SetupError if found[1] == "SetupError" else InputError
+            return kind(found[2], lines[index + 1] if index + 1 < len(lines) else "")
+    if isinstance(error, OSError):
+        return SetupError(f"{text}.", f"When that is mended, {GOES_ON}.")
+    return VergerError(
+        f"Spark failed: {lines[0] if lines else type(error).__name__}",
+        "What was committed is kept; --debug shows Spark's own log.",
+    )
+
+
+def _java_ended() -> bool:
+    """Whether the Java machine that this process started is no more."""
+    started: Any = getattr(SparkContext._gateway, "proc", None)
+    return started is not None and started.poll() is not None
+
+
+_LOST_PATH = re.compile(
+    r"\[PATH_NOT_FOUND\] Path does not exist: (.*/(?:(?:features|rejected)/wave-|_ledger/images/).*)\."
+)
+GOES_ON = "the same command goes on from the last wave"
+_KNOWN_FAILURES = (
+    (
+        ("No space left on device", "Disk quota exceeded"),
+        "The disk is full.",
+        f"Free some space, in the output and in the folder for temporary files; {GOES_ON}.",
+    ),
+    (
+        ("Read-only file system", "Permission denied", "Mkdirs failed to create"),
+        "The output cannot be written any more: it is read-only, or permission is denied.",
+        f"Make it writable; {GOES_ON}.",
+    ),
+    (
+        ("java.lang.OutOfMemoryError", "GC overhead limit"),
+        "Spark's Java machine has too little memory.",
+        f"Give it more with --driver-memory; {GOES_ON}.",
+    ),
+    (
+        ("Cannot allocate memory", "std::bad_alloc", "MemoryError"),
+        "This machine has no memory left.",
+        f"End other programs, or take a machine with more; {GOES_ON}.",
+    ),
+    (
+        ("Answer from Java side is empty", "Error while sending or receiving"),
+        "Spark's Java machine has ended: it was killed, or the system had no memory left.",
+        f"Look at the memory of this machine (`verger doctor`); {GOES_ON}.",
+    ),
+)
+
+
+def lost_worker(error: Exception) -> bool:
+    """Whether a job failed because processes that computed for it died."""
+    return any(words in str(error) for words in _LOST_WORKER)
+
+
+_LOST_WORKER = (
+    "Python worker exited unexpectedly", "ExecutorLostFailure", "Broken pipe", "Connection reset",
+)  # fmt: skip
