@@ -12,7 +12,13 @@ import pytest
 
 from helpers import VERGER, features_of, running, verger
 
-NAMESPACE = ["unshare", "--mount", "--fork", "--kill-child", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+NAMESPACE = [
+    "unshare",
+    "--mount",
+    "--fork",
+    "--kill-child",
+    *([] if os.geteuid() == 0 else ["--map-root-user"]),
+]
 """Mounts of a test are its own, and end with it."""
 
 

@@ -101,7 +101,9 @@ def test_the_viewer_answers_on_loopback_and_ends_with_the_block(tmp_path: Path) 
 
 def test_a_viewer_that_does_not_want_to_end_is_killed(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(explorer, "END_SECONDS", 0.1)
-    deaf = SERVER.replace("import sys", "import signal, sys\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)")
+    deaf = SERVER.replace(
+        "import sys", "import signal, sys\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    )
     viewer, table = script(tmp_path / "viewer", deaf), tmp_path / "table.parquet"
     with explorer.serving(viewer, table, 0, Progress()) as address, urlopen(address):
         pass

@@ -70,12 +70,12 @@ def test_credentials_that_expire_are_no_fault_of_an_image(port: int, monkeypatch
 def test_a_store_that_swallows_what_it_is_asked_is_no_fault_of_an_image(monkeypatch) -> None:
     monkeypatch.setattr(s3, "SOON_SECONDS", 0.5)
     extractor = Extractor(loader(), None, 1, 1.0, None, None)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        with (
-            aws_settings(silent.getsockname()[1], monkeypatch),
-            pytest.raises(SetupError, match="does not answer"),
-        ):
-            list(extractor._load_carefully([PHOTO]))
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        aws_settings(silent.getsockname()[1], monkeypatch),
+        pytest.raises(SetupError, match="does not answer"),
+    ):
+        list(extractor._load_carefully([PHOTO]))
 
 
 def test_a_run_on_a_bad_day_loses_nothing_and_the_next_one_mends_it(

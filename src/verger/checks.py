@@ -19,8 +19,8 @@ from verger.ledger import Identity, Ledger, read_ledger
 from verger.results import Output, Reason
 from verger.settings import RunSettings, check_apart
 from verger.spark.changes import Account
-from verger.spark.model import find_model, is_whole
 from verger.spark.failures import explain
+from verger.spark.model import find_model, is_whole
 
 
 def check_settings(settings: RunSettings) -> None:

@@ -43,7 +43,8 @@ def _java_ended() -> bool:
 
 
 _LOST_PATH = re.compile(
-    r"\[PATH_NOT_FOUND\] Path does not exist: (.*/(?:(?:features|rejected)/wave-|_ledger/images/).*)\."
+    r"\[PATH_NOT_FOUND\] Path does not exist: "
+    r"(.*/(?:(?:features|rejected)/wave-|_ledger/images/).*)\."
 )
 GOES_ON = "the same command goes on from the last wave"
 _KNOWN_FAILURES = (
