@@ -212,6 +212,7 @@ def test_a_run_is_started_followed_by_its_waves_and_gone(aws, heard: Heard, tmp_
     assert outcome.manifest.status == "complete"
     assert (2, 1) in heard.done
     assert [stage for stage in heard.stages if stage != "deliver"] == [
+        "list",
         "machines",
         "extract",
         "download",
