@@ -12,7 +12,7 @@ from botocore.stub import Stubber
 from PIL import Image
 
 from helpers import verger
-from stores import FAKE_KEYS, aws_settings, make_bucket, make_client, moto_server
+from stores import FAKE_KEYS, aws_settings, forget, make_bucket, make_client, moto_server
 from verger import s3
 from verger.cloud.erase import erase
 from verger.cloud.session import make_session
@@ -110,7 +110,6 @@ def test_the_same_upload_sends_what_is_missing_or_changed(env, port: int, photog
 
 
 def test_an_upload_that_breaks_off_goes_on(env, port: int, photographs: Path, monkeypatch) -> None:
-    from verger import s3
 
     sent = []
 
@@ -205,7 +204,7 @@ def test_a_store_elsewhere_is_refused(
 ) -> None:
     session = make_session()
     monkeypatch.setenv("AWS_ENDPOINT_URL", url)
-    s3.client.cache_clear()
+    forget()
     with pytest.raises(RefusedError, match=words):
         upload_images(
             session, Location(str(photographs)), Location.parse("s3://paris/x"), Progress()

@@ -97,6 +97,6 @@ def test_a_java_machine_that_is_killed_is_said_in_one_line_and_the_run_goes_on(
 
 
 def test_java_starts_processes_without_the_helper_that_would_outlive_it(spark) -> None:
-    # It held the connection of a killed Java open, and the run waited for its end: one kill in
-    # thirty, of which test_kills.py does a few.
+    # It held the connection of a killed Java open, and the run waited for its end: after about one
+    # kill of Java in thirty, so that test_kills.py makes too few to prove that it is mended.
     assert spark._jvm.System.getProperty("jdk.lang.Process.launchMechanism") == "VFORK"

@@ -26,6 +26,10 @@ options = dict(zip(sys.argv[2::2], sys.argv[3::2]))
 HTTPServer((options["--host"], int(options["--port"])), SimpleHTTPRequestHandler).serve_forever()
 """
 
+DEAF = SERVER.replace(
+    "import sys", "import signal, sys\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)"
+)
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch) -> Path:
@@ -101,12 +105,25 @@ def test_the_viewer_answers_on_loopback_and_ends_with_the_block(tmp_path: Path) 
 
 def test_a_viewer_that_does_not_want_to_end_is_killed(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(explorer, "END_SECONDS", 0.1)
-    deaf = SERVER.replace(
-        "import sys", "import signal, sys\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)"
-    )
-    viewer, table = script(tmp_path / "viewer", deaf), tmp_path / "table.parquet"
+    viewer, table = script(tmp_path / "viewer", DEAF), tmp_path / "table.parquet"
     with explorer.serving(viewer, table, 0, Progress()) as address, urlopen(address):
         pass
+    with pytest.raises(URLError):
+        urlopen(address)
+
+
+def test_a_viewer_is_gone_though_ctrl_c_is_pressed_again(tmp_path: Path, monkeypatch) -> None:
+    def press(*_: object) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    viewer, table = script(tmp_path / "viewer", DEAF), tmp_path / "table.parquet"
+    with (
+        pytest.raises(KeyboardInterrupt),
+        explorer.serving(viewer, table, 0, Progress()) as address,
+        urlopen(address),
+    ):
+        monkeypatch.setattr(explorer.subprocess.Popen, "wait", press)
     with pytest.raises(URLError):
         urlopen(address)
 

@@ -13,7 +13,7 @@ import pytest
 from faults import EXPIRED, RESET, SLOW_DOWN, VANISHED, Fault, faulty
 from helpers import assert_same_features, features_of, go, rejected_of, verger
 from stores import aws_env, aws_settings, make_bucket, make_client, moto_server, upload
-from verger import s3
+from verger import s3, storage
 from verger.errors import SetupError
 from verger.images.listing import ListedImage
 from verger.images.loading import Loader
@@ -65,6 +65,11 @@ def test_credentials_that_expire_are_no_fault_of_an_image(port: int, monkeypatch
         answers[0] = EXPIRED
         with pytest.raises(SetupError, match="have expired"):
             loader()(PHOTO)
+
+
+def test_a_store_that_throttles_answers(port: int, monkeypatch) -> None:
+    with faulty(port, lambda *_: SLOW_DOWN) as bad, aws_settings(bad, monkeypatch):
+        storage.check_reachable(FOLDER.child(PHOTO.path))
 
 
 def test_a_store_that_swallows_what_it_is_asked_is_no_fault_of_an_image(monkeypatch) -> None:

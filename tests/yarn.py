@@ -141,8 +141,10 @@ def yarn(folder: Path, spark: Mapping[str, str], env: dict[str, str]) -> Iterato
             # After a test that hung it may hang too.
             watchdog = threading.Timer(60, gateway.proc.kill)
             watchdog.start()
-            cluster.stop()
-            watchdog.cancel()
+            try:
+                cluster.stop()
+            finally:
+                watchdog.cancel()
     finally:
         gateway.proc.kill()
         gateway.proc.wait()

@@ -203,7 +203,7 @@ class _Chain:
                 debug=debug,
                 options=s3_options(*places) | worker_options(settings.input),
             )
-        note_missing_executors(spark, self.progress)
+            note_missing_executors(spark, self.progress)
         master = spark.sparkContext.master or ""
         self.manifest.spark = SparkRecord(version=spark.version, master=master)
         self.broadcast = spark.sparkContext.broadcast(self.backbone)

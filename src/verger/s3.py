@@ -1,4 +1,4 @@
-"""Objects on S3: one client a process, keys listed in order and in parallel, and leases.
+"""Objects on S3: clients that all threads share, keys listed in order and in parallel, and leases.
 
 Credentials come from the AWS chain alone (environment, profile, role), and endpoint and region
 from its standard settings; none of them is an option of verger, and none is ever shown.
@@ -62,9 +62,8 @@ def split(path: str) -> tuple[str, str]:
     return bucket, key
 
 
-@cache
 def client(*, patient: bool = True) -> Any:
-    """The client of this process.
+    """A client that all threads of this process share.
 
     Args:
         patient: whether it tries for minutes, as work does that would be lost otherwise; or only
@@ -73,18 +72,26 @@ def client(*, patient: bool = True) -> Any:
     Raises:
         SetupError: the AWS settings name a profile that does not exist, or are damaged.
     """
-    import boto3
+    with _making:  # no session may make two at once
+        return _make_client(patient)
+
+
+_making = threading.Lock()
+
+
+@cache
+def _make_client(patient: bool) -> Any:
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
     options: dict[str, Any] = {
-        "retries": {"mode": "standard", "max_attempts": 8 if patient else 2},
+        "retries": {"mode": "standard", "total_max_attempts": 9 if patient else 2},
         "max_pool_connections": 2 * LISTING_THREADS,
     }
     if not patient:
         options |= {"connect_timeout": SOON_SECONDS, "read_timeout": SOON_SECONDS}
     try:
-        session = boto3.Session()
+        session = _session()
         # boto3 itself knows AWS_DEFAULT_REGION and the profile only.
         region = os.environ.get("AWS_REGION") or session.region_name or DEFAULT_REGION
         made = session.client("s3", region_name=region, config=Config(**options))
@@ -98,6 +105,14 @@ def client(*, patient: bool = True) -> Any:
             f"The AWS settings cannot be used: {error}.",
             "Look at AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL and ~/.aws.",
         ) from error
+
+
+@cache
+def _session() -> Any:
+    """One for all, which keeps the credentials of a role that it assumed."""
+    import boto3
+
+    return boto3.Session()
 
 
 def endpoint() -> str | None:
@@ -149,15 +164,20 @@ def _arrow_file_system(
 
 
 def check_reachable(path: str) -> None:
-    """Ask the store for anything.
+    """Ask the store for the first byte of an object; any answer will do.
 
     Raises:
-        SetupError: it does not answer, or its credentials have expired or are refused.
+        SetupError: there is none, or the credentials have expired or are refused.
     """
-    bucket = split(path)[0]
-    # Whoever may read objects is not always allowed to list them.
-    with suppress(InputError), explained(bucket):
-        client(patient=False).list_objects_v2(Bucket=bucket, MaxKeys=1)
+    from botocore.exceptions import ClientError
+
+    bucket, key = split(path)
+    with explained(bucket):
+        try:
+            client(patient=False).get_object(Bucket=bucket, Key=key, Range="bytes=0-0")
+        except ClientError as error:
+            if problem := credentials_problem(error):
+                raise problem from error
 
 
 @contextmanager

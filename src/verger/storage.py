@@ -120,14 +120,14 @@ def read_bytes(file: Location, limit: int | None = None) -> bytes:
         return bytes(stream.read(limit))
 
 
-def check_reachable(location: Location) -> None:
-    """Tell whether a store answers at all, where one object could not be read.
+def check_reachable(file: Location) -> None:
+    """Tell whether a store answers at all, where a file of it could not be read.
 
     Raises:
         SetupError: it does not, or the credentials have expired or are refused.
     """
-    if location.is_s3:
-        s3.check_reachable(location.path)
+    if file.is_s3:
+        s3.check_reachable(file.path)
 
 
 def write_bytes(file: Location, data: bytes) -> None:

@@ -4,7 +4,6 @@ import hashlib
 import importlib.util
 import os
 import pickle
-import socket
 import struct
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -94,8 +93,6 @@ def _keras_file() -> Path:
         return cached
     import keras
 
-    waits = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(30)  # Keras would wait for ever
     try:
         return Path(keras.utils.get_file(KERAS_FILE, KERAS_URL, cache_subdir="models"))
     except Exception as error:
@@ -103,8 +100,6 @@ def _keras_file() -> Path:
             f"Keras' ImageNet weights cannot be downloaded from {KERAS_URL}: {error}",
             f"Use --weights bundled, or put the file at {cached}.",
         ) from error
-    finally:
-        socket.setdefaulttimeout(waits)
 
 
 def _sha256(path: Path) -> str:

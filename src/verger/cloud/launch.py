@@ -24,9 +24,7 @@ from verger.images.shards import list_input
 from verger.ledger import read_ledger
 from verger.progress import Progress
 from verger.results import Manifest, Output, check_foreign, check_no_run, read_manifest
-
-PAGE = 1000
-"""Objects that S3 lists at once: how often the progress is told."""
+from verger.s3 import PAGE_SIZE
 
 
 @dataclass(frozen=True)
@@ -127,8 +125,9 @@ def _count(asked: Launch, output: Output, progress: Progress) -> tuple[int, int]
     listed = 0
     progress.start("list")
     for listed, _ in enumerate(list_input(run.input, run.label_from), start=1):
-        if listed % PAGE == 0:
+        if listed % PAGE_SIZE == 0:
             progress.update(listed)
+    progress.update(listed)
     progress.finish()
     if not listed:
         raise InputError(f"The input {run.input} holds no file.", "Give a folder of images.")

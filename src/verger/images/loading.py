@@ -64,8 +64,12 @@ class Loader:
         try:
             return self.read_once(image)
         except OSError:
-            storage.check_reachable(self.folder)
+            self.check_reachable(image)
             raise
+
+    def check_reachable(self, image: ListedImage) -> None:
+        """Tell whether the store of an image answers; see `storage.check_reachable`."""
+        storage.check_reachable(self.folder.child(image.shard or image.path))
 
     def read_once(self, image: ListedImage) -> bytes | Rejection:
         """As `read`, but a failure is not tried again."""

@@ -99,9 +99,11 @@ class Extractor:
         with Guard(loader, self.image_seconds) as guard:
             for image in images:
                 outcome = guard(image)
-                if isinstance(outcome, Rejection) and outcome.reason is Reason.TIMEOUT:
-                    # It may be the store that hangs, and then no image is to blame.
-                    storage.check_reachable(self.loader.folder)
+                late = isinstance(outcome, Rejection) and outcome.reason is Reason.TIMEOUT
+                if late and self.loader.folder.is_s3:
+                    # It may be the store that hangs, or hung, and then no image is to blame.
+                    self.loader.check_reachable(image)
+                    outcome = guard(image)
                 yield image, outcome
 
     def _pack(self, rows: list[Row]) -> pa.RecordBatch:

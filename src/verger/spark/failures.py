@@ -25,7 +25,7 @@ def explain(error: Exception) -> VergerError:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     for index, line in enumerate(lines):
         # A worker's traceback ends with the error and its hint.
-        if found := re.match(r"verger\.errors\.(SetupError|InputError): (.*)", line):
+        if found := _TOLD.match(line):
             kind = SetupError if found[1] == "SetupError" else InputError
             return kind(found[2], lines[index + 1] if index + 1 < len(lines) else "")
     if isinstance(error, OSError):
@@ -38,10 +38,13 @@ def explain(error: Exception) -> VergerError:
 
 def _java_ended() -> bool:
     """Whether the Java machine that this process started is no more."""
-    started: Any = getattr(SparkContext._gateway, "proc", None)
+    gateway = SparkContext._gateway
+    # One that somebody else made would take any name for one of Java's.
+    started: Any = vars(gateway).get("proc") if gateway else None
     return started is not None and started.poll() is not None
 
 
+_TOLD = re.compile(r"verger\.errors\.(SetupError|InputError): (.*)")
 _LOST_PATH = re.compile(
     r"\[PATH_NOT_FOUND\] Path does not exist: "
     r"(.*/(?:(?:features|rejected)/wave-|_ledger/images/).*)\."
@@ -76,11 +79,13 @@ _KNOWN_FAILURES = (
 )
 
 
-def lost_worker(error: Exception) -> bool:
+def workers_died(error: Exception) -> bool:
     """Whether a job failed because processes that computed for it died."""
-    return any(words in str(error) for words in _LOST_WORKER)
+    text = str(error)
+    # A worker that told why it could not go on may have met a reset itself.
+    return not _TOLD.search(text) and any(words in text for words in _DEATHS)
 
 
-_LOST_WORKER = (
+_DEATHS = (
     "Python worker exited unexpectedly", "ExecutorLostFailure", "Broken pipe", "Connection reset",
 )  # fmt: skip

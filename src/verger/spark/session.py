@@ -28,9 +28,6 @@ SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/java/cacerts")
 
 GLOB_CHARACTERS = "\\{}[]*?"
 
-START_SECONDS = 1800.0
-"""What Spark may take to start: at first it fetches jars of hundreds of megabytes for S3."""
-
 EXECUTOR_SECONDS = 30.0
 """After so long without an executor of a cluster, the user is told."""
 
@@ -113,7 +110,12 @@ def start_session(
 
 
 def note_missing_executors(spark: SparkSession, progress: Progress) -> None:
-    """Say that a standalone cluster gives no executor; Spark waits for one without a word."""
+    """Say that a standalone cluster gives no executor at the start, for which Spark waits silently.
+
+    Args:
+        spark: a session that has just started.
+        progress: is told.
+    """
     context = spark.sparkContext
     dynamic = context.getConf().get("spark.dynamicAllocation.enabled", "false") == "true"
     if dynamic or not (context.master or "").startswith("spark://"):
@@ -150,15 +152,6 @@ def _java_overheard(lines: deque[str], debug: bool) -> Iterator[None]:
         started.append(popen(*arguments, **options, stdout=writer, stderr=writer))
         return started[-1]
 
-    def kill() -> None:
-        for process in started:
-            process.kill()
-
-    # PySpark would wait for ever for a Java that gets stuck, as with jars that do not come.
-    timer = threading.Timer(START_SECONDS, kill)
-    timer.daemon = True
-    timer.start()
-
     # PySpark has no setting for where its Java machine writes, and stdout is ours.
     gateway: Any = java_gateway
     popen, gateway.Popen = gateway.Popen, start
@@ -167,10 +160,10 @@ def _java_overheard(lines: deque[str], debug: bool) -> Iterator[None]:
     except BaseException:
         # A Java that nobody waits for any more, when it is there, would stay for ever.
         if SparkContext._gateway is None:
-            kill()
+            for process in started:
+                process.kill()
         raise
     finally:
-        timer.cancel()
         gateway.Popen = popen
         os.close(writer)
 

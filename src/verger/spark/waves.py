@@ -21,7 +21,7 @@ from verger.ledger import Ledger, Wave, images_of
 from verger.progress import Progress
 from verger.results import LISTING_SCHEMA, Output, Reason
 from verger.spark.extraction import SPARK_SCHEMA, Extractor
-from verger.spark.failures import lost_worker
+from verger.spark.failures import workers_died
 from verger.spark.session import spark_path, spark_target
 
 LISTING = (
@@ -41,7 +41,7 @@ ALL_UNREADABLE = 20
 """Images of a wave that are not given up as unreadable when all of them are."""
 
 MAX_LOST = 3
-"""Times that a wave is done because rows of it were lost."""
+"""Times that a wave is done before lost rows end the run."""
 
 MAX_CRASHED = 20
 """Images of a run that may be given up because workers die of them even alone."""
@@ -156,7 +156,7 @@ def run_waves(
                 ) from error
             queue.appendleft((number, count, chosen))
         except (PySparkException, Py4JError) as error:
-            if not lost_worker(error):
+            if not workers_died(error):
                 raise
             for folder in output.wave_folders(number):
                 storage.delete(folder)
@@ -236,8 +236,7 @@ class LostRowsError(Exception):
 
 def _check_readable(wave: Wave, count: int) -> None:
     """Refuse to commit a wave of which nothing could be read: that is no fault of its images."""
-    unread = sum(wave.rejected.get(reason, 0) for reason in (Reason.UNREADABLE, Reason.TIMEOUT))
-    if count >= ALL_UNREADABLE and unread == count:
+    if count >= ALL_UNREADABLE and wave.rejected.get(Reason.UNREADABLE, 0) == count:
         raise SetupError(
             f"None of {count} images could be read.",
             "Look at the disk, or at the store and its credentials; the same command goes on.",
