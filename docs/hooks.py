@@ -22,12 +22,7 @@ def on_page_markdown(markdown: str, page: Any, **_: object) -> str:
         file.stem: json.loads(file.read_text(encoding="utf-8")) for file in RESULTS if file.exists()
     }
     environment = Environment(undefined=StrictUndefined)  # noqa: S701 - Markdown of ours, no page
-    return environment.from_string(markdown).render(n=number, median=median_of, **results)
-
-
-def median_of(values: list[Any], key: str | None = None) -> float:
-    """The median of numbers, or of what dictionaries have under a key."""
-    return median(value[key] for value in values) if key else median(values)
+    return environment.from_string(markdown).render(n=number, median=median, **results)
 
 
 def number(value: float, digits: int = 0) -> str:

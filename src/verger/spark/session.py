@@ -122,8 +122,8 @@ def note_missing_executors(spark: SparkSession, progress: Progress) -> None:
         return
     java: Any = context._jsc
     end = monotonic() + EXECUTOR_SECONDS
-    # The driver is among them.
-    while java.sc().getExecutorMemoryStatus().size() < 2:  # noqa: PLR2004
+    # The driver is always among them.
+    while java.sc().getExecutorMemoryStatus().size() <= 1:
         if monotonic() > end:
             progress.note(
                 f"{context.master} has given no executor yet: it is full, or its workers have less "
@@ -135,7 +135,10 @@ def note_missing_executors(spark: SparkSession, progress: Progress) -> None:
 
 @contextmanager
 def _java_overheard(lines: deque[str], debug: bool) -> Iterator[None]:
-    """Let a Java machine that is started here write to `lines`; to stderr as well with `debug`."""
+    """Let a Java machine that is started here write to `lines`; to stderr as well with `debug`.
+
+    When the block fails before PySpark has reached it, it is killed.
+    """
     reader, writer = os.pipe()
 
     def listen() -> None:
@@ -158,7 +161,7 @@ def _java_overheard(lines: deque[str], debug: bool) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        # A Java that nobody waits for any more, when it is there, would stay for ever.
+        # It would find nobody to report to, and stay for ever.
         if SparkContext._gateway is None:
             for process in started:
                 process.kill()
