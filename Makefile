@@ -1,16 +1,18 @@
 # A newcomer needs two commands: make demo, make test.
-PYTHON ?= python3.11
+PYTHON ?=
 BIN := .venv/bin
 JAVA_17 ?= $(firstword $(wildcard /usr/lib/jvm/java-17-openjdk-*))
 # What runs on Spark; the other tests do not know it.
 SPARK_TESTS := tests/test_run.py tests/test_pca.py tests/test_incremental.py
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 LOCKS := src/verger/cloud/locks
-COMPILE := $(BIN)/uv pip compile $(LOCKS)/cluster.in --constraint .venv/pins --python-version 3.11 \
-  --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
+CLUSTER_PYTHON := 3.11
+COMPILE := $(BIN)/uv pip compile --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
+CLUSTER := $(COMPILE) $(LOCKS)/cluster.in --constraint .venv/pins --python-version $(CLUSTER_PYTHON)
 
 .PHONY: demo test test-slow test-spark4 lint format docs slides lock clean
 
-demo: .venv/installed
+demo: .venv/runs
 	$(BIN)/verger demo demo
 
 test: .venv/installed
@@ -24,7 +26,7 @@ test-spark4: .venv/installed-spark4
 	PYTHONPATH=.venv/spark4 JAVA_HOME=$(JAVA_17) $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(SPARK_TESTS)
 
 .venv/installed-spark4: .venv/installed requirements-spark4.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --upgrade --target .venv/spark4 -r requirements-spark4.lock
+	$(PIP) --require-hashes --no-deps --upgrade --target .venv/spark4 -r requirements-spark4.lock
 	touch $@
 
 lint: .venv/installed
@@ -46,24 +48,29 @@ slides: .venv/installed
 	$(BIN)/python presentation/figures.py
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python presentation/slides.py
 
-# The lock is complete, so nothing is resolved, and every file's hash is checked.
-.venv/installed: requirements.lock pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+# The locks are complete, so nothing is resolved, and every file's hash is checked.
+.venv/runs: requirements.lock pyproject.toml
+	PYTHON="$(PYTHON)" tools/make_venv.sh
+	$(PIP) --require-hashes --no-deps -r requirements.lock
+	$(PIP) --no-deps --no-build-isolation --editable .
 	touch $@
 
-# What a cluster gets follows the versions used here. Only up to 2025.2 do OpenVINO's wheels for arm64
-# ask for no newer glibc than EMR has; and that one wants numpy 2.2.
-# Spark 3.5 is what EMR 7 runs; of 3.5.8 all jars for S3 are on Maven Central.
+# What develops it is more than what runs it: TensorFlow, servers, linters.
+.venv/installed: .venv/runs requirements-dev.lock
+	$(PIP) --require-hashes --no-deps -r requirements-dev.lock
+	touch $@
+
+# One lock for every Python from 3.10 on, with markers. What a cluster gets follows its versions.
+# Only up to 2025.2 do OpenVINO's wheels for arm64 ask for no newer glibc than EMR has; and that one
+# wants numpy 2.2. Spark 3.5 is what EMR 7 runs; of 3.5.8 all jars for S3 are on Maven Central.
 lock: .venv/installed
-	echo 'pyspark==3.5.8' | $(BIN)/uv pip compile pyproject.toml --group dev --python-version 3.11 \
-	  --python-platform x86_64-manylinux_2_28 --generate-hashes --no-emit-index-url \
-	  --no-annotate --no-header --constraint - --output-file requirements.lock --quiet
-	sed -n 's/^\([a-z].*==[^ ;]*\).*/\1/p' requirements.lock > .venv/pins
-	$(COMPILE) --python-platform x86_64-manylinux_2_34 --output-file $(LOCKS)/x86_64.lock
+	echo 'pyspark==3.5.8' > .venv/constraints
+	$(COMPILE) pyproject.toml --group dev --extra tensorflow --universal --python-version 3.10 --constraint .venv/constraints --output-file requirements-dev.lock
+	$(COMPILE) pyproject.toml --group build --universal --python-version 3.10 --constraint requirements-dev.lock --output-file requirements.lock
+	$(BIN)/uv pip compile requirements-dev.lock --no-deps --python-version $(CLUSTER_PYTHON) --no-header --no-annotate --quiet --output-file .venv/pins
+	$(CLUSTER) --python-platform x86_64-manylinux_2_34 --output-file $(LOCKS)/x86_64.lock
 	sed -i 's/^numpy==.*/numpy==2.2.6/; s/^openvino==.*/openvino==2025.2.0/' .venv/pins
-	$(COMPILE) --python-platform aarch64-manylinux_2_34 --output-file $(LOCKS)/arm64.lock
+	$(CLUSTER) --python-platform aarch64-manylinux_2_34 --output-file $(LOCKS)/arm64.lock
 
 clean:
 	rm -rf .venv demo build presentation/build presentation/node_modules

@@ -32,7 +32,7 @@ from rich.table import Table
 
 from verger.backbone.engines import BATCH_SIZE, engine_for
 from verger.backbone.graph import Backbone, load_backbone
-from verger.backbone.mobilenet_v2 import model_from_arrays, torch_arrays
+from verger.backbone.mobilenet_v2 import model_from_arrays
 from verger.backbone.weights import find_weights
 from verger.images.decoding import Rejection, decode
 from verger.images.listing import list_images
@@ -146,7 +146,8 @@ def measure_job(job: Job, paths: list[Path], output: Path, backbone: Backbone) -
     processes = len(os.sched_getaffinity(0))
     spark = start_session(f"local[{processes}]")
     try:
-        arrays = torch_arrays(find_weights("bundled"))
+        with np.load(find_weights("bundled").path) as bundled:
+            arrays = list(bundled.values())
         featurize = job(spark.sparkContext.broadcast({"arrays": arrays}))
 
         def extract(some: list[Path], name: str) -> float:

@@ -13,7 +13,6 @@ import pytest
 
 from verger.backbone import graph
 from verger.backbone.engines import engine_for
-from verger.backbone.mobilenet_v2 import torch_arrays
 from verger.backbone.weights import find_weights
 from verger.errors import SetupError, UsageError
 
@@ -25,7 +24,8 @@ def test_a_keras_weights_file_gives_the_features_of_keras(tmp_path: Path, monkey
     model = keras.applications.MobileNetV2(include_top=False, pooling="avg", weights=None,
                                            input_shape=(224, 224, 3))  # fmt: skip
     # Trained numbers: random ones fade to nothing on their way through 53 layers.
-    model.set_weights(torch_arrays(find_weights("bundled")))
+    with np.load(find_weights("bundled").path) as arrays:
+        model.set_weights(list(arrays.values()))
     model.save_weights(tmp_path / "own.weights.h5")
     pixels = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
     scaled = keras.applications.mobilenet_v2.preprocess_input(pixels.astype(np.float32))
@@ -56,22 +56,23 @@ def test_the_graph_is_made_once_and_a_damaged_cache_is_made_again(
         made.append(weights.name)
         return b"a graph\nof two lines"
 
-    monkeypatch.setattr(graph, "_export_openvino", make)
-    first = graph.load_backbone()
-    assert graph.load_backbone().payload == first.payload == b"a graph\nof two lines"
-    assert made == ["bundled"]
+    monkeypatch.setattr(graph, "export_openvino", make)
+    (tmp_path / "own.h5").write_bytes(b"weights")
+    own = str(tmp_path / "own.h5")
+    first = graph.load_backbone(own)
+    assert graph.load_backbone(own).payload == first.payload == b"a graph\nof two lines"
+    assert made == ["own.h5"]
     cached = next((tmp_path / "verger").iterdir())
     cached.write_bytes(cached.read_bytes()[:-3])
-    assert graph.load_backbone().payload == first.payload
-    assert made == ["bundled", "bundled"]
+    assert graph.load_backbone(own).payload == first.payload
+    assert made == ["own.h5", "own.h5"]
 
 
 def test_a_saved_backbone_needs_no_tensorflow_and_keeps_where_its_weights_come_from(
-    tmp_path: Path, monkeypatch
+    tmp_path: Path,
 ) -> None:
     made = graph.load_backbone()
     graph.save_backbone(made, tmp_path / "backbone.zip")
-    monkeypatch.setattr(graph, "_export_openvino", None)
     opened = graph.load_backbone(str(tmp_path / "backbone.zip"))
     assert opened == replace(made, weights=replace(made.weights, path=tmp_path / "backbone.zip"))
     with pytest.raises(UsageError, match="made for --engine openvino"):
@@ -91,13 +92,35 @@ def test_a_saved_backbone_that_is_not_whole_is_refused(tmp_path: Path, missing: 
         graph.load_backbone(str(tmp_path / "backbone.zip"))
 
 
-def test_the_network_is_made_without_a_word_of_tensorflow(tmp_path: Path) -> None:
+def test_a_graph_is_made_without_a_word_of_tensorflow(tmp_path: Path) -> None:
+    code = (
+        "from verger.backbone import graph\n"
+        "from verger.backbone.weights import find_weights\n"
+        "graph.export_openvino(find_weights('bundled'))"
+    )
     made = subprocess.run(
-        [sys.executable, "-c", "from verger.backbone import graph; graph.load_backbone()"],
-        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
+        [sys.executable, "-c", code],
+        env=dict(os.environ),
         capture_output=True,
         text=True,
         check=True,
     )
-    assert list(tmp_path.glob("verger/backbone-*"))
     assert made.stdout + made.stderr == ""
+
+
+def test_where_tensorflow_is_missing_own_weights_say_what_to_install(
+    tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name in ("keras", "tensorflow"):
+        monkeypatch.setitem(sys.modules, name, None)
+    (tmp_path / "own.h5").write_bytes(b"weights")
+    with pytest.raises(SetupError, match="needs TensorFlow") as caught:
+        graph.load_backbone(str(tmp_path / "own.h5"))
+    assert "verger[tensorflow]" in caught.value.hint
+
+
+def test_no_engine_pins_its_thread_which_all_workers_would_share() -> None:
+    compiled = engine_for(graph.load_backbone()).compiled
+    assert compiled.get_property("ENABLE_CPU_PINNING") is False
+    assert compiled.get_property("INFERENCE_NUM_THREADS") == 1

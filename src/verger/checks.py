@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
@@ -135,7 +135,7 @@ def check_deadline(settings: RunSettings, left: int, seconds_an_image: float) ->
     if settings.deadline is None or not left:
         return
     wave = timedelta(seconds=min(left, settings.wave_size) * seconds_an_image)
-    if datetime.now(UTC) + wave > settings.deadline:
+    if datetime.now(timezone.utc) + wave > settings.deadline:
         raise DeadlineReached(
             f"{left:,} images are left, and the next wave would end after the deadline, "
             f"{settings.deadline.isoformat()}.",

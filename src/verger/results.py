@@ -1,7 +1,7 @@
 """What an output folder holds: names, schemas, and the manifest that says whether it is whole."""
 
-from datetime import UTC, datetime
-from enum import StrEnum
+from datetime import datetime, timezone
+from enum import Enum
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -12,8 +12,10 @@ from verger.errors import InputError, UsageError
 from verger.storage import Location
 
 
-class Reason(StrEnum):
+class Reason(str, Enum):
     """Why a file gave no features; the whole vocabulary of `rejected/`."""
+
+    __str__ = str.__str__
 
     NOT_AN_IMAGE = "not_an_image"
     """By its content it is none of the formats read; it does not count against --max-rejected."""
@@ -188,7 +190,7 @@ def read_manifest(output: Output) -> Manifest:
 
 def now() -> str:
     """The time, for the manifest."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def check_no_run(output: Output) -> None:

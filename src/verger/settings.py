@@ -1,7 +1,7 @@
 """What a command was asked to do: one validated, frozen object."""
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import (
     AwareDatetime,
@@ -13,6 +13,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from typing_extensions import Self
 
 from verger.errors import UsageError
 from verger.storage import Location

@@ -72,8 +72,11 @@ class OpenVinoEngine:
                 "INFERENCE_PRECISION_HINT": backbone.precision,
                 "INFERENCE_NUM_THREADS": 1,
                 "NUM_STREAMS": 1,
+                # Pinned, the one thread of every process of a machine goes to the same core.
+                "ENABLE_CPU_PINNING": False,
             },
         )
+        self.compiled: Any = compiled
         self._request = compiled.create_infer_request()
         self._batch = np.zeros((BATCH_SIZE, IMAGE_SIDE, IMAGE_SIDE, 3), np.uint8)
 
@@ -82,7 +85,7 @@ class OpenVinoEngine:
         self._batch[: len(pixels)] = pixels
         self._request.infer([self._batch], share_inputs=True)
         output: Features = self._request.get_output_tensor().data
-        return output[: len(pixels)].copy()
+        return np.array(output[: len(pixels)])
 
 
 class TensorFlowEngine:
@@ -95,7 +98,7 @@ class TensorFlowEngine:
         except ImportError as error:
             raise SetupError(
                 f"--engine tensorflow needs TensorFlow on every worker: {error}",
-                "Install it there (pip install tensorflow-cpu), or use --engine openvino.",
+                'Install it there (pip install "verger[tensorflow]"), or use --engine openvino.',
             ) from error
         self.version = tf.__version__
         # TensorFlow takes no thread count once it has run, as in a driver that made the graph.

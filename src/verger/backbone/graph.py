@@ -1,4 +1,4 @@
-"""The backbone as it is broadcast: made once from the Keras model, then cached by content."""
+"""The backbone as it is broadcast: carried by verger, or made from a Keras model and cached."""
 
 import contextlib
 import hashlib
@@ -14,7 +14,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from verger.backbone.weights import Weights, find_weights
+from verger.backbone.weights import (
+    Weights,
+    bundled_bytes,
+    find_weights,
+    tensorflow_is_missing,
+)
 from verger.errors import SetupError, UsageError
 
 FORMAT = "1"
@@ -44,22 +49,24 @@ def load_backbone(
     engine: Literal["openvino", "tensorflow"] = "openvino",
     precision: Literal["f32", "bf16"] = "f32",
 ) -> Backbone:
-    """Find the weights and turn them into the payload of an engine, or take it from the cache.
+    """Find the weights and turn them into the payload of an engine.
 
-    Keras and TensorFlow are loaded only when the cache does not have the payload, and never for a
-    file that `save_backbone` wrote.
+    The bundled weights come with the payload of both engines. For others TensorFlow makes it, once:
+    then it is cached. A file that `save_backbone` wrote has it.
 
     Raises:
-        SetupError: the weights are missing or do not fit.
+        SetupError: the weights are missing or do not fit, or TensorFlow is needed and missing.
         UsageError: `weights` is neither a known name nor a file, or was saved for another engine.
     """
     if zipfile.is_zipfile(weights):
         return _open_backbone(Path(weights), engine, precision)
     found = find_weights(weights)
-    maker = _export_openvino if engine == "openvino" else _export_arrays
-    key = "-".join(
-        (FORMAT, engine, version("openvino"), version("keras"), found.convention, found.sha256)
-    )
+    if found.name == "bundled":
+        carried = bundled_bytes("graph.zip" if engine == "openvino" else "weights.npz")
+        return Backbone(engine, precision, found, carried)
+    maker = export_openvino if engine == "openvino" else _export_arrays
+    keras = engine_version("keras")
+    key = "-".join((FORMAT, engine, version("openvino"), keras, found.convention, found.sha256))
     cached = cache_folder() / f"backbone-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
     payload = _read_cached(cached)
     if payload is None:
@@ -135,7 +142,8 @@ def _write_cached(path: Path, payload: bytes) -> None:
         Path(file.name).replace(path)
 
 
-def _export_openvino(weights: Weights) -> bytes:
+def export_openvino(weights: Weights) -> bytes:
+    """A zip of the graph that OpenVINO makes of the Keras model; TensorFlow is needed."""
     import openvino
 
     model = _build_quietly(weights)
@@ -169,10 +177,7 @@ def _build_quietly(weights: Weights) -> Any:
 
         return build_model(weights)
     except ImportError as error:
-        raise SetupError(
-            f"TensorFlow is needed once, to make the graph: {error}",
-            "Install it (pip install tensorflow-cpu), or run where the graph is cached.",
-        ) from error
+        raise tensorflow_is_missing(error) from error
     finally:
         if given is None:  # workers inherit the environment, and compute with it
             del os.environ["TF_ENABLE_ONEDNN_OPTS"]

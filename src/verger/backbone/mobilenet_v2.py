@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from verger.backbone.weights import Array, Weights, read_torch_weights
+from verger.backbone.weights import Array, Weights
 from verger.errors import SetupError
 from verger.images.decoding import IMAGE_SIDE
 
@@ -30,7 +30,8 @@ def build_model(weights: Weights) -> Any:
         SetupError: the weights do not fit the network.
     """
     if weights.convention == "torch":
-        return model_from_arrays(torch_arrays(weights), "torch")
+        with np.load(weights.path, allow_pickle=False) as arrays:
+            return model_from_arrays(list(arrays.values()), "torch")
     model = _keras_model()
     try:
         model.get_layer("mobilenet_v2").load_weights(weights.path)
@@ -47,25 +48,6 @@ def model_from_arrays(arrays: list[Array], convention: str) -> Any:
     model = _torch_model() if convention == "torch" else _keras_model()
     model.set_weights(arrays)
     return model
-
-
-def torch_arrays(weights: Weights) -> list[Array]:
-    """The bundled PyTorch tensors in the order and layout of `keras.Model.set_weights`."""
-    tensors = read_torch_weights(weights.path)
-    arrays = []
-    for name, tensor in tensors.items():
-        if name.endswith("num_batches_tracked"):
-            continue
-        if tensor.ndim == 4:  # noqa: PLR2004 - a convolution's kernel
-            depthwise = tensor.shape[1] == 1
-            # torch (out, in, height, width); Keras (height, width, in, out), a depthwise
-            # kernel (height, width, channels, 1).
-            arrays.append(
-                tensor.transpose(2, 3, 0, 1) if depthwise else tensor.transpose(2, 3, 1, 0)
-            )
-        else:
-            arrays.append(tensor)  # gamma, beta, mean, variance: the order of both
-    return [np.ascontiguousarray(array) for array in arrays]
 
 
 def _keras_model() -> Any:

@@ -1,6 +1,6 @@
 """The commands that run on AWS, look at what runs there, and stop it."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -269,7 +269,7 @@ def _look(days: int | None = None) -> "Inventory":
     from verger.cloud.inventory import take_inventory
     from verger.cloud.session import make_session
 
-    since = datetime.now(UTC) - timedelta(days=days) if days else None
+    since = datetime.now(timezone.utc) - timedelta(days=days) if days else None
     with console.stage("look"):
         found = take_inventory(make_session(), since)
     for what, why in found.unseen.items():
@@ -303,4 +303,4 @@ def _end(running: Any) -> str:
     from verger.cloud.job import ends_at
 
     end = ends_at(running)
-    return f"; ends by {end.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if end else ""
+    return f"; ends by {end.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC" if end else ""

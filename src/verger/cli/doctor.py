@@ -13,8 +13,8 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from verger.backbone.graph import cache_folder, engine_version
-from verger.backbone.weights import find_weights
+from verger.backbone.graph import engine_version
+from verger.backbone.weights import BUNDLED_DIGESTS, bundled_bytes, find_weights
 from verger.cli import console
 from verger.errors import VergerError
 
@@ -36,14 +36,13 @@ class Finding:
 def examine() -> list[Finding]:
     """Look at the machine; nothing is started but `java -version`."""
     return [
-        Finding("Python", sys.version_info >= (3, 11), platform.python_version()),
+        Finding("Python", sys.version_info >= (3, 10), platform.python_version()),
         _java(),
         _package("Spark", "pyspark"),
         _package("Arrow", "pyarrow"),
         _engine("OpenVINO", "openvino", needed=True),
         _engine("TensorFlow", "tensorflow", needed=False),
         _weights(),
-        _graph(),
         Finding("Processors", True, str(len(os.sched_getaffinity(0)))),
         _memory(),
         _disk(),
@@ -91,18 +90,13 @@ def _engine(name: str, package: str, *, needed: bool) -> Finding:
 
 
 def _weights() -> Finding:
+    found = find_weights("bundled")
     try:
-        found = find_weights("bundled")
+        for name in BUNDLED_DIGESTS:
+            bundled_bytes(name)
     except VergerError as error:
         return Finding("Weights", False, str(error))
     return Finding("Weights", True, f"{found.name}, sha256 {found.sha256[:12]}…, {found.licence}")
-
-
-def _graph() -> Finding:
-    folder = cache_folder()
-    cached = len(list(folder.glob("backbone-*"))) if folder.exists() else 0
-    text = f"{cached} in {folder}" if cached else f"none yet in {folder}: made by the first run"
-    return Finding("Cached graphs", cached > 0, text, needed=False)
 
 
 def _memory() -> Finding:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 import verger
+from verger.backbone.weights import BUNDLED
 from verger.errors import SetupError
 
 Architecture = Literal["x86_64", "arm64"]
@@ -36,7 +37,7 @@ def pack_environment(folder: Path, arch: Architecture) -> Path:
     Raises:
         SetupError: pip is missing, or cannot get a wheel.
     """
-    lock = files("verger.cloud").joinpath("locks", f"{arch}.lock")
+    lock = files("verger.cloud") / "locks" / f"{arch}.lock"
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:12]
     archive = folder / f"environment-{arch}-{digest}.tar.gz"
     if archive.exists():
@@ -84,7 +85,8 @@ def pack_code(folder: Path) -> Path:
     content = {
         f"verger/{file.relative_to(package).as_posix()}": file.read_bytes()
         for file in sorted(package.rglob("*"))
-        if file.is_file() and "__pycache__" not in file.parts
+        # The network goes there as a file of its own, once for all versions of the code.
+        if file.is_file() and not {"__pycache__", BUNDLED.name} & set(file.parts)
     }
     metadata = distribution("verger").read_text("METADATA") or ""
     content[f"verger-{verger.__version__}.dist-info/METADATA"] = metadata.encode()

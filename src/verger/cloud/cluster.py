@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from functools import cached_property
 from typing import Any
 
@@ -204,7 +204,7 @@ class Cluster:
             begun = timeline.get("CreationDateTime")
             if begun is None or "Ec2InstanceId" not in found:
                 continue
-            ended = timeline.get("EndDateTime") or datetime.now(UTC)
+            ended = timeline.get("EndDateTime") or datetime.now(timezone.utc)
             lasted = max((ended - begun).total_seconds(), 60) / 3600
             machine = found["InstanceType"]
             if machine not in here.machine_hour or machine not in here.emr_hour:

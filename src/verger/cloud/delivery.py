@@ -4,7 +4,7 @@ import hashlib
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -90,8 +90,7 @@ def deliver(
 
 def digest(file: Path) -> str:
     """Of a file's content."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
 
 def _is_there(client: Any, bucket: str, key: str) -> bool:
@@ -103,4 +102,4 @@ def _is_there(client: Any, bucket: str, key: str) -> bool:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] != HTTPStatus.NOT_FOUND:
             raise
         return False
-    return bool(datetime.now(UTC) - found["LastModified"] < FRESH)
+    return bool(datetime.now(timezone.utc) - found["LastModified"] < FRESH)

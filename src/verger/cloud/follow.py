@@ -1,7 +1,7 @@
 """How far a job on AWS is, by its own waves, until it has ended, whatever happens to it."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from http import HTTPStatus
 from time import sleep
 from typing import TypeVar
@@ -32,7 +32,7 @@ Answer = TypeVar("Answer")
 
 def now() -> datetime:
     """The time."""
-    return datetime.now(UTC)
+    return datetime.now(timezone.utc)
 
 
 def follow(

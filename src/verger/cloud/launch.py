@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import timezone
 from typing import Any
 
 from verger.cloud import follow, places, prices, results
@@ -169,7 +169,7 @@ def _find(session: object, stack: Stack, asked: Launch) -> Running | None:
 
 def _how_to_stop(running: Running) -> str:
     end = ends_at(running)
-    latest = f", at the latest at {end.astimezone(UTC):%H:%M} UTC" if end else ""
+    latest = f", at the latest at {end.astimezone(timezone.utc):%H:%M} UTC" if end else ""
     return f"It ends by itself with its work{latest}. To stop it now: verger cloud stop"
 
 

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,7 @@ def execute_notebook(
             write_copy()
 
     def seconds_left(_: object) -> float | None:
-        return max((deadline - datetime.now(UTC)).total_seconds(), 1) if deadline else None
+        return max((deadline - datetime.now(timezone.utc)).total_seconds(), 1) if deadline else None
 
     # Where PATH is not set, as it may be in YARN's containers, Python does not know where it is.
     sys.executable = sys.executable or str(Path("/proc/self/exe").resolve())

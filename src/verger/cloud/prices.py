@@ -4,7 +4,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator
-from datetime import UTC, date, datetime
+from datetime import date, datetime, timezone
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -133,7 +133,7 @@ def refresh(
     from botocore.config import Config
 
     old = load()
-    today = datetime.now(UTC).date()
+    today = datetime.now(timezone.utc).date()
     config = Config(
         connect_timeout=TIMEOUT_SECONDS,
         read_timeout=3 * TIMEOUT_SECONDS,
@@ -181,7 +181,7 @@ def spot_now(session: Any, region: str, machines: Iterable[str]) -> dict[str, fl
         pages = client.get_paginator("describe_spot_price_history").paginate(
             InstanceTypes=list(machines),
             ProductDescriptions=["Linux/UNIX"],
-            StartTime=datetime.now(UTC),
+            StartTime=datetime.now(timezone.utc),
         )
         for page in pages:
             for entry in page["SpotPriceHistory"]:

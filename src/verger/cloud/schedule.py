@@ -1,7 +1,7 @@
 """The clock in the account: it ends a cluster though the laptop is shut and the driver hangs."""
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any
 
 from verger.cloud.session import explained
@@ -20,7 +20,7 @@ def schedule_request(stack: Stack, cluster: str, at: datetime) -> dict[str, Any]
         "Name": cluster,
         "GroupName": stack.schedule_group,
         "Description": "Ends a cluster of verger whose money is spent.",
-        "ScheduleExpression": f"at({at.astimezone(UTC):%Y-%m-%dT%H:%M:%S})",
+        "ScheduleExpression": f"at({at.astimezone(timezone.utc):%Y-%m-%dT%H:%M:%S})",
         "ScheduleExpressionTimezone": "UTC",
         "FlexibleTimeWindow": {"Mode": "OFF"},
         "ActionAfterCompletion": "DELETE",

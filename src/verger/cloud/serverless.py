@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from functools import cached_property
 from time import sleep
 from typing import Any
@@ -218,7 +218,7 @@ def start_serverless(session: Any, stack: Stack, job: Job, progress: Progress) -
             made = client.create_application(**application_request(job))["applicationId"]
             _wait_until_made(client, made)
         with explained("start a job on EMR Serverless"):
-            request = job_request(job, stack, made, datetime.now(UTC))
+            request = job_request(job, stack, made, datetime.now(timezone.utc))
             started = client.start_job_run(**request)["jobRunId"]
     return ServerlessJob(session, stack.region, made, started, job.tags)
 

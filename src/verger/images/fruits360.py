@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 
 from verger import storage
@@ -138,7 +138,7 @@ def _fetch(root: Path, origin: Origin, fresh: bool, shown: Progress) -> Fetched:
         raise
     found = _describe(files)
     record = {"source": origin.shown, "etag": download and download.known.get("etag"), "size": size}
-    record |= asdict(found) | {"finished": datetime.now(UTC).isoformat(timespec="seconds")}
+    record |= asdict(found) | {"finished": datetime.now(timezone.utc).isoformat(timespec="seconds")}
     record["files"] = {name: entry.file_size for name, entry in files.items()}
     write_json(root / RECORD, record)
     storage.delete(state)

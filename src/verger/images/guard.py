@@ -6,7 +6,9 @@ import resource
 import signal
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Any, Self
+from typing import Any
+
+from typing_extensions import Self
 
 from verger.errors import SetupError, VergerError
 from verger.images.decoding import Rejection

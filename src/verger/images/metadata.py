@@ -177,11 +177,10 @@ def _png_orientation(chunks: list[tuple[bytes, bytes]], animated: bool) -> int:
     header = _png_chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
     pixel = _png_chunk(b"IDAT", zlib.compress(bytes(2))) + _png_chunk(b"IEND", b"")
     try:
-        with (
-            warnings.catch_warnings(action="ignore"),
-            Image.open(io.BytesIO(b"".join((_PNG, header, *texts, pixel)))) as image,
-        ):
-            return turned(image.getexif().get(Tag.ORIENTATION))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(b"".join((_PNG, header, *texts, pixel)))) as image:
+                return turned(image.getexif().get(Tag.ORIENTATION))
     except Exception:  # noqa: BLE001 - damaged texts raise nearly anything
         return UPRIGHT
 

@@ -77,7 +77,8 @@ def exif_block(orientation: int) -> bytes:
 def exif_orientation(exif: bytes, xmp: bytes) -> int:
     """What EXIF says, or XMP where EXIF says nothing: what Pillow would apply."""
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             found = Image.Exif()
             found.load(exif)
             value = found.get(Tag.ORIENTATION)

@@ -77,6 +77,8 @@ def start_session(
         # Each worker computes on one thread: there are as many workers as processors.
         .config("spark.executorEnv.OMP_NUM_THREADS", "1")
         .config("spark.executorEnv.OPENBLAS_NUM_THREADS", "1")
+        # Bound by a machine's own setting, all of them would share its first core.
+        .config("spark.executorEnv.OMP_PROC_BIND", "false")
     )
     if master and _is_local(master):
         # Spark looks its own host up, which warns or fails on machines without a resolvable name.
