@@ -1,6 +1,7 @@
 """What a cluster is given fits what is used here, and holds no more than it should."""
 
 import re
+import tarfile
 import zipfile
 from importlib.resources import files
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from verger import __version__
-from verger.cloud.bundle import ENTRY, PYTHON, pack_code
+from verger.cloud.bundle import ENTRY, PYTHON, pack_code, used
 from verger.cloud.submit import spark_properties, submit_arguments
 
 
@@ -56,3 +57,15 @@ def test_the_driver_finds_the_backbone_beside_it() -> None:
     assert arguments[:2] == ["--deploy-mode", "cluster"]
     assert arguments[-6:] == ["s3://b/main.py", "run", "in", "out", "--weights", "backbone.zip"]
     assert "spark.archives=s3://b/e.tar.gz#environment,s3://b/v.zip#code" in arguments
+
+
+def test_a_cluster_is_spared_what_no_worker_loads(tmp_path: Path) -> None:
+    for name in ("pandas/tests/test_x.py", "openvino/libs/libopenvino_intel_gpu_plugin.so",
+                 "pandas/core.py", "openvino/libs/libopenvino_intel_cpu_plugin.so"):  # fmt: skip
+        (tmp_path / "packages" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "packages" / name).touch()
+    with tarfile.open(tmp_path / "environment.tar", "w") as tar:
+        tar.add(tmp_path / "packages", ".", filter=used)
+    with tarfile.open(tmp_path / "environment.tar") as tar:
+        files = {member.name for member in tar if member.isfile()}
+    assert files == {"./pandas/core.py", "./openvino/libs/libopenvino_intel_cpu_plugin.so"}
