@@ -4,7 +4,8 @@ BIN := .venv/bin
 JAVA_17 ?= $(firstword $(wildcard /usr/lib/jvm/java-17-openjdk-*))
 # What runs on Spark; the other tests do not know it.
 SPARK_TESTS := tests/test_run.py tests/test_pca.py tests/test_incremental.py
-WITH_NODE := PATH="$(CURDIR)/$(BIN):$$PATH"
+# Certificates are those that the machine trusts, as elsewhere.
+WITH_NODE := NODE_USE_SYSTEM_CA=1 PATH="$(CURDIR)/$(BIN):$$PATH"
 WITH_TOOLS := PYTHONPATH="$(CURDIR)/tools"
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 LOCKS := src/verger/cloud/locks

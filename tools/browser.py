@@ -80,9 +80,11 @@ def _fetch_from_npm() -> None:
 
 def _run(command: list[str], **environment: str) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    # Certificates are those that the machine trusts.
+    ours = {"PATH": path, "NODE_USE_SYSTEM_CA": "1"}
     subprocess.run(
         command,
-        env={**os.environ, "PATH": path, **environment},
+        env={**os.environ, **ours, **environment},
         capture_output=True,
         text=True,
         check=True,
