@@ -13,7 +13,7 @@ CLUSTER_PYTHON := 3.11
 COMPILE := $(BIN)/uv pip compile --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
 CLUSTER := $(COMPILE) $(LOCKS)/cluster.in --constraint .venv/pins --python-version $(CLUSTER_PYTHON)
 
-.PHONY: demo test test-slow test-spark4 lint format docs slides lock clean
+.PHONY: demo test test-fast test-docs test-slow test-spark4 lint format docs slides lock clean
 
 demo: .venv/runs
 	$(BIN)/verger demo demo
@@ -21,7 +21,13 @@ demo: .venv/runs
 test: .venv/installed .cache/browser/ready
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-test-slow: .venv/installed
+test-fast: .venv/installed
+	$(BIN)/python -m pytest -m fast --numprocesses 2 --dist worksteal
+
+test-docs: .venv/installed .cache/browser/ready
+	$(BIN)/python -m pytest -m docs --numprocesses 2
+
+test-slow: .venv/installed .cache/browser/ready
 	$(BIN)/python -m pytest -m slow -vv --timeout 1200 --numprocesses 3 --dist loadfile
 
 # Spark 4 needs a Java 17 of the machine's: the one that comes with verger lacks a module of it.

@@ -17,12 +17,33 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 
+STARTED = {"spark", "browser", "port", "moto_port"}
+"""The fixtures that start what takes long: Spark, a browser, a server."""
+
+SLOWER = ("spark", "tensorflow", "docs", "slow")
+"""The markers of tests that are not fast."""
+
 # A shell that starts the tests in the background has them ignore Ctrl-C, which runs would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:
     return f"Spark {pyspark.__version__}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test is fast unless a fixture or a marker says otherwise."""
+    for item in items:
+        needs = STARTED & set(getattr(item, "fixturenames", ()))
+        if not needs and not any(map(item.get_closest_marker, SLOWER)):
+            item.add_marker("fast")
+
+
+@pytest.fixture(autouse=True)
+def _fast_is_fast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fast test that starts Spark, here or in a process of its own, fails."""
+    if request.node.get_closest_marker("fast"):
+        monkeypatch.setenv("JAVA_HOME", "/a fast test starts no Java")
 
 
 @pytest.fixture(scope="session")

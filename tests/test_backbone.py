@@ -17,6 +17,7 @@ from verger.backbone.weights import find_weights
 from verger.errors import SetupError, UsageError
 
 
+@pytest.mark.tensorflow
 def test_a_keras_weights_file_gives_the_features_of_keras(tmp_path: Path, monkeypatch) -> None:
     import keras
 
@@ -36,6 +37,7 @@ def test_a_keras_weights_file_gives_the_features_of_keras(tmp_path: Path, monkey
     assert expected.std() > 1e-3
 
 
+@pytest.mark.tensorflow
 def test_weights_of_another_network_are_refused(tmp_path: Path, monkeypatch) -> None:
     import keras
 
@@ -92,6 +94,7 @@ def test_a_saved_backbone_that_is_not_whole_is_refused(tmp_path: Path, missing: 
         graph.load_backbone(str(tmp_path / "backbone.zip"))
 
 
+@pytest.mark.tensorflow
 def test_a_graph_is_made_without_a_word_of_tensorflow(tmp_path: Path) -> None:
     code = (
         "from verger.backbone import graph\n"

@@ -32,6 +32,7 @@ def test_the_bundled_arrays_are_those_of_the_published_file(tensors: dict[str, A
     assert all(map(np.array_equal, carried, published))
 
 
+@pytest.mark.tensorflow
 def test_the_bundled_graph_computes_what_the_keras_model_does() -> None:
     pixels = make_pixels()
     expected = build_model(find_weights("bundled")).predict_on_batch(pixels)

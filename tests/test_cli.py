@@ -2,16 +2,20 @@
 
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import psutil
 import pytest
 
 from helpers import VERGER, processes_below, running, verger
+
+pytestmark = pytest.mark.spark
 
 
 def test_it_runs_without_java_and_prints_the_manifest(
@@ -110,12 +114,18 @@ def test_the_demo_says_where_matrix_and_model_are(tmp_path: Path) -> None:
         assert name in done.stdout.replace("\n", "")
 
 
-def test_doctor_finds_everything_here() -> None:
+def test_doctor_says_what_is_here_and_what_a_run_lacks(tmp_path: Path) -> None:
     done = verger("doctor", "--json")
     findings = {finding["name"]: finding for finding in json.loads(done.stdout)}
-    assert done.returncode == 0
-    assert {"Java", "Spark", "OpenVINO", "TensorFlow", "Weights", "Memory"} <= set(findings)
-    assert all(finding["ok"] for finding in findings.values() if finding["needed"])
+    assert done.returncode == 0, done.stdout
+    found = {name: finding["found"] for name, finding in findings.items()}
+    assert found["Python"] == platform.python_version()
+    assert '"17.' in found["Java"]
+    for name, package in (("Spark", "pyspark"), ("Arrow", "pyarrow"), ("OpenVINO", "openvino")):
+        assert found[name] == version(package)
+    assert "2f518e773d44" in found["Weights"]
+    assert found["Processors"] == str(len(os.sched_getaffinity(0)))
+    assert all(finding["ok"] for finding in findings.values())
 
 
 def test_doctor_names_a_java_that_does_not_run(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from clusters import standalone
 from helpers import VERGER, assert_same_features, go, matrix_of, running, skip_without_jars, verger
 from stores import aws_env, download, make_bucket, make_client, seaweedfs, upload
 
+pytestmark = pytest.mark.spark
+
 
 @pytest.mark.slow
 def test_a_cluster_gives_what_one_machine_gives_though_a_worker_dies(

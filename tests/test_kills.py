@@ -18,6 +18,8 @@ import pytest
 from helpers import VERGER, assert_same_features, matrix_of, running, spark_workers
 from verger.images.demo import write_demo_images
 
+pytestmark = pytest.mark.spark
+
 IMAGES = 165
 WAVE_SIZE = 2
 KILLS_WHILE_EXTRACTING = 15

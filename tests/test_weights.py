@@ -105,6 +105,7 @@ def requested() -> Iterator[tuple[str, list[str]]]:
         thread.join()
 
 
+@pytest.mark.tensorflow
 def test_keras_weights_are_downloaded_once_and_a_failure_is_explained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, requested: tuple[str, list[str]]
 ) -> None:

@@ -27,6 +27,8 @@ from verger.spark.cloud import s3_options
 from verger.storage import Location
 from yarn import SPARK_HOME, yarn
 
+pytestmark = pytest.mark.spark
+
 ENDS_AT = datetime.now(UTC) + timedelta(hours=2)
 BUCKET = "orchard"
 STACK = Stack(
