@@ -61,7 +61,7 @@ Share = Annotated[float, BeforeValidator(parse_share), Field(ge=0, le=1)]
 
 
 class RunSettings(BaseModel):
-    """The settings of `verger run`; each field is an option of the same name."""
+    """The settings of `verger run`; most fields are options of the same name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 

