@@ -198,7 +198,7 @@ def default_master() -> str:
 
 
 def java_home() -> Path:
-    """The Java to use: the user's JAVA_HOME, else the one that came with verger, else the machine's.
+    """The Java to use: JAVA_HOME's, else the one that came with verger, else that of the PATH.
 
     Raises:
         SetupError: there is none.
