@@ -19,7 +19,7 @@ demo: .venv/runs
 	$(BIN)/verger demo demo
 
 test: .venv/installed .cache/browser/ready
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 test-fast: .venv/installed
 	$(BIN)/python -m pytest -m fast --numprocesses 2 --dist worksteal

@@ -117,10 +117,15 @@ def test_a_copy_that_cannot_be_written_once_ends_nothing(tmp_path: Path, monkeyp
     assert read_copy(tmp_path).cells[-1].outputs[0].text == "2\n"
 
 
-def test_a_kernel_that_does_not_start_is_said(tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    "program", [[sys.executable, "-c", "raise SystemExit(1)"], ["/there/is/no/such/program"]]
+)
+def test_a_kernel_that_does_not_start_is_said(
+    tmp_path: Path, monkeypatch, program: list[str]
+) -> None:
     folder = tmp_path / "jupyter/kernels/python3"
     folder.mkdir(parents=True)
-    broken = {"argv": ["false", "{connection_file}"], "display_name": "x", "language": "python"}
+    broken = {"argv": program, "display_name": "x", "language": "python"}
     (folder / "kernel.json").write_text(json.dumps(broken))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
     with pytest.raises(SetupError, match="kernel died"):

@@ -150,7 +150,7 @@ def execute_notebook(
             f"A cell of the notebook failed: {error.ename}: {error.evalue}",
             f"Its executed copy shows where: {target}",
         ) from error
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
         raise SetupError(f"The notebook's kernel died: {error}", "Look at its memory.") from error
     finally:
         # Where the kernel did not start it stays registered, and fails when Python ends.
