@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from math import nan
 from pathlib import Path
 from statistics import median
@@ -182,11 +182,18 @@ def machine() -> dict[str, Any]:
     found = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     model = found[1] if found else "unknown"
     return {
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "date": f"{datetime.now(timezone.utc):%Y-%m-%d}",
         "processors": len(os.sched_getaffinity(0)),
+        "cores": _cores(),
         "model": model,
         "load before": round(os.getloadavg()[0], 2),
     }
+
+
+def _cores() -> int:
+    """The real cores that this process may use; two processors may be threads of one core."""
+    topology = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+    return len({Path(topology.format(cpu)).read_text() for cpu in os.sched_getaffinity(0)})
 
 
 def show(rates: list[Rate], facts: dict[str, Any], short_run: float) -> None:

@@ -1,9 +1,10 @@
-"""One Spark worker against two on this machine, and the memory of every process.
+"""One Spark worker against two on this machine, next to bare processes, and everybody's memory.
 
     .venv/bin/python benchmarks/workers.py FOLDER [--images 1000] [--repeats 3] [--json FILE]
 
-Workers on one machine share its processors: two of them prove that the work is cut and gathered
-rightly, not that it scales. Memory is PSS (shared pages counted once), sampled twice a second.
+Each worker has one task at a time. Bare processes run the engine alone, without Spark: what two of
+them reach against one is what two workers can. Memory is PSS (shared pages counted once), sampled
+twice a second.
 """
 
 import argparse
@@ -18,13 +19,14 @@ from pathlib import Path
 from statistics import median
 
 import psutil
-from compare import link_images, machine
+from compare import link_images, machine, measure_bare
 from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from clusters import standalone
 from helpers import VERGER, running
+from verger.backbone.graph import load_backbone
 
 MEBIBYTE = 2**20
 
@@ -87,20 +89,26 @@ def main() -> None:
     options = parser.parse_args()
     facts = machine()
     rates: dict[int, list[float]] = {1: [], 2: []}
+    bare: dict[int, list[float]] = {1: [], 2: []}
+    backbone = load_backbone()
     peaks: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as scratch:
         images = Path(scratch) / "images"
         images.mkdir()
-        count = len(link_images(options.folder, images, options.images))
+        paths = link_images(options.folder, images, options.images)
+        count = len(paths)
         for _ in range(options.repeats):
+            for processes, found in bare.items():
+                found.append(measure_bare(paths, backbone, processes))
             for workers, found in rates.items():
                 rate, memory_used = measure(images, workers)
                 found.append(rate)
                 peaks |= memory_used
-    table = Table("workers", "images/s", "x one", title=f"{count} images")
-    for workers, found in rates.items():
-        ratio = median(found) / median(rates[1])
-        table.add_row(str(workers), f"{median(found):.1f}", f"{ratio:.2f}")
+    table = Table("", "images/s", "x one", title=f"{count} images")
+    for name, measured in (("bare processes", bare), ("workers", rates)):
+        for number, found in measured.items():
+            ratio = median(found) / median(measured[1])
+            table.add_row(f"{number} {name}", f"{median(found):.1f}", f"{ratio:.2f}")
     console.print(table)
     used = Table("process", "peak MiB", title="Memory (PSS)")
     for name, size in sorted(peaks.items()):
@@ -108,7 +116,7 @@ def main() -> None:
     console.print(used)
     if options.json:
         sizes = {"images": count, "repeats": options.repeats}
-        found = facts | sizes | {"images_per_second": rates, "peak_bytes": peaks}
+        found = facts | sizes | {"images_per_second": rates, "bare": bare, "peak_bytes": peaks}
         options.json.write_text(f"{json.dumps(found, indent=2)}\n", encoding="utf-8")
 
 

@@ -5,7 +5,7 @@ are checked against the same.
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from botocore import xform_name
@@ -14,7 +14,7 @@ from botocore.validate import validate_parameters
 
 ARN = "arn:aws:emr-serverless:eu-west-3:123456789012:/applications/app1"
 ROLE = "arn:aws:iam::123456789012:role/verger-serverless"
-NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+NOON = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
 JOB = {
     "applicationId": "app1", "arn": ARN, "createdBy": ROLE, "createdAt": NOON, "updatedAt": NOON,
     "executionRole": ROLE, "stateDetails": "its details", "releaseLabel": "emr-7.14.0",

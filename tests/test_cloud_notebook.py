@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import nbformat
@@ -139,7 +139,7 @@ def test_a_cell_that_outlives_the_deadline_is_ended_and_the_rest_kept(tmp_path: 
             tmp_path,
             ("", "print('begun')"),
             ("", "import time\ntime.sleep(600)"),
-            deadline=datetime.now(UTC),
+            deadline=datetime.now(timezone.utc),
         )
     assert read_copy(tmp_path).cells[1].outputs[0].text == "begun\n"
 
@@ -158,7 +158,9 @@ def test_a_cluster_understands_what_it_is_told_to_execute(tmp_path: Path) -> Non
     settings = RunSettings(
         input="s3://orchard/in", output=str(tmp_path / "out"), components=5, limit=3
     )
-    words = notebook_command(settings, source.uri, "a1b2", datetime.now(UTC) + timedelta(hours=1))
+    words = notebook_command(
+        settings, source.uri, "a1b2", datetime.now(timezone.utc) + timedelta(hours=1)
+    )
     told = entry_arguments({"spark.files": "s3://orchard/code/backbone.zip"}, words)
     done = CliRunner().invoke(app, told)
     assert done.exit_code == 0, done.output

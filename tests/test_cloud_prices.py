@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 
 import boto3
 import pytest
@@ -182,7 +182,7 @@ def test_spot_prices_of_now_are_the_mean_over_zones() -> None:
         {
             "SpotPriceHistory": [
                 {"InstanceType": "m7g.xlarge", "AvailabilityZone": zone, "SpotPrice": price,
-                 "Timestamp": datetime.now(UTC)}
+                 "Timestamp": datetime.now(timezone.utc)}
                 for zone, price in (("eu-west-1a", "0.06"), ("eu-west-1b", "0.08"))
             ]
         },

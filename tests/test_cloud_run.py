@@ -3,7 +3,7 @@
 import gzip
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import boto3
@@ -81,7 +81,7 @@ class Clock:
     """Time that passes only while somebody sleeps."""
 
     def __init__(self) -> None:
-        self.time = datetime.now(UTC)
+        self.time = datetime.now(timezone.utc)
 
     def now(self) -> datetime:
         return self.time
@@ -257,7 +257,7 @@ def test_while_it_runs_a_clock_in_the_account_would_end_it(aws, heard: Heard, cl
     assert json.loads(schedule["Target"]["Input"]) == {"JobFlowIds": ["j-1"]}
     assert schedule["Target"]["RoleArn"] == STACK.scheduler_role
     assert schedule["ActionAfterCompletion"] == "DELETE"
-    end = datetime.fromisoformat(schedule["ScheduleExpression"][3:-1]).replace(tzinfo=UTC)
+    end = datetime.fromisoformat(schedule["ScheduleExpression"][3:-1]).replace(tzinfo=timezone.utc)
     rate = prices.load()
     here = rate.region(REGION)
     one = here.machine_hour["m7g.xlarge"] + here.emr_hour["m7g.xlarge"]

@@ -4,7 +4,7 @@ import dataclasses
 import gzip
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from botocore.exceptions import ClientError
@@ -29,7 +29,7 @@ from verger.progress import Progress
 from verger.settings import RunSettings
 from verger.storage import Location
 
-END = datetime(2026, 1, 31, 20, 0, tzinfo=UTC)
+END = datetime(2026, 1, 31, 20, 0, tzinfo=timezone.utc)
 
 
 def make_job(**changes: object) -> Job:
@@ -189,7 +189,7 @@ def test_a_damaged_or_missing_log_is_empty(env, port: int) -> None:
 
 def test_a_cluster_is_found_by_its_tags_shown_and_stopped(env, heard: Heard) -> None:
     session = make_session()
-    job = make_job(ends_at=datetime.now(UTC) + timedelta(hours=1))
+    job = make_job(ends_at=datetime.now(timezone.utc) + timedelta(hours=1))
     started = start_cluster(session, STACK, job, heard)
     foreign = session.client("emr").run_job_flow(
         Name="someone else's",
@@ -209,7 +209,7 @@ def test_a_cluster_is_found_by_its_tags_shown_and_stopped(env, heard: Heard) -> 
     assert Cluster(session, REGION, foreign).state().phase != "ended"
     assert session.client("scheduler").list_schedules(GroupName="verger")["Schedules"] == []
     assert "Nothing of verger runs" in verger("cloud", "status", env=env).stdout
-    (past,) = list_clusters(session, REGION, since=datetime.now(UTC) - timedelta(days=1))
+    (past,) = list_clusters(session, REGION, since=datetime.now(timezone.utc) - timedelta(days=1))
     assert past.id == started.id
     assert ends_at(past) == job.ends_at.replace(microsecond=0)
     paid = verger("cloud", "costs", env=env)
@@ -248,7 +248,9 @@ def test_the_logs_of_the_latest_job_are_shown_by_the_command(
     env, port: int, heard: Heard, monkeypatch
 ) -> None:
     monkeypatch.setattr("verger.cloud.stack.find_stack", lambda *_: STACK)
-    job = make_job(run_id="30000101-0000-last", ends_at=datetime.now(UTC) + timedelta(hours=1))
+    job = make_job(
+        run_id="30000101-0000-last", ends_at=datetime.now(timezone.utc) + timedelta(hours=1)
+    )
     cluster = start_cluster(make_session(), STACK, job, heard)
     inventory.stop_all([cluster], heard)
     nothing = CliRunner().invoke(app, ["cloud", "logs"])

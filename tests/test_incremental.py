@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
@@ -146,7 +146,7 @@ def test_a_deadline_ends_a_run_between_waves_and_the_next_one_goes_on(
     images: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(DeadlineReached, match="24 images are left"):
-        go(images, tmp_path / "out", deadline=datetime.now(UTC))
+        go(images, tmp_path / "out", deadline=datetime.now(timezone.utc))
     assert read_manifest(Output(Location(str(tmp_path / "out")))).status == "deadline"
 
     # The first wave may begin, and shows that the second would end too late.
@@ -167,7 +167,7 @@ def run_until_pace_is_known(images: Path, output: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "check_deadline", check)
-        go(images, output, wave_size=4, deadline=datetime.now(UTC) + timedelta(hours=1))
+        go(images, output, wave_size=4, deadline=datetime.now(timezone.utc) + timedelta(hours=1))
 
 
 def test_the_same_tree_elsewhere_needs_rebase_and_computes_nothing(

@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +29,7 @@ from yarn import SPARK_HOME, yarn
 
 pytestmark = pytest.mark.spark
 
-ENDS_AT = datetime.now(UTC) + timedelta(hours=2)
+ENDS_AT = datetime.now(timezone.utc) + timedelta(hours=2)
 BUCKET = "orchard"
 STACK = Stack(
     "verger", "eu-west-3", "123456789012", BUCKET, (BUCKET,), "service", "profile", "serverless",
