@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 
-STARTED = {"spark", "browser", "port", "moto_port"}
-"""The fixtures that start what takes long: Spark, a browser, a server."""
+STARTED = {"spark", "browser", "port", "moto_port", "bucket"}
+"""The fixtures that start what takes long: Spark, a browser, a server of S3 or AWS."""
 
 SLOWER = ("spark", "tensorflow", "docs", "slow")
 """The markers of tests that are not fast."""
