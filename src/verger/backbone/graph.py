@@ -8,7 +8,7 @@ import os
 import tempfile
 import zipfile
 from dataclasses import asdict, dataclass
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -115,8 +115,11 @@ def _digest(payload: bytes) -> str:
 
 def engine_version(engine: str) -> str:
     """The version of an engine's package, without loading it; empty where it is not installed."""
-    # TensorFlow comes in packages of several names.
-    return next((version(name) for name in packages_distributions().get(engine, ())), "")
+    try:
+        return version(engine)
+    except PackageNotFoundError:
+        # TensorFlow comes in packages of several names; looking through all of them takes a second.
+        return next((version(name) for name in packages_distributions().get(engine, ())), "")
 
 
 def cache_folder() -> Path:
