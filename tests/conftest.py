@@ -10,6 +10,7 @@ import pyspark
 import pytest
 from pyspark.sql import SparkSession
 
+from helpers import go
 from verger.images.demo import KINDS, render
 from verger.spark.session import start_session
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 
-STARTED = {"spark", "browser", "port", "moto_port", "bucket"}
+STARTED = {"spark", "sound", "browser", "port", "moto_port", "bucket"}
 """The fixtures that start what takes long: Spark, a browser, a server of S3 or AWS."""
 
 SLOWER = ("spark", "tensorflow", "docs", "slow")
@@ -61,6 +62,14 @@ def orchard(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for frame in range(6):
             render(kind, frame, 6).save(folder / kind / f"r_{frame}_100.jpg", quality=90)
     return folder
+
+
+@pytest.fixture(scope="session")
+def sound(spark: SparkSession, orchard: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a run makes of the orchard, with 5 components; tests must not write to it."""
+    output = tmp_path_factory.mktemp("sound") / "out [1] {a} é%20"
+    go(orchard, output, components=5)
+    return output
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import verger
-from helpers import features_of, go, matrix_of
+from helpers import features_of, matrix_of
 from verger import api
 from verger.errors import InputError, UsageError
 from verger.images.packing import pack
@@ -42,11 +42,10 @@ def test_examples_run(example, steps, orchard: Path, tmp_path: Path) -> None:
     assert doctest.DocTestRunner().run(example, out=said.append).failed == 0, "".join(said)
 
 
-def test_steps_give_the_matrix_of_a_run(steps, orchard: Path, tmp_path: Path) -> None:
-    go(orchard, tmp_path, components=5)
+def test_steps_give_the_matrix_of_a_run(steps, sound: Path) -> None:
     ours = steps["features"].toPandas().sort_values("path").reset_index(drop=True)
-    pd.testing.assert_frame_equal(ours, features_of(tmp_path)[["path", "label", "features"]])
-    ours, theirs = matrix_of(Path(str(steps["at"]))), matrix_of(tmp_path)
+    pd.testing.assert_frame_equal(ours, features_of(sound)[["path", "label", "features"]])
+    ours, theirs = matrix_of(Path(str(steps["at"]))), matrix_of(sound)
     assert list(ours.columns) == list(theirs.columns)
     assert list(ours.path) == list(theirs.path)
     np.testing.assert_allclose(ours.iloc[:, 2:], theirs.iloc[:, 2:], atol=1e-9)

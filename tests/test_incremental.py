@@ -32,6 +32,15 @@ def images(orchard: Path, tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
+@pytest.fixture
+def output(images: Path, orchard: Path, sound: Path, tmp_path: Path) -> Path:
+    """What a run made of these images, as if it had been here."""
+    output = shutil.copytree(sound, tmp_path / "out")
+    for record in (output / "manifest.json", output / "_ledger/ledger.json"):
+        record.write_text(record.read_text().replace(str(orchard), str(images)))
+    return output
+
+
 def photos(folder: Path) -> list[Path]:
     return sorted(folder.glob("*/*.jpg"))
 
@@ -40,17 +49,18 @@ def counts_of(images: Path, output: Path, **options: object) -> dict[str, int]:
     return go(images, output, **options).counts.model_dump()
 
 
-def test_new_images_are_added_and_the_rest_is_reused(images: Path, tmp_path: Path) -> None:
+def test_new_images_are_added_and_the_rest_is_reused(
+    images: Path, sound: Path, tmp_path: Path
+) -> None:
     newcomer = photos(images)[7]
     shutil.move(newcomer, tmp_path / "later.jpg")
-    go(images, tmp_path / "out")
+    go(images, tmp_path / "out", components=5)
     shutil.move(tmp_path / "later.jpg", newcomer)
-    counts = counts_of(images, tmp_path / "out")
+    counts = counts_of(images, tmp_path / "out", components=5)
     assert counts == {"listed": 24, "featurized": 1, "reused": 23, "rejected": 0, "kept": 0}
-    go(images, tmp_path / "whole")
-    assert_same_features(tmp_path / "out", tmp_path / "whole")
+    assert_same_features(tmp_path / "out", sound)
     np.testing.assert_allclose(
-        matrix_of(tmp_path / "out").iloc[:, 2:], matrix_of(tmp_path / "whole").iloc[:, 2:],
+        matrix_of(tmp_path / "out").iloc[:, 2:], matrix_of(sound).iloc[:, 2:],
         atol=1e-9,
     )  # fmt: skip
 
@@ -66,18 +76,17 @@ def test_changed_images_are_replaced(images: Path, tmp_path: Path) -> None:
     assert_same_features(tmp_path / "out", tmp_path / "whole")
 
 
-def test_vanished_images_are_kept_until_they_are_pruned(images: Path, tmp_path: Path) -> None:
-    go(images, tmp_path / "out")
+def test_vanished_images_are_kept_until_they_are_pruned(images: Path, output: Path) -> None:
     gone = photos(images)[3]
     gone.unlink()
-    counts = counts_of(images, tmp_path / "out")
+    counts = counts_of(images, output)
     assert counts == {"listed": 23, "featurized": 0, "reused": 23, "rejected": 0, "kept": 1}
     name = str(gone.relative_to(images))
-    assert name in set(matrix_of(tmp_path / "out").path)
-    counts = counts_of(images, tmp_path / "out", prune=True)
+    assert name in set(matrix_of(output).path)
+    counts = counts_of(images, output, prune=True)
     assert counts == {"listed": 23, "featurized": 0, "reused": 23, "rejected": 0, "kept": 0}
-    assert name not in set(features_of(tmp_path / "out").path)
-    assert len(matrix_of(tmp_path / "out")) == 23
+    assert name not in set(features_of(output).path)
+    assert len(matrix_of(output)) == 23
 
 
 def test_pruning_a_whole_wave_leaves_nothing_of_it(images: Path, tmp_path: Path) -> None:
@@ -122,24 +131,24 @@ def test_a_rejected_image_that_has_gone_is_counted_no_more(images: Path, tmp_pat
     assert counts == {"listed": 23, "featurized": 0, "reused": 23, "rejected": 0, "kept": 0}
 
 
-def test_a_limit_takes_nothing_away(images: Path, tmp_path: Path) -> None:
-    go(images, tmp_path / "out")
-    counts = counts_of(images, tmp_path / "out", limit=10)
+def test_a_limit_takes_nothing_away(images: Path, output: Path) -> None:
+    counts = counts_of(images, output, limit=10)
     assert counts == {"listed": 10, "featurized": 0, "reused": 10, "rejected": 0, "kept": 14}
     with pytest.raises(ValueError, match="--limit with --prune"):
-        go(images, tmp_path / "out", limit=10, prune=True)
+        go(images, output, limit=10, prune=True)
 
 
-def test_nothing_new_leaves_the_matrix_alone(images: Path, tmp_path: Path) -> None:
-    first = go(images, tmp_path / "out", components=3)
-    before = (tmp_path / "out/pca/matrix.csv").stat().st_mtime_ns
-    again = go(images, tmp_path / "out", components=3)
-    assert (tmp_path / "out/pca/matrix.csv").stat().st_mtime_ns == before
+def test_nothing_new_leaves_the_matrix_alone(images: Path, output: Path) -> None:
+    first = read_manifest(Output(Location(str(output))))
+    assert first is not None
+    before = (output / "pca/matrix.csv").stat().st_mtime_ns
+    again = go(images, output, components=5)
+    assert (output / "pca/matrix.csv").stat().st_mtime_ns == before
     assert again.explained_variance_ratio == first.explained_variance_ratio
-    assert (again.status, again.components) == ("complete", 3)
+    assert (again.status, again.components) == ("complete", 5)
     # Other components are another matrix of the same features.
-    assert go(images, tmp_path / "out", components=4).components == 4
-    assert matrix_of(tmp_path / "out").shape == (24, 6)
+    assert go(images, output, components=4).components == 4
+    assert matrix_of(output).shape == (24, 6)
 
 
 def test_a_deadline_ends_a_run_between_waves_and_the_next_one_goes_on(
@@ -171,21 +180,20 @@ def run_until_pace_is_known(images: Path, output: Path) -> None:
 
 
 def test_the_same_tree_elsewhere_needs_rebase_and_computes_nothing(
-    images: Path, tmp_path: Path
+    images: Path, output: Path, tmp_path: Path
 ) -> None:
-    go(images, tmp_path / "out", wave_size=8)
     shutil.copytree(images, tmp_path / "moved", copy_function=shutil.copy)  # other times
     with pytest.raises(UsageError, match="input") as raised:
-        go(tmp_path / "moved", tmp_path / "out")
+        go(tmp_path / "moved", output)
     assert "--rebase" in raised.value.hint
     smaller = photos(tmp_path / "moved")[2]
     smaller.write_bytes(photos(images)[20].read_bytes() + b"\0")
-    counts = counts_of(tmp_path / "moved", tmp_path / "out", rebase=True)
+    counts = counts_of(tmp_path / "moved", output, rebase=True)
     assert (counts["featurized"], counts["reused"]) == (1, 23)
     # From now on the times of the new place count.
-    assert counts_of(tmp_path / "moved", tmp_path / "out")["reused"] == 24
+    assert counts_of(tmp_path / "moved", output)["reused"] == 24
     os.utime(photos(tmp_path / "moved")[9], ns=(1, 1))
-    assert counts_of(tmp_path / "moved", tmp_path / "out")["featurized"] == 1
+    assert counts_of(tmp_path / "moved", output)["featurized"] == 1
 
 
 def test_a_kept_pca_projects_new_images_where_the_model_stays(images: Path, tmp_path: Path) -> None:
@@ -204,18 +212,16 @@ def test_a_kept_pca_projects_new_images_where_the_model_stays(images: Path, tmp_
 
 
 def test_transform_projects_another_folder_through_a_fitted_pca(
-    images: Path, tmp_path: Path
+    images: Path, output: Path, tmp_path: Path
 ) -> None:
-    go(images, tmp_path / "out", components=4)
     other = tmp_path / "other/Apple Red"
     other.mkdir(parents=True)
     shutil.copy(photos(images)[10], other)
-    model = str(tmp_path / "out")
-    manifest = go(other.parent, tmp_path / "new", model=model)
-    fitted = matrix_of(tmp_path / "out").iloc[10, 2:].astype(float)
+    manifest = go(other.parent, tmp_path / "new", model=str(output))
+    fitted = matrix_of(output).iloc[10, 2:].astype(float)
     ours = matrix_of(tmp_path / "new").iloc[0, 2:].astype(float)
     np.testing.assert_allclose(ours, fitted, atol=1e-9)
-    assert (manifest.components, manifest.counts.rows) == (4, 1)
+    assert (manifest.components, manifest.counts.rows) == (5, 1)
     # The model went along, and may be used from there.
     go(other.parent, tmp_path / "newer", model=str(tmp_path / "new/model"))
     np.testing.assert_allclose(
@@ -223,12 +229,11 @@ def test_transform_projects_another_folder_through_a_fitted_pca(
     )
 
 
-def test_a_pca_of_other_features_is_refused(images: Path, tmp_path: Path) -> None:
-    go(images, tmp_path / "out", limit=3)
-    file = tmp_path / "out/_ledger/ledger.json"
+def test_a_pca_of_other_features_is_refused(images: Path, output: Path, tmp_path: Path) -> None:
+    file = output / "_ledger/ledger.json"
     file.write_text(file.read_text().replace('"precision": "f32"', '"precision": "bf16"'))
     with pytest.raises(UsageError, match="other weights or precision"):
-        go(images, tmp_path / "new", model=str(tmp_path / "out"))
+        go(images, tmp_path / "new", model=str(output))
     with pytest.raises(UsageError, match="holds no fitted PCA"):
         go(images, tmp_path / "new", model=str(images))
 
@@ -245,29 +250,27 @@ def test_folders_that_the_ledger_does_not_name_are_deleted_and_their_numbers_not
 
 
 @pytest.mark.parametrize("damage", ["doubled", "lost"])
-def test_rows_that_do_not_reconcile_are_an_error(images: Path, tmp_path: Path, damage: str) -> None:
-    go(images, tmp_path / "out")
-    wave = tmp_path / "out/features/wave-000001"
+def test_rows_that_do_not_reconcile_are_an_error(images: Path, output: Path, damage: str) -> None:
+    wave = output / "features/wave-000001"
     part = next(wave.glob("*.parquet"))
     if damage == "doubled":
         shutil.copy(part, wave / "part-again.parquet")
     else:
         part.unlink()
     with pytest.raises(DefectError, match="does not reconcile"):
-        go(images, tmp_path / "out")
-    assert json.loads((tmp_path / "out/manifest.json").read_text())["status"] == "interrupted"
+        go(images, output)
+    assert json.loads((output / "manifest.json").read_text())["status"] == "interrupted"
 
 
 @pytest.mark.parametrize("gone", ["features/wave-000001", "_ledger/images/wave=1"])
 def test_a_wave_that_somebody_deleted_is_said_with_its_remedy(
-    images: Path, tmp_path: Path, gone: str
+    images: Path, output: Path, gone: str
 ) -> None:
-    go(images, tmp_path / "out")
-    shutil.rmtree(tmp_path / "out" / gone)
+    shutil.rmtree(output / gone)
     with pytest.raises(SetupError, match=f"{gone} has gone") as raised:
-        go(images, tmp_path / "out")
+        go(images, output)
     assert "--fresh" in raised.value.hint
-    assert go(images, tmp_path / "out", fresh=True).counts.featurized == 24
+    assert go(images, output, fresh=True).counts.featurized == 24
 
 
 def test_the_ledger_names_what_is_there(images: Path, tmp_path: Path) -> None:
@@ -311,13 +314,12 @@ def test_an_input_where_results_go_is_refused(images: Path, tmp_path: Path) -> N
     assert len(photos(tmp_path / "features")) == 24
 
 
-def test_what_is_refused_with_fresh_has_deleted_nothing(images: Path, tmp_path: Path) -> None:
-    go(images, tmp_path / "out", components=2)
-    for wrong in ({"components": 24}, {"model": str(images)}, {"model": str(tmp_path / "out")}):
+def test_what_is_refused_with_fresh_has_deleted_nothing(images: Path, output: Path) -> None:
+    for wrong in ({"components": 24}, {"model": str(images)}, {"model": str(output)}):
         with pytest.raises(UsageError):
-            go(images, tmp_path / "out", fresh=True, **wrong)
-    assert len(matrix_of(tmp_path / "out")) == 24
-    assert len(features_of(tmp_path / "out")) == 24
+            go(images, output, fresh=True, **wrong)
+    assert len(matrix_of(output)) == 24
+    assert len(features_of(output)) == 24
 
 
 def test_transform_follows_the_model_when_that_was_fitted_again(
@@ -332,23 +334,21 @@ def test_transform_follows_the_model_when_that_was_fitted_again(
     assert (before.shape, matrix_of(tmp_path / "new").shape) == ((2, 6), (2, 5))
 
 
-def test_a_kept_pca_survives_a_run_with_too_many_rejected(images: Path, tmp_path: Path) -> None:
-    go(images, tmp_path / "out", components=4)
+def test_a_kept_pca_survives_a_run_with_too_many_rejected(images: Path, output: Path) -> None:
     photos(images)[0].write_bytes(b"")
     with pytest.raises(TooManyRejectedError):
-        go(images, tmp_path / "out", keep_pca=True, max_rejected=0)
-    assert not (tmp_path / "out/pca/matrix.csv").exists()
-    go(images, tmp_path / "out", keep_pca=True, max_rejected=0.5)
-    assert matrix_of(tmp_path / "out").shape == (23, 6)
+        go(images, output, keep_pca=True, max_rejected=0)
+    assert not (output / "pca/matrix.csv").exists()
+    go(images, output, keep_pca=True, max_rejected=0.5)
+    assert matrix_of(output).shape == (23, 2 + 5)
     # Without --keep-pca it is fitted again, though no image is new.
-    go(images, tmp_path / "out", max_rejected=0.5)
-    assert matrix_of(tmp_path / "out").shape == (23, 2 + 22)
+    go(images, output, max_rejected=0.5)
+    assert matrix_of(output).shape == (23, 2 + 22)
 
 
-def test_a_matrix_does_not_outlive_its_rows(images: Path, tmp_path: Path) -> None:
-    go(images, tmp_path / "out")
+def test_a_matrix_does_not_outlive_its_rows(images: Path, output: Path) -> None:
     for photo in photos(images)[1:]:
         photo.unlink()
     with pytest.raises(InputError, match="only one image"):
-        go(images, tmp_path / "out", prune=True)
-    assert not (tmp_path / "out/pca").exists()
+        go(images, output, prune=True)
+    assert not (output / "pca").exists()

@@ -106,7 +106,7 @@ def die_with_the_worker() -> Callable[[], None]:
     ids=["kill", "segfault", "endless-loop", "memory", "worker-too"],
 )
 def test_poison_costs_its_image_only(
-    images: Path, orchard: Path, tmp_path: Path, monkeypatch, effect, reason: str
+    images: Path, sound: Path, tmp_path: Path, monkeypatch, effect, reason: str
 ) -> None:
     poisoned(monkeypatch, effect)
     seconds = 2.0 if reason == "timeout" else 60.0
@@ -114,9 +114,7 @@ def test_poison_costs_its_image_only(
     assert rejected_of(tmp_path / "out") == {"Apple Red/poison.jpg": reason}
     assert manifest.counts.featurized == 24
     assert manifest.rejected_by_reason == {reason: 1}
-    monkeypatch.undo()
-    go(orchard, tmp_path / "sound")
-    assert_same_features(tmp_path / "out", tmp_path / "sound")
+    assert_same_features(tmp_path / "out", sound)
 
 
 def test_workers_that_die_of_everything_end_the_run_with_its_work_kept(
@@ -133,7 +131,9 @@ def test_workers_that_die_of_everything_end_the_run_with_its_work_kept(
     assert len(features_of(tmp_path / "out")) == 24
 
 
-def test_a_worker_that_is_killed_from_outside_loses_nothing(orchard: Path, tmp_path: Path) -> None:
+def test_a_worker_that_is_killed_from_outside_loses_nothing(
+    orchard: Path, sound: Path, tmp_path: Path
+) -> None:
     killed = []
 
     def kill_worker() -> None:
@@ -155,8 +155,7 @@ def test_a_worker_that_is_killed_from_outside_loses_nothing(orchard: Path, tmp_p
     thread.join()
     assert killed
     assert manifest.counts.featurized == 24
-    go(orchard, tmp_path / "sound")
-    assert_same_features(tmp_path / "out", tmp_path / "sound")
+    assert_same_features(tmp_path / "out", sound)
 
 
 def test_what_cannot_be_read_is_tried_again_and_then_says_why(

@@ -13,7 +13,8 @@ from pyspark.sql import SparkSession
 
 from helpers import features_of, go, matrix_of
 from verger.errors import InputError, TooManyRejectedError, UsageError
-from verger.results import Manifest
+from verger.results import Manifest, Output, read_manifest
+from verger.storage import Location
 
 ODD_NAMES = [
     "with space.jpg",
@@ -28,10 +29,11 @@ ODD_NAMES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def finished(spark: SparkSession, orchard: Path, tmp_path_factory) -> tuple[Manifest, Path]:
-    output = tmp_path_factory.mktemp("finished") / "out [1] {a} é%20"
-    return go(orchard, output, components=5), output
+@pytest.fixture
+def finished(sound: Path) -> tuple[Manifest, Path]:
+    manifest = read_manifest(Output(Location(str(sound))))
+    assert manifest is not None
+    return manifest, sound
 
 
 def test_spark_is_started_before_the_listing_where_a_cluster_waits_for_it(
@@ -84,8 +86,10 @@ def test_the_matrix_is_the_pca_of_the_features(finished) -> None:
     np.testing.assert_allclose(np.abs(scores), np.abs(expected), atol=1e-6)
 
 
-def test_running_again_computes_nothing_and_gives_the_same(finished, orchard: Path) -> None:
-    _, output = finished
+def test_running_again_computes_nothing_and_gives_the_same(
+    sound: Path, orchard: Path, tmp_path: Path
+) -> None:
+    output = shutil.copytree(sound, tmp_path / "out")
     before = (output / "pca/matrix.csv").read_bytes()
     again = go(orchard, output, components=5)
     assert (again.counts.featurized, again.counts.reused) == (0, 24)

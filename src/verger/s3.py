@@ -391,6 +391,16 @@ def delete(path: str) -> None:
                         f"s3://{bucket}/{failed['Key']} cannot be deleted ({failed['Code']}).",
                         "Give the credentials s3:DeleteObject; the same command goes on.",
                     )
+        _delete_empty_folders(bucket, f"{key}/")
+
+
+def _delete_empty_folders(bucket: str, prefix: str) -> None:
+    """Delete empty folders, which some stores keep: Spark would take one for a table."""
+    answer = client().list_objects_v2(Bucket=bucket, Prefix=prefix, Delimiter="/")
+    for folder in answer.get("CommonPrefixes", ()):
+        _delete_empty_folders(bucket, folder["Prefix"])
+    if answer["KeyCount"]:
+        client().delete_object(Bucket=bucket, Key=prefix)
 
 
 class Lease:
