@@ -6,6 +6,7 @@ import shutil
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ from helpers import assert_same_features, features_of, go, rejected_of, spark_wo
 from verger import pipeline
 from verger.errors import SetupError
 from verger.images.decoding import decode
+from verger.images.demo import KINDS
 from verger.images.guard import Guard
 from verger.images.loading import Loader
 from verger.spark import waves
@@ -27,20 +29,12 @@ pytestmark = pytest.mark.usefixtures("spark")
 POISON = b"poison"
 
 
-@pytest.fixture
-def images(orchard: Path, tmp_path: Path) -> Path:
-    """The orchard and one file more that poisoned decoders die of, in the middle of a batch."""
-    shutil.copytree(orchard, tmp_path / "in")
-    (tmp_path / "in/Apple Red/poison.jpg").write_bytes(POISON)
-    return tmp_path / "in"
-
-
-def poisoned(monkeypatch: pytest.MonkeyPatch, effect: Callable[[], None]) -> None:
-    """Have the workers decode with a decoder on which the poison has an effect."""
+def poisoned(monkeypatch: pytest.MonkeyPatch, *effects: Callable[[], None]) -> None:
+    """Have the workers decode with a decoder on which poisons, by their last byte, have effects."""
 
     def decoder(data: bytes, max_pixels: int):
-        if data == b"poison":
-            effect()
+        if data.startswith(b"poison"):
+            effects[data[-1]]()
         return decode(data, max_pixels)
 
     def loader(*arguments):
@@ -95,26 +89,28 @@ def die_with_the_worker() -> Callable[[], None]:
 
 
 @pytest.mark.parametrize(
-    ("effect", "reason"),
+    ("effects", "reasons", "seconds"),
     [
-        (die(), "crashed"),
-        (crash(), "crashed"),
-        (hang(), "timeout"),
-        (swell(), "too_large"),
-        (die_with_the_worker(), "crashed"),
+        ((die(), crash(), swell()), ("crashed", "crashed", "too_large"), 60.0),
+        ((hang(),), ("timeout",), 2.0),
+        ((die_with_the_worker(),), ("crashed",), 60.0),
     ],
-    ids=["kill", "segfault", "endless-loop", "memory", "worker-too"],
+    ids=["kill-segfault-memory", "endless-loop", "worker-too"],
 )
 def test_poison_costs_its_image_only(
-    images: Path, sound: Path, tmp_path: Path, monkeypatch, effect, reason: str
+    orchard: Path, sound: Path, tmp_path: Path, monkeypatch, effects, reasons, seconds: float
 ) -> None:
-    poisoned(monkeypatch, effect)
-    seconds = 2.0 if reason == "timeout" else 60.0
-    manifest = go(images, tmp_path / "out", max_rejected=0.2, image_seconds=seconds, wave_size=13)
-    assert rejected_of(tmp_path / "out") == {"Apple Red/poison.jpg": reason}
+    images, output = shutil.copytree(orchard, tmp_path / "in"), tmp_path / "out"
+    for number in range(len(effects)):
+        (images / KINDS[number] / "poison.jpg").write_bytes(POISON + bytes([number]))
+    poisoned(monkeypatch, *effects)
+    manifest = go(images, output, max_rejected=0.2, image_seconds=seconds, wave_size=14)
+    assert rejected_of(output) == {
+        f"{kind}/poison.jpg": reason for kind, reason in zip(KINDS, reasons, strict=False)
+    }
     assert manifest.counts.featurized == 24
-    assert manifest.rejected_by_reason == {reason: 1}
-    assert_same_features(tmp_path / "out", sound)
+    assert manifest.rejected_by_reason == Counter(reasons)
+    assert_same_features(output, sound)
 
 
 def test_workers_that_die_of_everything_end_the_run_with_its_work_kept(
@@ -123,7 +119,7 @@ def test_workers_that_die_of_everything_end_the_run_with_its_work_kept(
     shutil.copytree(orchard, tmp_path / "in")
     go(tmp_path / "in", tmp_path / "out")
     for number in range(3):
-        (tmp_path / f"in/{number}.jpg").write_bytes(POISON)
+        (tmp_path / f"in/{number}.jpg").write_bytes(POISON + bytes([0]))
     poisoned(monkeypatch, die_with_the_worker())
     monkeypatch.setattr(waves, "MAX_CRASHED", 1)
     with pytest.raises(SetupError, match="Workers die whatever the image"):
