@@ -49,8 +49,9 @@ def _fast_is_fast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture(scope="session")
 def spark() -> SparkSession:
-    # Rows are few: a shuffle in two pieces gives the same in less time.
-    return start_session(options={"spark.sql.shuffle.partitions": "2"})
+    # Rows are few: a shuffle in two pieces gives the same in less time. So do two tries of a task,
+    # of those that kill their worker.
+    return start_session("local[2,2]", options={"spark.sql.shuffle.partitions": "2"})
 
 
 @pytest.fixture(scope="session")

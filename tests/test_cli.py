@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from helpers import VERGER, processes_below, running, verger
+from helpers import VERGER, go, processes_below, running, verger
 
 pytestmark = pytest.mark.spark
 
@@ -62,7 +62,9 @@ def test_a_mistake_is_a_line_and_an_exit_code(
     assert "Traceback" not in done.stderr
 
 
-def test_ctrl_c_ends_with_130_and_the_next_run_goes_on(orchard: Path, tmp_path: Path) -> None:
+def test_ctrl_c_ends_with_130_and_the_next_run_goes_on(
+    spark, orchard: Path, tmp_path: Path
+) -> None:
     arguments = ["run", orchard, tmp_path / "out", "--wave-size", "4"]
     options = {"stderr": subprocess.PIPE, "text": True, "start_new_session": True}
     with running([*VERGER, *arguments], **options) as process:
@@ -77,10 +79,9 @@ def test_ctrl_c_ends_with_130_and_the_next_run_goes_on(orchard: Path, tmp_path: 
     assert "Traceback" not in errors
     status = json.loads((tmp_path / "out/manifest.json").read_text())["status"]
     assert status == "interrupted"
-    done = verger(*arguments, "--json")
-    counts = json.loads(done.stdout)["counts"]
-    assert counts["reused"] > 0
-    assert counts["reused"] + counts["featurized"] == 24
+    counts = go(orchard, tmp_path / "out", wave_size=4).counts
+    assert counts.reused > 0
+    assert counts.reused + counts.featurized == 24
 
 
 def test_ctrl_c_while_spark_starts_leaves_no_java(orchard: Path, tmp_path: Path) -> None:

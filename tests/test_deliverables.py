@@ -64,12 +64,6 @@ def test_figures_of_the_documentation_are_those_of_the_results() -> None:
     ] == []
 
 
-@pytest.mark.parametrize("name", ["compare", "scale", "store", "workers"])
-def test_a_benchmark_starts(name: str) -> None:
-    command = [sys.executable, ROOT / f"benchmarks/{name}.py", "--help"]
-    assert "--json" in subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
 @pytest.fixture
 def built(tmp_path: Path, monkeypatch) -> Path:
     """The figures in a folder of this test."""

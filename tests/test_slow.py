@@ -1,6 +1,7 @@
 """What takes minutes: the demo at its full size, and as pip alone installs it."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,10 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
 from verger.images.demo import KINDS
+
+ROOT = Path(__file__).parents[1]
+PYTHONS = os.environ.get("VERGER_PYTHONS", sys.executable).split()
+"""The interpreters that the wheel is tried with."""
 
 
 @pytest.mark.slow
@@ -29,25 +34,43 @@ def test_the_matrix_of_the_whole_demo_tells_the_kinds_apart(tmp_path: Path) -> N
     assert known.score(scores[1::2], matrix.label[1::2]) > 0.95
 
 
-@pytest.mark.slow
-def test_what_pip_chooses_runs_the_demo_without_java(
-    tmp_path: Path, path_without_java: Path
-) -> None:
-    def run(*words: object, **options: object) -> str:
-        done = subprocess.run(
-            list(map(str, words)), capture_output=True, text=True, check=False, **options
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    uv = Path(sys.executable).with_name("uv")
+    run_in(folder, uv, "build", "--wheel", "--no-build-isolation", "--out-dir", folder, ROOT)
+    return next(folder.glob("*.whl"))
 
-    wheels, home = tmp_path / "wheels", tmp_path / "home"
-    run(
-        sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", wheels,
-        Path(__file__).parents[1],
-    )  # fmt: skip
-    run(sys.executable, "-m", "venv", home)
+
+def run_in(folder: Path, *words: object, **options: object) -> str:
+    """What a command that succeeds prints, run in a folder."""
+    done = subprocess.run(
+        list(map(str, words)), capture_output=True, text=True, check=False, cwd=folder, **options
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_wheel_alone_does_the_whole_chain_without_java(
+    wheel: Path, python: str, tmp_path: Path, path_without_java: Path
+) -> None:
+    home = tmp_path / "home"
+    run_in(tmp_path, python, "-m", "venv", home)
     # No lock file: the newest that the wheel allows.
-    run(home / "bin/pip", "install", *wheels.iterdir())
+    run_in(tmp_path, home / "bin/python", "-m", "pip", "install", "--quiet", wheel)
     env = {"HOME": str(home), "PATH": str(path_without_java)}
-    said = run(home / "bin/verger", "demo", tmp_path / "demo", "--images", "60", "--json", env=env)
-    assert json.loads(said)["counts"]["featurized"] == 60
+    verger = home / "bin/verger"
+
+    def counts(*words: object) -> dict[str, int]:
+        return json.loads(run_in(tmp_path, verger, *words, "--json", env=env))["counts"]
+
+    assert counts("demo", "demo", "--images", "60")["featurized"] == 60
+    assert counts("run", "demo/images", "again", "--components", "5")["featurized"] == 60
+    (tmp_path / "again/report.html").unlink()
+    run_in(tmp_path, verger, "report", "again", env=env)
+    assert (tmp_path / "again/report.html").stat().st_size > 100_000
+    size = sum(file.stat().st_size for file in home.rglob("*") if file.is_file())
+    assert size < 1.2e9
+    assert not list(home.rglob("tensorflow"))

@@ -1,0 +1,53 @@
+"""Each benchmark measures: on few images, and what it writes has the figures that pages show."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers import go
+from verger.images.demo import write_demo_images
+
+pytestmark = pytest.mark.slow
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+SMALL = 300
+"""Of images in the shorter of the two runs whose difference `compare.py` takes."""
+
+
+def measured(tmp_path: Path, name: str, folder: Path, *options: object) -> dict:
+    file = tmp_path / f"{name}.json"
+    command = [sys.executable, BENCHMARKS / f"{name}.py", folder, "--json", file, *options]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(file.read_text())
+
+
+def test_workers_are_timed_and_weighed(orchard: Path, tmp_path: Path) -> None:
+    found = measured(tmp_path, "workers", orchard, "--images", 24, "--repeats", 1)
+    assert set(found["images_per_second"]) == set(found["bare"]) == {"1", "2"}
+    assert all(rate > 0 for rates in found["images_per_second"].values() for rate in rates)
+    assert found["peak_bytes"]["worker, Python"] > 50e6
+
+
+def test_a_store_is_timed(orchard: Path, tmp_path: Path) -> None:
+    found = measured(tmp_path, "store", orchard, "--images", 24, "--repeats", 1, "--delay", 1)
+    assert len(found["images_per_second"]) == 3
+    assert all(rate > 0 for rates in found["images_per_second"].values() for rate in rates)
+
+
+def test_what_the_page_on_scaling_multiplies_is_timed(spark, orchard: Path, tmp_path: Path) -> None:
+    go(orchard, tmp_path / "out")
+    found = measured(tmp_path, "scale", tmp_path / "out")
+    numbers = {name: value for name, value in found.items() if isinstance(value, float)}
+    assert numbers
+    assert all(value > 0 for name, value in numbers.items() if "load" not in name)
+
+
+def test_peers_are_timed_beside_a_run(tmp_path: Path) -> None:
+    write_demo_images(tmp_path / "images", images=2 * SMALL + 100)
+    options = ("--images", 2 * SMALL, "--slow-images", 2, "--repeats", 1)
+    found = measured(tmp_path, "compare", tmp_path / "images", *options)
+    assert [rate["name"][:3] for rate in found["rates"]] == ["(a)", "(b)", "   ", "(c)", "(d)"]
+    assert all(rate["images_per_second"] > 0 for rate in found["rates"] if rate["name"][1] != "b")
