@@ -31,6 +31,7 @@ test-slow: .venv/installed .cache/browser/ready
 
 # Spark 4 needs a Java 17 of the machine's: the one that comes with verger lacks a module of it.
 test-spark4: .venv/installed-spark4
+	@test -d "$(JAVA_17)" || { echo "No whole Java 17 below /usr/lib/jvm: give JAVA_17=/path/of/one." >&2; exit 1; }
 	PYTHONPATH=.venv/spark4 JAVA_HOME=$(JAVA_17) $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(SPARK_TESTS)
 
 .venv/installed-spark4: .venv/installed requirements-spark4.lock

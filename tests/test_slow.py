@@ -38,7 +38,8 @@ def test_the_matrix_of_the_whole_demo_tells_the_kinds_apart(tmp_path: Path) -> N
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     uv = Path(sys.executable).with_name("uv")
-    run_in(folder, uv, "build", "--wheel", "--no-build-isolation", "--out-dir", folder, ROOT)
+    build = ("build", "--wheel", "--no-build-isolation", "--python", sys.executable)
+    run_in(folder, uv, *build, "--out-dir", folder, ROOT)
     return next(folder.glob("*.whl"))
 
 
