@@ -58,25 +58,30 @@ def memory(roots: list[psutil.Process]) -> Counter[str]:
     return found
 
 
-def measure(images: Path, workers: int) -> tuple[float, Counter[str]]:
-    """Images a second of a run on a cluster, and the peaks of memory."""
+def measure(images: Path, count: int, workers: int) -> tuple[float, Counter[str]]:
+    """Images a second of runs on a cluster, and the peaks of memory.
+
+    What a run takes longer than one of a quarter of the images is extraction without its start.
+    """
     peaks: Counter[str] = Counter()
+    seconds = dict[int, float]()
     with (
         tempfile.TemporaryDirectory() as scratch,
         standalone(Path(scratch) / "cluster", workers, dict(os.environ)) as cluster,
-        running(
-            [*VERGER, "run", images, f"{scratch}/out", "--master", cluster.url],
-            stdout=subprocess.DEVNULL,
-        ) as run,
     ):
-        roots = [psutil.Process(process.pid) for process in (run, *cluster.workers)]
-        while run.poll() is None:
-            peaks |= memory(roots)
-            time.sleep(0.5)
-        if run.returncode:
-            sys.exit(f"verger ended with {run.returncode}")
-        manifest = json.loads(Path(scratch, "out/manifest.json").read_text())
-        return float(manifest["images_per_second"]), peaks
+        for limit in (count // 4, count):
+            output = Path(scratch, str(limit))
+            command = [*VERGER, "run", images, output, "--limit", limit, "--master", cluster.url]
+            with running(command, stdout=subprocess.DEVNULL) as run:
+                roots = [psutil.Process(process.pid) for process in (run, *cluster.workers)]
+                while run.poll() is None:
+                    peaks |= memory(roots)
+                    time.sleep(0.5)
+            if run.returncode:
+                sys.exit(f"verger ended with {run.returncode}")
+            manifest = json.loads((output / "manifest.json").read_text())
+            seconds[limit] = manifest["timings"]["extract"]
+    return (count - count // 4) / (seconds[count] - seconds[count // 4]), peaks
 
 
 def main() -> None:
@@ -101,7 +106,7 @@ def main() -> None:
             for processes, found in bare.items():
                 found.append(measure_bare(paths, backbone, processes))
             for workers, found in rates.items():
-                rate, memory_used = measure(images, workers)
+                rate, memory_used = measure(images, count, workers)
                 found.append(rate)
                 peaks |= memory_used
     table = Table("", "images/s", "x one", title=f"{count} images")

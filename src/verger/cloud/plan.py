@@ -9,11 +9,13 @@ from verger.errors import RefusedError, UsageError
 Range = tuple[float, float]
 """The least and the most that is expected."""
 
-CORE_RATES: dict[str, Range] = {"x86_64": (80.2, 243.0), "arm64": (40.1, 80.2)}
-"""Images a second of one physical core, extraction only.
+CORE_RATES: dict[str, Range] = {"x86_64": (80.2, 235.0), "arm64": (40.1, 80.2)}
+"""Images a second of one physical core that nothing else uses, extraction only.
 
-x86_64: measured with AVX2 (benchmarks/README.md), and on another machine with AVX-512. arm64: not
-measured; taken for half a core with AVX2 to a whole one. A cluster counts as the sum of its cores.
+x86_64: the least by two threads of a core with AVX2, the most by one process on a machine with
+AVX-512 (`bare` in presentation/data/workers.json). arm64: not measured; taken for half a core with
+AVX2 to a whole one. A cluster counts as the sum of its cores, each with a worker that may use any
+of them: engines that were pinned would share the first one.
 """
 
 CORES = {"m7g.xlarge": 4, "m6g.xlarge": 4, "m6i.xlarge": 2}
