@@ -265,7 +265,8 @@ def test_while_it_runs_a_clock_in_the_account_would_end_it(aws, heard: Heard, cl
     hours = (end - begun).total_seconds() / 3600
     assert hours * 3 * one * rate.eur_per_usd == pytest.approx(2.0, abs=0.05), "the ceiling"
     words = aws.request("RunJobFlow")["Steps"][0]["HadoopJarStep"]["Args"]
-    deadline = datetime.fromisoformat(words[words.index("--deadline") + 1])
+    told = words[words.index("--deadline") + 1]
+    deadline = datetime.strptime(told, "%Y-%m-%dT%H:%M:%S%z")
     assert timedelta(0) < end - deadline <= MARGIN + timedelta(seconds=1)
 
 
