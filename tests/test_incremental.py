@@ -180,8 +180,10 @@ def run_until_pace_is_known(images: Path, output: Path) -> None:
 
 
 def test_the_same_tree_elsewhere_needs_rebase_and_computes_nothing(
-    images: Path, output: Path, tmp_path: Path
+    images: Path, tmp_path: Path
 ) -> None:
+    output = tmp_path / "out"
+    go(images, output, wave_size=8)
     shutil.copytree(images, tmp_path / "moved", copy_function=shutil.copy)  # other times
     with pytest.raises(UsageError, match="input") as raised:
         go(tmp_path / "moved", output)
