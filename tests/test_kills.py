@@ -23,6 +23,7 @@ pytestmark = pytest.mark.spark
 IMAGES = 165
 WAVE_SIZE = 2
 KILLS_WHILE_EXTRACTING = 15
+REDUCING = ("Fitting the PCA", "Projecting", "Writing the matrix")
 KILLS_WHILE_REDUCING = 5
 
 
@@ -48,7 +49,7 @@ def kill_one(process: subprocess.Popen, dice: random.Random) -> None:
         os.kill(dice.choice(kinds[kind]), signal.SIGKILL)
     if kind == "worker":
         # Which the run survives, so it is killed too, a little later.
-        time.sleep(1)
+        time.sleep(0.2)
         process.kill()
 
 
@@ -60,12 +61,15 @@ def name_of(process: psutil.Process) -> str:
 
 
 def run_and_kill(arguments: list[str], wait: float, until, dice: random.Random) -> None:
-    """Start the run and kill it `wait` seconds after `until`, when it must still be running."""
+    """Start the run and kill it `wait` seconds after `until`, when it must still be running.
+
+    `until` is given what the run has said so far.
+    """
     with (
-        tempfile.TemporaryFile("w+") as errors,
+        tempfile.NamedTemporaryFile("w+") as errors,
         running(arguments, stderr=errors) as process,
     ):
-        while not until() and process.poll() is None:
+        while not until(Path(errors.name).read_text()) and process.poll() is None:
             time.sleep(0.01)
         with suppress(subprocess.TimeoutExpired):
             process.wait(wait)
@@ -88,12 +92,12 @@ def test_twenty_kills_at_random_moments_lose_and_double_nothing(tmp_path: Path) 
         some = committed(output)
         assert some < IMAGES
         if before_first_wave < 3:
-            run_and_kill(arguments, dice.uniform(0, 7), lambda: True, dice)
+            run_and_kill(arguments, dice.uniform(0, 7), lambda _: True, dice)
         else:
             # From the start of the run on, or from its first wave on.
             start = some if dice.random() < 0.7 else -1
             run_and_kill(
-                arguments, dice.uniform(0, 3), lambda: committed(output) > start, dice  # noqa: B023
+                arguments, dice.uniform(0, 3), lambda _: committed(output) > start, dice  # noqa: B023
             )  # fmt: skip
         assert committed(output) >= some
         if committed(output):
@@ -102,9 +106,14 @@ def test_twenty_kills_at_random_moments_lose_and_double_nothing(tmp_path: Path) 
             before_first_wave += 1
     assert after_first_wave >= 10
     for number in range(KILLS_WHILE_REDUCING):
-        # The first of these runs still extracts; the others come to the matrix in some seconds.
-        wait = dice.uniform(4, 9) if number else dice.uniform(0, 1)
-        run_and_kill(arguments, wait, lambda: committed(output) == IMAGES, dice)
+        # The first of these runs still extracts; the others are at the matrix when they are killed.
+        stage = dice.choice(REDUCING) if number else ""
+        run_and_kill(
+            arguments,
+            dice.uniform(0, 0.2),
+            lambda said: committed(output) == IMAGES and stage in said,  # noqa: B023
+            dice,
+        )
         assert json.loads((output / "manifest.json").read_text())["status"] == "interrupted"
 
     last = subprocess.run([*arguments, "--json"], capture_output=True, text=True, check=False)
