@@ -77,7 +77,7 @@ def orchard(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def sound(spark: SparkSession, orchard: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a run makes of the orchard, with 5 components; tests must not write to it."""
-    output = tmp_path_factory.mktemp("sound") / "out [1] {a} é%20"
+    output = tmp_path_factory.mktemp("sound") / "out [1] {a} é"
     go(orchard, output, components=5)
     return output
 

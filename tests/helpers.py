@@ -9,11 +9,13 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pyarrow.parquet as pq
-import pytest
 
+from verger.files import open_files
 from verger.pipeline import run
-from verger.results import Manifest
+from verger.results import Manifest, Output
 from verger.settings import RunSettings
+from verger.storage import Location
+from verger.table import Table
 
 VERGER = [sys.executable, "-m", "verger"]
 
@@ -41,12 +43,6 @@ def running(command: list[object], **options: object) -> Iterator[subprocess.Pop
             process.kill()
 
 
-def skip_without_jars(code: int | None, errors: str) -> None:
-    """Skip a test, and say so, where Spark cannot get the jars that S3 needs."""
-    if code == 5 and "unresolved dependency" in errors:
-        pytest.skip("Maven Central cannot be reached: there are no jars for S3")
-
-
 def spark_workers(pid: int | None = None) -> list[psutil.Process]:
     """Spark's Python workers and their daemons, below a process (None: this one)."""
     return processes_below(pid, "pyspark.daemon")
@@ -65,14 +61,24 @@ def processes_below(pid: int | None, words: str) -> list[psutil.Process]:
 
 
 def features_of(output: Path) -> pd.DataFrame:
-    """All rows of features, sorted by path."""
-    return _rows_of(output, "features")
+    """All rows of features, sorted by path, as whoever knows no Delta reads them."""
+    return _rows_of(output, "featurized")[["path", "label", "features"]]
 
 
 def rejected_of(output: Path) -> dict[str, str]:
     """The reason of each rejected file."""
     rows = _rows_of(output, "rejected")
     return dict(zip(rows.path, rows.reason, strict=True)) if len(rows) else {}
+
+
+def table_of(output: Path) -> Table:
+    """The table of an output's files."""
+    return open_files(Output(Location(str(output))))
+
+
+def committed(output: Path) -> int:
+    """How many rows of features the table of an output has; it may be about to be made."""
+    return table_of(output).counts()["featurized"]
 
 
 def matrix_of(output: Path) -> pd.DataFrame:
@@ -88,9 +94,9 @@ def assert_same_features(left: Path, right: Path) -> None:
     pd.testing.assert_frame_equal(ours, theirs)
 
 
-def _rows_of(output: Path, kind: str) -> pd.DataFrame:
-    files = sorted(output.glob(f"{kind}/wave-*/*.parquet"))
+def _rows_of(output: Path, outcome: str) -> pd.DataFrame:
+    files = sorted(output.glob(f"files/outcome={outcome}/*.parquet"))
     if not files:
-        return pd.DataFrame({"path": []})
-    table = pd.concat([pq.read_table(file).to_pandas() for file in files])
+        return pd.DataFrame({"path": [], "label": [], "features": []})
+    table = pd.concat([pq.read_table(file, partitioning=None).to_pandas() for file in files])
     return table.sort_values("path").reset_index(drop=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from helpers import VERGER, go, processes_below, running, verger
+from helpers import VERGER, committed, go, processes_below, running, verger
 
 pytestmark = pytest.mark.spark
 
@@ -68,8 +68,7 @@ def test_ctrl_c_ends_with_130_and_the_next_run_goes_on(
     arguments = ["run", orchard, tmp_path / "out", "--wave-size", "4"]
     options = {"stderr": subprocess.PIPE, "text": True, "start_new_session": True}
     with running([*VERGER, *arguments], **options) as process:
-        ledger = tmp_path / "out/_ledger/ledger.json"
-        while not ledger.exists() and process.poll() is None:
+        while not committed(tmp_path / "out") and process.poll() is None:
             time.sleep(0.05)
         # As a terminal does: to the whole process group.
         os.killpg(process.pid, signal.SIGINT)
@@ -97,7 +96,7 @@ def test_ctrl_c_while_spark_starts_leaves_no_java(orchard: Path, tmp_path: Path)
 
 
 def test_a_second_run_on_an_output_in_use_is_refused(orchard: Path, tmp_path: Path) -> None:
-    from verger.ledger import locked
+    from verger.files import locked
     from verger.results import Output
     from verger.storage import Location
 

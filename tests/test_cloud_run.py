@@ -30,11 +30,12 @@ from verger.errors import (
     UsageError,
     VergerError,
 )
-from verger.ledger import Identity, Ledger, Wave
+from verger.files import open_files
 from verger.progress import Progress
 from verger.results import BackboneRecord, Counts, EngineRecord, Manifest, Output, SparkRecord
 from verger.settings import RunSettings
 from verger.storage import Location
+from verger.table import DataFile
 
 REGION = "eu-west-3"
 STACK = Stack(
@@ -175,10 +176,11 @@ def write_manifest(status: str = "complete", started_at: str = "2026-01-31T12:01
     ).write(Output(Location(OUTPUT)))
 
 
-def write_ledger() -> None:
-    identity = Identity(backbone="m", weights_sha256="0", precision="f32", label_from="parent")
-    waves = (Wave(number=1, images=1, featurized=1, rejected={"corrupt": 1}),)
-    Ledger(input=SOURCE, identity=identity, waves=waves).write(Output(Location(OUTPUT)))
+def write_table() -> None:
+    table = open_files(Output(Location(OUTPUT)))
+    table.create({"input": SOURCE}, {})
+    outcomes = ("featurized", "rejected")
+    table.commit([DataFile(f"outcome={part}/1.parquet", 1, 1, part) for part in outcomes], [], {})
 
 
 def schedules(aws: FakeAws) -> list[dict]:
@@ -206,7 +208,7 @@ def lose_network() -> None:
 
 
 def test_a_run_is_started_followed_by_its_waves_and_gone(aws, heard: Heard, tmp_path: Path) -> None:
-    at_step(aws, 2, write_ledger)
+    at_step(aws, 2, write_table)
     aws.after["ListSteps"] = lambda: None if aws.timeline else write_manifest()
     outcome = launch.launch(asked(download=tmp_path / "out"), heard)
     assert outcome.manifest.status == "complete"
@@ -218,7 +220,7 @@ def test_a_run_is_started_followed_by_its_waves_and_gone(aws, heard: Heard, tmp_
         "download",
     ]
     assert json.loads((tmp_path / "out/manifest.json").read_text())["status"] == "complete"
-    assert (tmp_path / "out/_ledger/ledger.json").exists()
+    assert (tmp_path / "out/files/_delta_log").is_dir()
     assert not aws.runs
     assert schedules(aws) == []
     assert "no machine runs" in heard.said
@@ -517,7 +519,7 @@ def test_a_network_lost_at_the_start_does_not_hide_what_may_run(aws, heard: Hear
 
 
 def test_on_serverless_the_application_is_capped_and_gone_at_once(aws, heard: Heard) -> None:
-    write_ledger()
+    write_table()
     aws.at["GetJobRun"] = write_manifest
     outcome = launch.launch(asked(serverless=True), heard)
     assert outcome.manifest.status == "complete"

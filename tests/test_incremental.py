@@ -3,13 +3,14 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from helpers import assert_same_features, features_of, go, matrix_of, rejected_of
+from helpers import assert_same_features, features_of, go, matrix_of, rejected_of, table_of
 from verger.errors import (
     DeadlineReached,
     DefectError,
@@ -18,7 +19,6 @@ from verger.errors import (
     TooManyRejectedError,
     UsageError,
 )
-from verger.ledger import read_ledger
 from verger.results import Output, read_manifest
 from verger.storage import Location
 
@@ -36,7 +36,7 @@ def images(orchard: Path, tmp_path: Path) -> Path:
 def output(images: Path, orchard: Path, sound: Path, tmp_path: Path) -> Path:
     """What a run made of these images, as if it had been here."""
     output = shutil.copytree(sound, tmp_path / "out")
-    for record in (output / "manifest.json", output / "_ledger/ledger.json"):
+    for record in (output / "manifest.json", *output.glob("files/_delta_log/*.json")):
         record.write_text(record.read_text().replace(str(orchard), str(images)))
     return output
 
@@ -108,13 +108,13 @@ def test_rejected_images_are_retried_when_they_changed_or_when_asked(
     options = {"max_rejected": 0.5}
     rejected = {"listed": 24, "featurized": 23, "reused": 0, "rejected": 1, "kept": 0}
     assert counts_of(images, output, **options) == rejected
-    wave = next((output / "rejected").iterdir())
+    file = next((output / "files/outcome=rejected").iterdir())
     # Not retried: it is the rejection of the first run that is there.
     again = {"listed": 24, "featurized": 0, "reused": 23, "rejected": 1, "kept": 0}
     assert counts_of(images, output, **options) == again
-    assert wave.exists()
+    assert file.exists()
     assert counts_of(images, output, retry_rejected=True, **options) == again
-    assert not wave.exists()
+    assert not file.exists()
     assert rejected_of(output) == {name: "truncated"}
     cut.write_bytes(sound)
     mended = {"listed": 24, "featurized": 1, "reused": 23, "rejected": 0, "kept": 0}
@@ -232,59 +232,73 @@ def test_transform_projects_another_folder_through_a_fitted_pca(
 
 
 def test_a_pca_of_other_features_is_refused(images: Path, output: Path, tmp_path: Path) -> None:
-    file = output / "_ledger/ledger.json"
-    file.write_text(file.read_text().replace('"precision": "f32"', '"precision": "bf16"'))
+    table_of(output).set_properties({"precision": "bf16"}, {})
     with pytest.raises(UsageError, match="other weights or precision"):
         go(images, tmp_path / "new", model=str(output))
     with pytest.raises(UsageError, match="holds no fitted PCA"):
         go(images, tmp_path / "new", model=str(images))
 
 
-def test_folders_that_the_ledger_does_not_name_are_deleted_and_their_numbers_not_used_again(
-    images: Path, tmp_path: Path
+def test_files_that_no_commit_names_do_not_count_and_are_deleted(
+    images: Path, output: Path
 ) -> None:
-    go(images, tmp_path / "out", limit=20)
-    shutil.copytree(tmp_path / "out/features/wave-000001", tmp_path / "out/features/wave-000007")
-    assert counts_of(images, tmp_path / "out")["featurized"] == 4
-    waves = sorted(folder.name for folder in (tmp_path / "out/features").iterdir())
-    assert waves == ["wave-000001", "wave-000008"]
-    assert len(features_of(tmp_path / "out")) == 24
+    folder = output / "files/outcome=featurized"
+    shutil.copy(next(folder.glob("*.parquet")), folder / "of-a-killed-run.parquet")
+    (folder / ".half.parquet.partial").write_bytes(b"PAR1")
+    counts = counts_of(images, output, components=5)
+    assert counts == {"listed": 24, "featurized": 0, "reused": 24, "rejected": 0, "kept": 0}
+    assert len(features_of(output)) == 24
+    assert {file.name for file in folder.iterdir()} == {
+        Path(file.name).name for file in table_of(output).files("featurized")
+    }
 
 
-@pytest.mark.parametrize("damage", ["doubled", "lost"])
-def test_rows_that_do_not_reconcile_are_an_error(images: Path, output: Path, damage: str) -> None:
-    wave = output / "features/wave-000001"
-    part = next(wave.glob("*.parquet"))
-    if damage == "doubled":
-        shutil.copy(part, wave / "part-again.parquet")
-    else:
-        part.unlink()
-    with pytest.raises(DefectError, match="does not reconcile"):
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_path_that_is_there_twice_is_an_error(images: Path, output: Path, gone: bool) -> None:
+    if gone:
+        photos(images)[0].unlink()
+    table = table_of(output)
+    first = next(file for file in table.files("featurized"))
+    again = replace(first, name="outcome=featurized/again.parquet")
+    shutil.copy(output / "files" / first.name, output / "files" / again.name)
+    table.commit([again], [], {})
+    with pytest.raises(DefectError, match="there twice"):
         go(images, output)
     assert json.loads((output / "manifest.json").read_text())["status"] == "interrupted"
 
 
-@pytest.mark.parametrize("gone", ["features/wave-000001", "_ledger/images/wave=1"])
-def test_a_wave_that_somebody_deleted_is_said_with_its_remedy(
-    images: Path, output: Path, gone: str
-) -> None:
-    shutil.rmtree(output / gone)
-    with pytest.raises(SetupError, match=f"{gone} has gone") as raised:
+def test_rows_that_were_taken_out_of_the_table_are_made_again(images: Path, output: Path) -> None:
+    table = table_of(output)
+    some = table.files("featurized")[0]
+    table.commit([], [some], {})
+    assert counts_of(images, output)["featurized"] == some.rows
+    assert len(features_of(output)) == 24
+
+
+def test_a_file_that_somebody_deleted_is_said_with_its_remedy(images: Path, output: Path) -> None:
+    gone = next((output / "files/outcome=featurized").glob("*.parquet"))
+    gone.unlink()
+    with pytest.raises(SetupError, match=f"{gone.name} has gone") as raised:
         go(images, output)
     assert "--fresh" in raised.value.hint
     assert go(images, output, fresh=True).counts.featurized == 24
 
 
-def test_the_ledger_names_what_is_there(images: Path, tmp_path: Path) -> None:
+def test_the_table_has_a_row_a_file_and_says_which_run_wrote_it(
+    images: Path, tmp_path: Path
+) -> None:
     (images / "notes.txt").write_text("no image")
-    go(images, tmp_path / "out", wave_size=8)
-    ledger = read_ledger(Output(Location(str(tmp_path / "out"))))
-    assert ledger is not None
-    assert sum(wave.featurized for wave in ledger.waves) == 24
-    assert sum(sum(wave.rejected.values()) for wave in ledger.waves) == 1
+    manifest = go(images, tmp_path / "out", wave_size=8)
+    table = table_of(tmp_path / "out")
+    assert table.counts() == {"featurized": 24, "rejected": 1}
+    waves = [commit for commit in table.history() if "featurized" in commit]
+    assert len(waves) > 2
+    assert {commit["run"] for commit in waves} == {manifest.started_at}
+    assert sum(commit["featurized"] for commit in waves) == 24
+    assert sum(commit.get("rejected", 0) for commit in waves) == 1
 
 
-@pytest.mark.parametrize("name", ["features", "rejected", "model", "pca"])
+@pytest.mark.parametrize("name", ["files", "model", "pca"])
 def test_folders_that_no_run_made_are_never_deleted(
     images: Path, tmp_path: Path, name: str
 ) -> None:
@@ -310,10 +324,10 @@ def test_a_file_under_the_name_of_a_folder_of_results_is_never_deleted(
 
 
 def test_an_input_where_results_go_is_refused(images: Path, tmp_path: Path) -> None:
-    images.rename(tmp_path / "features")
+    images.rename(tmp_path / "files")
     with pytest.raises(UsageError, match="where results go"):
-        go(tmp_path / "features", tmp_path)
-    assert len(photos(tmp_path / "features")) == 24
+        go(tmp_path / "files", tmp_path)
+    assert len(photos(tmp_path / "files")) == 24
 
 
 def test_what_is_refused_with_fresh_has_deleted_nothing(images: Path, output: Path) -> None:

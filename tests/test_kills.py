@@ -15,7 +15,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from helpers import VERGER, assert_same_features, matrix_of, running, spark_workers
+from helpers import VERGER, assert_same_features, committed, matrix_of, running, spark_workers
 from verger.images.demo import write_demo_images
 
 pytestmark = pytest.mark.spark
@@ -25,15 +25,6 @@ WAVE_SIZE = 2
 KILLS_WHILE_EXTRACTING = 15
 REDUCING = ("Fitting the PCA", "Projecting", "Writing the matrix")
 KILLS_WHILE_REDUCING = 5
-
-
-def committed(output: Path) -> int:
-    """How many images the ledger counts."""
-    try:
-        ledger = json.loads((output / "_ledger/ledger.json").read_text())
-    except FileNotFoundError:
-        return 0
-    return sum(wave["featurized"] for wave in ledger["waves"])
 
 
 def kill_one(process: subprocess.Popen, dice: random.Random) -> None:

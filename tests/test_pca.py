@@ -12,7 +12,8 @@ from sklearn import decomposition
 
 from verger.errors import InputError, UsageError
 from verger.spark import pca
-from verger.spark.model import to_spark_model
+from verger.spark.model import write_model
+from verger.storage import Location
 
 
 def random_rows(rows: int, d: int, seed: int = 0) -> np.ndarray:
@@ -65,7 +66,7 @@ def test_it_equals_spark_ml_but_for_the_mean(spark: SparkSession) -> None:
 def test_the_saved_model_gives_the_matrix(spark: SparkSession, tmp_path) -> None:
     frame = to_frame(spark, random_rows(60, 20))
     fitted = pca.fit(frame, 7)
-    to_spark_model(fitted, spark).save(f"file://{tmp_path}/model")
+    write_model(fitted, Location(f"{tmp_path}/model"))
     from pyspark.ml import PipelineModel
 
     vectors = frame.withColumn("features", array_to_vector("features"))

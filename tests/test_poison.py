@@ -23,6 +23,7 @@ from verger.images.demo import KINDS
 from verger.images.guard import Guard
 from verger.images.loading import Loader
 from verger.spark import waves
+from verger.table import DataFile
 
 pytestmark = pytest.mark.usefixtures("spark")
 
@@ -246,14 +247,12 @@ def test_a_wave_of_which_nothing_can_be_read_is_not_committed(
     assert go(orchard, tmp_path / "out").counts.featurized == 24
 
 
-def test_a_wave_that_is_lost_each_time_it_is_written_ends_the_run(
+def test_workers_that_write_where_the_driver_does_not_look_end_the_run(
     orchard: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    def lose(*_: object, **__: object) -> None:
-        raise waves.LostRowsError
-
-    monkeypatch.setattr(waves, "run_wave", lose)
-    with pytest.raises(SetupError, match="3 times"):
+    elsewhere = DataFile("outcome=featurized/elsewhere.parquet", 1, 24, "featurized")
+    monkeypatch.setattr(waves, "write", lambda *_: [elsewhere])
+    with pytest.raises(SetupError, match="not seen by the driver"):
         go(orchard, tmp_path / "out")
     monkeypatch.undo()
     assert go(orchard, tmp_path / "out").counts.featurized == 24

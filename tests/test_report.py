@@ -82,7 +82,7 @@ def test_the_page_speaks_french(output: Path) -> None:
     assert write(output) != page
 
 
-@pytest.mark.parametrize("missing", ["pca", "model", "features", "rejected", "_ledger"])
+@pytest.mark.parametrize("missing", ["pca", "model", "files", "_run"])
 def test_an_output_that_is_not_whole_still_has_a_page(output: Path, missing: str) -> None:
     shutil.rmtree(output / missing)
     assert "verger" in write(output)

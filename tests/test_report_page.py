@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Page
 
 from browsers import open_page
 from outputs import colour, make_output
+from verger.files import read_scores
 from verger.progress import Progress
 from verger.report import page as pages
 from verger.report.page import write_report
@@ -194,11 +195,11 @@ def test_an_output_without_pca_says_so(tmp_path: Path) -> None:
 def test_a_large_output_is_sampled_in_proportion_and_stays_small(tmp_path: Path) -> None:
     labels = ["rare"] + ["few"] * 400 + ["many"] * 24_000
     output = make_output(tmp_path, labels, pictures=False)
-    summary = summarize(output.pca.child("parquet"), Progress())
+    summary = summarize(read_scores(output), Progress())
     assert len(summary.sample) == COMPARED_ROWS
     assert summary.classes.names == ["many", "few", "rare"]
     assert summary.classes.sizes.tolist() == [24_000, 400, 1]
-    again = summarize(output.pca.child("parquet"), Progress())
+    again = summarize(read_scores(output), Progress())
     assert again.sample.paths.tolist() == summary.sample.paths.tolist()
     report = written(output)
     points = points_of(report)

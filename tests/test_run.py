@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 from pyspark.sql import SparkSession
 
-from helpers import features_of, go, matrix_of
+from helpers import features_of, go, matrix_of, table_of
 from verger.errors import InputError, TooManyRejectedError, UsageError
-from verger.results import Manifest, Output, read_manifest
+from verger.results import FILES_SCHEMA, Manifest, Output, read_manifest
 from verger.storage import Location
 
 ODD_NAMES = [
@@ -101,7 +101,8 @@ def test_waves_and_tasks_of_any_size_give_the_same_features(
 ) -> None:
     _, output = finished
     go(orchard, tmp_path / "out", wave_size=7, task_size=3)
-    assert len(list((tmp_path / "out/features").iterdir())) > 1
+    commits = table_of(tmp_path / "out").history()
+    assert sum("featurized" in commit for commit in commits) > 1
     pd.testing.assert_frame_equal(features_of(output), features_of(tmp_path / "out"))
 
 
@@ -129,8 +130,8 @@ def test_odd_names_survive_to_the_csv_and_bad_files_are_rejected(
     matrix = pd.read_csv(tmp_path / "out/pca/matrix.csv")
     assert set(matrix.path) == {f"{folder.name}/{name}" for name in [*ODD_NAMES, "grey.png"]}
     assert set(matrix.label) == {folder.name}
-    rejected = pq.read_table(next(tmp_path.glob("out/rejected/wave-*/*.parquet")))
-    assert rejected.column_names == ["path", "label", "reason", "detail"]
+    rejected = pq.read_table(next(tmp_path.glob("out/files/outcome=rejected/*.parquet")))
+    assert set(rejected.column_names) == {*FILES_SCHEMA.names} - {"outcome"}
     # Over the limit, the features are kept and the matrix is removed.
     with pytest.raises(TooManyRejectedError, match="1 empty"):
         go(tmp_path / "in", tmp_path / "out", max_rejected="1%")
@@ -150,15 +151,14 @@ def test_labels_may_be_left_out_or_taken_by_a_pattern(
     assert list(pd.read_csv(tmp_path / "frame/pca/matrix.csv").label) == [0, 1, 2]
 
 
-@pytest.mark.parametrize("name", ["backbone", "weights_sha256", "precision", "label_from"])
+@pytest.mark.parametrize(
+    "name", ["backbone", "weights_sha256", "precision", "label_from", "decoding"]
+)
 def test_rows_of_another_kind_in_the_output_are_refused_with_both_remedies(
     finished, orchard: Path, tmp_path: Path, name: str
 ) -> None:
     shutil.copytree(finished[1], tmp_path / "out")
-    file = tmp_path / "out/_ledger/ledger.json"
-    ledger = json.loads(file.read_text())
-    ledger["identity"][name] = "other"
-    file.write_text(json.dumps(ledger))
+    table_of(tmp_path / "out").set_properties({name: "other"}, {})
     with pytest.raises(UsageError, match=name) as raised:
         go(orchard, tmp_path / "out")
     assert "another output folder" in raised.value.hint

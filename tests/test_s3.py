@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import assert_same_features, features_of, matrix_of, skip_without_jars, verger
+from helpers import assert_same_features, features_of, matrix_of, verger
 from stores import (
     KEYS,
     aws_settings,
@@ -24,7 +24,6 @@ from stores import (
 from verger import s3, storage
 from verger.errors import InputError, SetupError
 from verger.images.listing import list_images
-from verger.spark.cloud import s3_options
 from verger.storage import Location
 
 
@@ -74,13 +73,12 @@ def test_a_run_from_s3_to_s3_is_the_local_one_and_grows_like_it(
     upload(orchard, port, bucket := make_bucket(port, "grows"), "in")
     arguments = ("run", f"s3://{bucket}/in", f"s3://{bucket}/out/a b", "--components=5", "--json")
     done = verger(*arguments)
-    skip_without_jars(done.returncode, done.stderr)
     assert done.returncode == 0, done.stderr
     out = download(port, bucket, "out/a b", tmp_path / "out")
     assert_same_features(out, sound)
     assert_same_matrix(out, sound)
     assert "data:image/webp" in (out / "report.html").read_text()
-    assert not (out / "_ledger/lease.json").exists()
+    assert not (out / "_run/lease.json").exists()
     assert all("_temporary" not in str(file) for file in out.rglob("*"))
     for text in (done.stdout, done.stderr, (out / "manifest.json").read_text()):
         assert KEYS["AWS_SECRET_ACCESS_KEY"] not in text
@@ -166,7 +164,7 @@ def test_names_exist_and_are_deleted_as_in_a_folder(aws, port: int, bucket: str)
 
 
 def test_a_lease_is_held_by_one_and_taken_over_from_the_dead(aws, bucket: str) -> None:
-    path = f"{bucket}/leased/_ledger/lease.json"
+    path = f"{bucket}/leased/_run/lease.json"
     first, second = s3.Lease(path, seconds=2), s3.Lease(path, seconds=2)
     assert first.acquire()
     assert not second.acquire()
@@ -182,7 +180,7 @@ def test_a_lease_is_held_by_one_and_taken_over_from_the_dead(aws, bucket: str) -
 
 
 def test_an_output_in_use_on_s3_is_refused(aws, bucket: str, orchard: Path) -> None:
-    lease = s3.Lease(f"{bucket}/held/_ledger/lease.json")
+    lease = s3.Lease(f"{bucket}/held/_run/lease.json")
     assert lease.acquire()
     done = verger("run", orchard, f"s3://{bucket}/held")
     lease.release()
@@ -210,16 +208,6 @@ def test_what_is_wrong_with_a_bucket_is_said_in_a_line(
     assert "Traceback" not in done.stderr
     assert KEYS["AWS_SECRET_ACCESS_KEY"] not in done.stderr
     assert not (tmp_path / "out").exists()
-
-
-def test_nothing_is_added_to_a_spark_that_was_submitted_also_once_it_runs(
-    aws, bucket: str, spark, monkeypatch
-) -> None:
-    place = Location.parse(f"s3://{bucket}/in")
-    assert "spark.jars.packages" in s3_options(place)
-    # A kernel below the driver of a cluster inherits it.
-    monkeypatch.setenv("PYSPARK_GATEWAY_PORT", "1")
-    assert s3_options(place) == {}
 
 
 def test_errors_of_the_store_have_their_meaning() -> None:

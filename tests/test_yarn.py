@@ -23,9 +23,8 @@ from verger.cloud.submit import spark_properties
 from verger.images.packing import pack
 from verger.progress import Progress
 from verger.settings import RunSettings
-from verger.spark.cloud import s3_options
 from verger.storage import Location
-from yarn import SPARK_HOME, yarn
+from yarn import SPARK_HOME, s3a_options, yarn
 
 pytestmark = pytest.mark.spark
 
@@ -66,7 +65,7 @@ def place(orchard: Path, tmp_path_factory) -> Iterator[Place]:
         upload(images, port, make_bucket(port, BUCKET), "in")
         pack(Location(str(images)), PACKED)
         # EMR's Spark has S3; the settings of this one have what a local run gives itself.
-        s3 = s3_options(SETTINGS.output)
+        s3 = s3a_options(SETTINGS.output)
         with yarn(folder / "yarn", s3, dict(os.environ)) as env:
             yield Place(port, env, folder / "local")
 

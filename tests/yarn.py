@@ -14,8 +14,10 @@ import pyspark
 import pytest
 from pyspark.java_gateway import launch_gateway
 
+from verger import s3
 from verger.backbone.graph import cache_folder
-from verger.spark.session import java_home, trust_store_option
+from verger.spark.session import java_home
+from verger.storage import Location
 
 SPARK_HOME = Path(pyspark.__file__).parent
 MAVEN = "https://repo1.maven.org/maven2"
@@ -55,6 +57,33 @@ SETTINGS = {
     "yarn.scheduler.capacity.maximum-am-resource-percent": "0.9",
 }
 """Room for the driver and the executors that EMR would have, whatever the machine."""
+
+
+SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/java/cacerts")
+"""Where Debian and its kin keep what they trust, in Java's format."""
+
+
+def trust_store_option() -> str:
+    """Java's option for the certificates that this machine trusts; empty where it has none."""
+    exists = SYSTEM_CERTIFICATES.exists()
+    return f" -Djavax.net.ssl.trustStore={SYSTEM_CERTIFICATES}" if exists else ""
+
+
+def s3a_options(place: Location) -> dict[str, str]:
+    """What EMR's Spark has of its own: access to S3, from where a step's files are fetched."""
+    endpoint = s3.endpoint() or ""
+    return {
+        "spark.jars.packages": "org.apache.hadoop:hadoop-aws:3.3.4",
+        "spark.jars.excludes": "org.apache.hadoop:hadoop-client-api",
+        "spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem",
+        "spark.hadoop.fs.s3a.aws.credentials.provider": (
+            "com.amazonaws.auth.DefaultAWSCredentialsProviderChain"
+        ),
+        "spark.hadoop.fs.s3a.endpoint.region": s3.region(s3.split(place.path)[0]),
+        "spark.hadoop.fs.s3a.endpoint": endpoint,
+        "spark.hadoop.fs.s3a.path.style.access": "true",
+        "spark.hadoop.fs.s3a.connection.ssl.enabled": str(endpoint.startswith("https")).lower(),
+    }
 
 
 def fetch_jars() -> list[Path]:

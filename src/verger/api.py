@@ -19,27 +19,37 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from pyspark import Broadcast, SparkContext
 from pyspark.sql import DataFrame, Row, SparkSession
 
-from verger import drawing, pipeline, storage
+from verger import __version__, drawing, pipeline, storage
 from verger.backbone.graph import Backbone, load_backbone
 from verger.drawing import Drawing
 from verger.errors import InputError, UsageError
+from verger.files import open_files, open_scores
 from verger.images.decoding import Rejection
 from verger.images.listing import ListedImage
 from verger.images.loading import Loader
 from verger.images.shards import list_input
 from verger.progress import Progress
-from verger.results import Manifest, Output, check_no_run
+from verger.results import (
+    FILES_SCHEMA,
+    LISTING_SCHEMA,
+    SCORES_SCHEMA,
+    Manifest,
+    Outcome,
+    Output,
+    check_no_run,
+)
 from verger.settings import MAX_FILE_BYTES, MAX_IMAGE_PIXELS, RunSettings, check_apart
-from verger.spark import matrix, pca, session, waves
-from verger.spark.cloud import s3_options, worker_options
-from verger.spark.extraction import SPARK_SCHEMA, Extractor
-from verger.spark.model import load_projection
+from verger.spark import matrix, pca, session
+from verger.spark.extraction import Extractor
+from verger.spark.model import load_projection, write_model
 from verger.spark.pca import Pca, Projection
+from verger.spark.scan import Scan, spark_schema, write
 from verger.storage import Location
 
 __all__ = [
@@ -52,6 +62,7 @@ __all__ = [
     "load_backbone",
     "load_pca",
     "preprocess",
+    "read_features",
     "run",
     "start_session",
     "transform",
@@ -89,8 +100,7 @@ def start_session(*places: str, master: str | None = None) -> SparkSession:
     if master is None and SparkContext._active_spark_context is not None:
         return SparkSession.builder.getOrCreate()
     locations = [Location.parse(place) for place in places]
-    options = s3_options(*locations) | worker_options(*locations)
-    return session.start_session(master, options=options)
+    return session.start_session(master, options=session.worker_options(*locations))
 
 
 def list_images(folder: str, label_from: str = "parent", limit: int | None = None) -> DataFrame:
@@ -117,7 +127,7 @@ def list_images(folder: str, label_from: str = "parent", limit: int | None = Non
     rows = [tuple(vars(image).values()) for image in islice(found, limit)]
     if not rows:
         raise InputError(f"The input {folder} holds no file.", "Give a folder of images.")
-    return start_session(folder).createDataFrame(rows, waves.LISTING)
+    return start_session(folder).createDataFrame(rows, spark_schema(LISTING_SCHEMA))
 
 
 def preprocess(folder: str, image: Row) -> NDArray[np.uint8]:
@@ -194,13 +204,50 @@ def extract(
         done=context.accumulator(0),
         rejected=context.accumulator(0),
     )
-    tasks = waves.cut_into_tasks(images, images.count(), settings.task_size, extractor.packed)
-    tasks.mapInArrow(extractor, SPARK_SCHEMA).write.parquet(session.spark_target(target))
-    rows = spark.read.schema(SPARK_SCHEMA).parquet(session.spark_path(target))
+    count, processors = images.count(), context.defaultParallelism
+    parts = max(-(-count // settings.task_size), min(count, 2 * processors))
+    if extractor.packed:
+        # A row group goes to one task, which reads it once.
+        tasks = images.repartition(parts, "shard", "row_group")
+        tasks = tasks.sortWithinPartitions("shard", "row_group", "row")
+    else:
+        tasks = images.repartition(parts)
+    files = write(tasks, extractor, target, "outcome")
+
+    def rows(outcome: Outcome, *columns: str) -> DataFrame:
+        schema = pa.schema([FILES_SCHEMA.field(name) for name in columns])
+        return Scan.of_files(
+            spark, target, schema, [file for file in files if file.part == outcome]
+        ).rows()
+
     return Extraction(
-        rows.where("reason is null").select("path", "label", "features"),
-        rows.where("reason is not null").drop("features"),
+        rows(Outcome.FEATURIZED, "path", "label", "features"),
+        rows(Outcome.REJECTED, "path", "label", "reason", "detail"),
     )
+
+
+def read_features(output: str) -> DataFrame:
+    """The features in an output of `run`, from a folder or from S3.
+
+    Args:
+        output: the folder, or `s3://bucket/prefix`.
+
+    Returns:
+        path, label, features (`array<float>`, 1280 long), a row an image.
+
+    Raises:
+        InputError: it has none.
+
+    Examples:
+        >>> manifest = verger.run(INPUT, f"{OUTPUT}/kept", components=5, limit=8)
+        >>> verger.read_features(f"{OUTPUT}/kept").count()
+        8
+    """
+    table = open_files(Output(Location.parse(output)))
+    if not table.exists:
+        raise InputError(f"{output} holds no features.", "Make some: verger run INPUT OUTPUT")
+    columns = ("path", "label", "features")
+    return Scan.of_table(start_session(output), table, *columns, part=Outcome.FEATURIZED).rows()
 
 
 def fit_pca(features: DataFrame, components: float | None = None) -> Pca:
@@ -221,7 +268,9 @@ def fit_pca(features: DataFrame, components: float | None = None) -> Pca:
         >>> 0 < pca.kept_ratio < 1
         True
     """
-    return pca.fit(features, components)
+    context = features.sparkSession.sparkContext
+    rows = features.select("features").coalesce(max(1, context.defaultParallelism))
+    return pca.fit(rows, components)
 
 
 def load_pca(output: str) -> Projection:
@@ -279,13 +328,13 @@ def write_matrix(
     """
     place = Output(Location.parse(output))
     _make_room(place.pca, place.model, fresh=fresh)
-    spark = scores.sparkSession
-    matrix.write_scores(scores, place)
-    rows = storage.count_rows(place.pca.child("parquet"))
-    matrix.write_csv(spark, place, projection.components.shape[1], rows)
+    rows = scores.select(*SCORES_SCHEMA.names)
+    table = open_scores(place)
+    matrix.replace_scores(write(rows, iter, place.scores), table, {"verger_version": __version__})
+    matrix.write_csv(scores.sparkSession, table, place, projection.components.shape[1])
     if isinstance(projection, Pca):
         matrix.write_variance(projection, place)
-    matrix.write_model(projection, spark, place)
+    write_model(projection, place.model)
 
 
 def draw_scree(fitted: Pca, **words: str) -> Drawing:

@@ -15,12 +15,14 @@ from verger.errors import (
     TooManyRejectedError,
     UsageError,
 )
-from verger.ledger import Identity, Ledger, read_ledger
+from verger.files import Identity, open_files
 from verger.results import Output, Reason
 from verger.settings import RunSettings, check_apart
 from verger.spark.changes import Account
 from verger.spark.failures import explain
 from verger.spark.model import find_model, is_whole
+from verger.spark.takeover import read_old_ledger
+from verger.storage import Location
 
 
 def check_settings(settings: RunSettings) -> None:
@@ -31,7 +33,7 @@ def check_settings(settings: RunSettings) -> None:
     """
     check_apart(settings.input, settings.output)
     results = Output(settings.output)
-    for folder in (*results.folders, results.ledger):
+    for folder in (*results.folders, results.work):
         if folder.contains(settings.input):
             raise UsageError(
                 f"The input {settings.input} is where results go: runs delete what is in {folder}.",
@@ -46,20 +48,29 @@ def check_settings(settings: RunSettings) -> None:
         raise UsageError("--precision bf16 is OpenVINO's.", "Use --engine openvino, or f32.")
 
 
-def check_ledger(ledger: Ledger, identity: Identity, output: Output, settings: RunSettings) -> None:
+def check_identity(
+    found: Identity, source: str, identity: Identity, output: Output, settings: RunSettings
+) -> None:
     """Refuse an old output whose rows would not be comparable with new ones.
+
+    Args:
+        found: what the rows of the output have in common.
+        source: the input that they came from.
+        identity: what new rows would have.
+        output: where they are.
+        settings: with the input.
 
     Raises:
         UsageError: saying what differs, with the commands that would be right.
     """
     differs = [
         f"{name} {old!r} instead of {new!r}"
-        for (name, old), (_, new) in zip(ledger.identity, identity, strict=True)
+        for (name, old), (_, new) in zip(found, identity, strict=True)
         if old != new
     ]
     hint = "Give another output folder, or start this one over with --fresh."
-    if ledger.input != str(settings.input) and not settings.rebase:
-        differs.append(f"input {ledger.input!r} instead of {str(settings.input)!r}")
+    if source != str(settings.input) and not settings.rebase:
+        differs.append(f"input {source!r} instead of {str(settings.input)!r}")
         hint += " If it is the same tree elsewhere, say so with --rebase."
     if differs:
         raise UsageError(f"{output.location} was made with {', '.join(differs)}.", hint)
@@ -78,15 +89,23 @@ def check_model(identity: Identity, output: Output, settings: RunSettings) -> No
     if settings.model is None:
         return
     find_model(settings.model)
-    made_by = read_ledger(Output(settings.model)) or read_ledger(Output(settings.model.parent))
-    wanted = identity.model_dump(exclude={"label_from"})
-    if made_by and made_by.identity.model_dump(exclude={"label_from"}) != wanted:
-        found = made_by.identity
+    made_by = _identity_at(settings.model) or _identity_at(settings.model.parent)
+    if made_by and made_by != identity.model_copy(update={"label_from": made_by.label_from}):
         raise UsageError(
             f"The PCA of {settings.model} was fitted on features of other weights or precision.",
-            f"Give --weights and --precision as they were: {found.weights_sha256[:12]}, "
-            f"{found.precision}.",
+            f"Give --weights and --precision as they were: {made_by.weights_sha256[:12]}, "
+            f"{made_by.precision}.",
         )
+
+
+def _identity_at(place: Location) -> Identity | None:
+    """What the rows of an output have in common, if there is one."""
+    output = Output(place)
+    table = open_files(output)
+    if table.exists:
+        return Identity.of(table)
+    old = read_old_ledger(output)
+    return old.identity_now() if old else None
 
 
 def check_account(account: Account, listed: int, output: Output, settings: RunSettings) -> None:

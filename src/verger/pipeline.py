@@ -1,11 +1,15 @@
 """The whole chain on one page: list, compare, extract, account, reduce, write."""
 
+import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from itertools import chain, islice
+from functools import cached_property
+from itertools import islice
 from time import monotonic
 
+import pyspark
+from pyspark import Broadcast
 from pyspark.sql import SparkSession
 
 import verger
@@ -15,30 +19,24 @@ from verger.backbone.graph import Backbone, engine_version, load_backbone
 from verger.checks import (
     check_account,
     check_deadline,
-    check_ledger,
+    check_identity,
     check_model,
     check_settings,
     explained,
 )
-from verger.errors import DeadlineReached, InputError, TooManyRejectedError
+from verger.errors import DeadlineReached, InputError, TooManyRejectedError, VergerError
+from verger.files import Identity, locked, open_files, open_scores
+from verger.images.decoding import RULES
 from verger.images.listing import ListedImage
 from verger.images.loading import Loader
 from verger.images.shards import list_input
-from verger.ledger import (
-    Identity,
-    Ledger,
-    delete_uncommitted,
-    images_of,
-    ledger_file,
-    locked,
-    read_ledger,
-)
 from verger.progress import Progress
 from verger.report.page import write_report
 from verger.results import (
     BackboneRecord,
     EngineRecord,
     Manifest,
+    Outcome,
     Output,
     SparkRecord,
     Status,
@@ -48,10 +46,19 @@ from verger.results import (
 )
 from verger.settings import RunSettings
 from verger.spark import changes, matrix, pca, waves
-from verger.spark.cloud import s3_options, worker_options
-from verger.spark.extraction import Extractor, warm_up
-from verger.spark.model import is_whole, load_projection
-from verger.spark.session import is_submitted, note_missing_executors, start_session
+from verger.spark.changes import Comparison
+from verger.spark.extraction import Extractor
+from verger.spark.model import is_whole, load_projection, write_model
+from verger.spark.scan import Scan
+from verger.spark.session import (
+    is_submitted,
+    note_missing_executors,
+    start_session,
+    worker_options,
+)
+from verger.spark.takeover import OldLedger, read_old_ledger, remove_old, take_over
+from verger.spark.waves import Wave
+from verger.table import DataFile
 
 
 def run(
@@ -85,18 +92,21 @@ def run(
 
     output = Output(settings.output)
     with explained(), locked(output) as check_lock:
-        stages = _Chain(settings, output, backbone, progress, check_lock)
-        stages.open_ledger()
-        # YARN ends a driver that has no session after some minutes, and a listing may take longer.
-        spark = stages.start_spark(debug) if is_submitted() else None
-        stages.list(islice(chain([first], images), settings.limit))
-        stages.prepare()
-        spark = spark or stages.start_spark(debug)
-        pending = stages.compare(spark)
-        stages.extract(spark, pending, packed=first.shard is not None)
-        stages.account(spark)
-        stages.reduce(spark)
-        return stages.complete()
+        chain = _Chain(settings, output, backbone, progress, check_lock, debug=debug)
+        before = chain.check()
+        if is_submitted():
+            # YARN ends a driver that has no session after some minutes; a listing may take longer.
+            chain.spark  # noqa: B018 - it starts
+        listing = chain.save_listing(islice(itertools.chain([first], images), settings.limit))
+        chain.prepare()
+        packed = first.shard is not None
+        planned, found = chain.plan(listing, packed=packed)
+        new_rows = chain.extract(planned, packed=packed)
+        chain.account(listing, None if planned else found, new_rows)
+        if planned or not before or not chain.is_up_to_date(before):
+            chain.reduce()
+            before = None
+        return chain.complete(before)
 
 
 class _Chain:
@@ -109,17 +119,26 @@ class _Chain:
         backbone: Backbone,
         progress: Progress,
         check_lock: Callable[[], None],
+        *,
+        debug: bool,
     ) -> None:
+        self.debug = debug
         self.settings = settings
         self.output = output
         self.backbone = backbone
         self.progress = progress
         self.check_lock = check_lock
-        self.ledger: Ledger
-        self.next_number = 1
-        self.new_waves: set[int] = set()
-        self.before: Manifest | None = None
+        self.table = open_files(output)
+        # A table without rows may be one that a killed run was about to fill with the old ones.
+        self.old = None if self.table.files() else read_old_ledger(output)
         weights = backbone.weights
+        self.identity = Identity(
+            backbone="mobilenet_v2",
+            weights_sha256=weights.sha256,
+            precision=settings.precision,
+            label_from=settings.label_from,
+            decoding=RULES,
+        )
         self.manifest = Manifest(
             verger_version=verger.__version__,
             started_at=now(),
@@ -137,7 +156,7 @@ class _Chain:
                 version=engine_version(settings.engine),
                 precision=settings.precision,
             ),
-            spark=SparkRecord(version="", master=settings.master or ""),
+            spark=SparkRecord(version=pyspark.__version__, master=settings.master or ""),
         )
 
     @contextmanager
@@ -152,133 +171,168 @@ class _Chain:
             self.manifest.timings[name] = round(self.manifest.timings.get(name, 0.0) + elapsed, 3)
             self.progress.finish()
 
-    def open_ledger(self) -> None:
-        """Read what the output holds, and refuse what does not fit; nothing is changed."""
-        identity = Identity(
-            backbone="mobilenet_v2",
-            weights_sha256=self.backbone.weights.sha256,
-            precision=self.settings.precision,
-            label_from=self.settings.label_from,
-        )
-        ledger = None if self.settings.fresh else read_ledger(self.output)
-        if ledger is None:
+    @property
+    def has_rows(self) -> bool:
+        """Whether the output has rows of earlier runs that count."""
+        if self.settings.fresh:
+            return False
+        return bool(self.old.waves if self.old else self.table.files())
+
+    def check(self) -> Manifest | None:
+        """Refuse what does not fit what the output holds; nothing is changed.
+
+        Returns:
+            The manifest of the run before, if the output has rows.
+        """
+        before = None
+        if not self.table.exists and not self.old:
             check_foreign(self.output)
-        if ledger is None or not ledger.waves:
-            ledger = Ledger(input=str(self.settings.input), identity=identity)
-        else:
+        if self.has_rows:
+            found = self.old.identity_now() if self.old else Identity.of(self.table)
+            check_identity(found, self._source(), self.identity, self.output, self.settings)
             # A manifest of another version only costs the short cut that it would allow.
             with suppress(InputError):
-                self.before = read_manifest(self.output)
-        check_ledger(ledger, identity, self.output, self.settings)
-        check_model(identity, self.output, self.settings)
-        self.ledger = ledger
+                before = read_manifest(self.output)
+        check_model(self.identity, self.output, self.settings)
+        return before
+
+    def _known_rows(self) -> int:
+        """Rows of features of earlier runs."""
+        if self.old:
+            return sum(wave.featurized for wave in self.old.waves)
+        return self.table.counts()[Outcome.FEATURIZED]
+
+    def _source(self) -> str:
+        """The input that the rows of the output came from."""
+        return self.old.input if self.old else self.table.properties["input"]
+
+    def save_listing(self, images: Iterator[ListedImage]) -> list[DataFile]:
+        """Save the listing; in which files it is."""
+        with self.stage("list"):
+            listing = waves.save_listing(images, self.output, self.progress)
+        self.manifest.counts.listed = sum(file.rows for file in listing)
+        if self.settings.model is None:
+            known = self._known_rows() if self.has_rows else 0
+            pca.check_components(self.settings.components, self.manifest.counts.listed + known)
+        return listing
 
     def prepare(self) -> None:
-        """Delete what does not count: uncommitted waves, or everything with `fresh`."""
+        """Delete what does not count: the work of killed runs, or everything with `fresh`."""
         # Until the run is complete, this is what the output is.
         self.manifest.write(self.output)
-        if self.settings.fresh:
-            # First what the rest hangs on, so that a run killed in between finds no ledger.
-            for place in (ledger_file(self.output), self.output.images, *self.output.folders):
+        waves.delete_pending(self.output)
+        if not self.has_rows:
+            remove_old(self.output)
+            # First what the rest hangs on, so that a run killed in between finds no table.
+            self.table.delete()
+            for place in self.output.folders:
                 storage.delete(place)
-        self.next_number = delete_uncommitted(self.output, self.ledger)
+            self.old = None
+        elif not self.old:
+            remove_old(self.output)
+        if not self.table.exists:
+            source = self.old.input if self.old else str(self.settings.input)
+            self.table.create({**self.identity.model_dump(), "input": source}, self._said())
 
-    def list(self, images: Iterator[ListedImage]) -> None:
-        """Save the listing."""
-        with self.stage("list"):
-            listed = waves.save_listing(images, self.output, self.progress)
-        self.manifest.counts.listed = listed
-        if self.settings.model is None:
-            known = self.ledger.featurized
-            pca.check_components(self.settings.components, listed + known)
+    def _said(self, **counts: int) -> dict[str, str | int]:
+        """What a commit says of the run that made it."""
+        return {"run": self.manifest.started_at, "verger_version": verger.__version__, **counts}
 
-    def start_spark(self, debug: bool) -> SparkSession:
-        """Start Spark, or take the session that runs."""
+    @cached_property
+    def spark(self) -> SparkSession:
+        """The session; it starts when it is first needed, which with nothing new is never."""
         settings = self.settings
-        places = [place for place in (settings.output, settings.model) if place]
         with self.stage("spark"):
             spark = start_session(
                 settings.master,
                 driver_memory=settings.driver_memory,
-                debug=debug,
-                options=s3_options(*places) | worker_options(settings.input),
+                debug=self.debug,
+                options=worker_options(settings.input, settings.output),
             )
             note_missing_executors(spark, self.progress)
-        master = spark.sparkContext.master or ""
-        self.manifest.spark = SparkRecord(version=spark.version, master=master)
-        self.broadcast = spark.sparkContext.broadcast(self.backbone)
-        if not self.ledger.waves:
-            warm_up(spark, self.broadcast)
+        self.manifest.spark.master = spark.sparkContext.master or ""
         return spark
 
-    def compare(self, spark: SparkSession) -> dict[int, int]:
-        """Retire rows that no longer count, and plan waves of what is not in the ledger.
+    @cached_property
+    def broadcast(self) -> "Broadcast[Backbone]":
+        """The network, sent to the executors once."""
+        return self.spark.sparkContext.broadcast(self.backbone)
 
-        Returns:
-            How many images each planned wave has, by its number.
-        """
-        pending = waves.read_listing(spark, self.output)
-        count = listed = self.manifest.counts.listed
-        with self.stage("plan"):
-            if self.ledger.waves:
-                retired = self._retire(spark)
-                known = waves.committed_images(spark, self.output, self.ledger)
-                pending = pending.join(known.select("path"), "path", "left_anti")
-                count = pending.count()
-                if count or retired:
-                    self.before = None
-                    old = f", {retired:,} old ones retired" if retired else ""
-                    self.progress.note(f"{count:,} of {listed:,} files are new or changed{old}.")
-                else:
-                    self.progress.note(f"Nothing new: all {listed:,} files are known.")
-            return waves.plan_waves(
-                pending, count, self.output, self.next_number, self.settings.wave_size
+    def compare(self, listing: list[DataFile], *, retry_rejected: bool = False) -> Comparison:
+        """Compare the listing with the table as it is now."""
+        rows = max(self.manifest.counts.listed, self.table.counts().total())
+        if rows <= changes.FEW:
+            return changes.compare_few(
+                self.output, listing, self.table, retry_rejected=retry_rejected
             )
-
-    def _retire(self, spark: SparkSession) -> int:
-        """Have the ledger count only rows of images as they are now; how many were retired."""
-        settings = self.settings
-        if self.ledger.input != str(settings.input):
-            moved = changes.rebase(spark, self.output, self.ledger, self.next_number)
-            self._switch(moved.model_copy(update={"input": str(settings.input)}))
-        stale = changes.find_stale(
-            spark,
-            self.output,
-            self.ledger,
-            prune=settings.prune,
-            retry_rejected=settings.retry_rejected,
+        return changes.compare(
+            self.spark, self.output, listing, self.table, retry_rejected=retry_rejected
         )
-        ledger, retired = changes.retire(spark, self.output, self.ledger, stale, self.next_number)
-        if retired:
-            self._switch(ledger)
-        return retired
 
-    def _commit(self, ledger: Ledger) -> None:
-        had = {(wave.number, wave.images) for wave in self.ledger.waves}
-        for wave in ledger.waves:
-            if (wave.number, wave.images) not in had:
-                for folder in (
-                    *self.output.wave_folders(wave.number),
-                    images_of(self.output, wave.images),
-                ):
-                    storage.sync(folder)
+    def plan(
+        self, listing: list[DataFile], *, packed: bool
+    ) -> tuple[list[Wave], Comparison | None]:
+        """Compare the listing with the table, and plan waves of what is to be done."""
+        settings, listed = self.settings, self.manifest.counts.listed
+        if not self.has_rows and listed <= settings.wave_size:
+            return [Wave(tuple(listing))], None
+        had_rows = self.has_rows
+        if self.old:
+            self._take_over(self.old)
+        if self._source() != str(settings.input):
+            self._rebase(listing)
+        with self.stage("plan"):
+            found = self.compare(listing, retry_rejected=settings.retry_rejected)
+        count, retired = found.to_do(prune=settings.prune)
+        if had_rows:
+            old = f", {retired:,} old ones retired" if retired else ""
+            self.progress.note(
+                f"{count:,} of {listed:,} files are new or changed{old}."
+                if count or retired
+                else f"Nothing new: all {listed:,} files are known."
+            )
+        if not count and not retired:
+            return [], found
+        spark = self.spark
+        with self.stage("waves"):
+            planned = changes.plan_waves(
+                spark, found, self.output, settings.wave_size, prune=settings.prune, packed=packed
+            )
+        return planned, found
+
+    def _take_over(self, old: OldLedger) -> None:
+        """Make a table of the waves that an earlier version of verger left."""
+        self.progress.note("The output is of an earlier version; its features are kept.")
+        self._commit(take_over(self.spark, self.output, old), [])
+        self.old = None
+        matrix.remove_scores(self.output)
+        remove_old(self.output)
+
+    def _rebase(self, listing: list[DataFile]) -> None:
+        """Take the same tree at another place for the input."""
+        spark = self.spark
+        with self.stage("plan"):
+            files = changes.rebase(spark, self.output, listing, self.table)
+            self._commit(files, self.table.files())
+            self.table.set_properties({"input": str(self.settings.input)}, self._said())
+
+    def _commit(self, added: list[DataFile], removed: list[DataFile]) -> None:
+        counts = Counter[str]()
+        for file in added:
+            counts[file.part or ""] += file.rows
         self.check_lock()
-        ledger.write(self.output)
-        self.ledger = ledger
+        self.table.commit(added, removed, self._said(**counts))
 
-    def _switch(self, ledger: Ledger) -> None:
-        """Have another ledger count, then delete what it no longer names."""
-        self._commit(ledger)
-        self.next_number = delete_uncommitted(self.output, ledger)
-
-    def extract(self, spark: SparkSession, planned: dict[int, int], *, packed: bool) -> None:
-        """Extract the planned waves, and commit each.
+    def extract(self, planned: list[Wave], *, packed: bool) -> int:
+        """Extract the planned waves, and commit each; how many rows of features are new.
 
         Raises:
             DeadlineReached: there is no time for another wave; what is committed is kept.
         """
+        if not planned:
+            return 0
+        spark, settings = self.spark, self.settings
         context = spark.sparkContext
-        settings = self.settings
         extractor = Extractor(
             loader=Loader(settings.input, settings.max_pixels, settings.max_bytes),
             backbone=self.broadcast,
@@ -288,17 +342,22 @@ class _Chain:
             done=context.accumulator(0),
             rejected=context.accumulator(0),
         )
-        images, done, started = sum(planned.values()), 0, monotonic()
+        images, done, started = sum(wave.count for wave in planned), 0, monotonic()
+        new_rows = 0
         self._mind_deadline(images, seconds_an_image=0)
         with self.stage("extract", images), waves.watched(extractor, self.progress):
-            for wave in waves.run_waves(spark, self.output, planned, extractor, settings.task_size):
-                self._commit(self.ledger.with_waves(wave))
-                self.new_waves.add(wave.number)
-                done += wave.files
-                self._mind_deadline(images - done, (monotonic() - started) / done)
-        if planned:
+            for wave, written in waves.run_waves(
+                spark, self.output, planned, extractor, settings.task_size
+            ):
+                rewritten, replaced = changes.retire(spark, self.output, self.table, wave)
+                self._commit([*written, *rewritten], replaced)
+                new_rows += sum(file.rows for file in written if file.part == Outcome.FEATURIZED)
+                done += wave.count
+                self._mind_deadline(images - done, (monotonic() - started) / max(done, 1))
+        if images:
             seconds = self.manifest.timings["extract"]
             self.manifest.images_per_second = round(images / seconds, 1)
+        return new_rows
 
     def _end(self, status: Status) -> None:
         """Say how the run ended, before its output is whole."""
@@ -314,8 +373,18 @@ class _Chain:
             self._end("deadline")
             raise
 
-    def account(self, spark: SparkSession) -> None:
-        """Count from what is on disk what became of every file.
+    def account(
+        self,
+        listing: list[DataFile],
+        found: Comparison | None,
+        new_rows: int,
+    ) -> None:
+        """Count what became of every file, by a join of the listing with the table as it is now.
+
+        Args:
+            listing: what was listed.
+            found: the comparison of both, where nothing has changed since it was made.
+            new_rows: rows of features that this run committed.
 
         Raises:
             DefectError: the counts do not reconcile.
@@ -323,42 +392,98 @@ class _Chain:
             TooManyRejectedError: more of them were rejected than is allowed.
         """
         with self.stage("account"):
-            found = changes.take_account(spark, self.output, self.ledger, frozenset(self.new_waves))
-        listed, self.manifest.counts = self.manifest.counts.listed, found.counts
-        self.manifest.rejected_by_reason = found.rejected_by_reason
+            found = found or self.compare(listing)
+            account = changes.take_account(found, self.table, new_rows, self.output)
+            found.release()
+        listed, self.manifest.counts = self.manifest.counts.listed, account.counts
+        self.manifest.rejected_by_reason = account.rejected_by_reason
         try:
-            check_account(found, listed, self.output, self.settings)
+            check_account(account, listed, self.output, self.settings)
         except TooManyRejectedError:
             self.check_lock()
-            self._remove_matrix()
+            storage.delete(self.output.report)
+            if self.settings.keep_pca:
+                matrix.remove_scores(self.output)
+            else:
+                matrix.remove_matrix(self.output)
             self._end("too_many_rejected")
             raise
 
-    def reduce(self, spark: SparkSession) -> None:
+    def reduce(self) -> None:
         """Write the matrix of all rows, and the model where it was fitted."""
-        if self.before and self._is_up_to_date(self.before):
-            self.manifest.components = self.before.components
-            self.manifest.explained_variance_ratio = self.before.explained_variance_ratio
-            self.progress.note("The matrix is as it was.")
-            return
         self.check_lock()
-        features = waves.committed_features(spark, self.output, self.ledger)
+        spark, settings, output = self.spark, self.settings, self.output
+        storage.delete(output.report)
+        matrix.remove_csv(output)
         projection = self._kept_projection()
-        self._remove_matrix()
         if projection is None:
-            with self.stage("fit"):
-                projection = pca.fit(features, self.settings.components)
-        kept = projection.components.shape[1]
-        self.manifest.components = kept
+            storage.delete(output.model)
+            features = Scan.of_table(spark, self.table, "features", part=Outcome.FEATURIZED)
+            try:
+                with self.stage("fit"):
+                    projection = pca.fit(features, settings.components)
+            except VergerError:
+                # The old matrix may have rows that the table has no longer.
+                matrix.remove_matrix(output)
+                raise
+        self.manifest.components = projection.components.shape[1]
         self.manifest.explained_variance_ratio = projection.kept_ratio
-        # Saving a model is five small jobs, which leave room for those of the matrix.
-        with ThreadPoolExecutor(1) as beside:
-            saved = beside.submit(self._write_model, spark, projection)
-            with self.stage("project"):
-                matrix.write_scores(pca.project(features, projection), self.output)
-            with self.stage("write"):
-                matrix.write_csv(spark, self.output, kept, self.manifest.counts.rows)
-                saved.result()
+        with self.stage("project"):
+            rows = Scan.of_table(
+                spark, self.table, "path", "label", "features", part=Outcome.FEATURIZED
+            )
+            scores = open_scores(output)
+            broadcast = spark.sparkContext.broadcast(projection)
+            matrix.write_scores(rows, broadcast, scores, self._said())
+        with self.stage("write"):
+            matrix.write_csv(spark, scores, output, self.manifest.components)
+            if isinstance(projection, pca.Pca):
+                matrix.write_variance(projection, output)
+            if not settings.keep_pca:
+                write_model(projection, output.model)
+
+    def _kept_projection(self) -> pca.Projection | None:
+        """The PCA that is to be used, where none is to be fitted."""
+        if self.settings.keep_pca:
+            return load_projection(self.output.model)
+        return load_projection(self.settings.model) if self.settings.model else None
+
+    def is_up_to_date(self, before: Manifest) -> bool:
+        """Whether the matrix of an earlier run, with nothing changed since, is the one wanted."""
+        asked, had = self.manifest.settings, before.settings
+        whole = is_whole(self.output.model) and open_scores(self.output).exists
+        if self.settings.model or before.status != "complete" or not whole:
+            return False
+        # A PCA that was kept is not the one that all rows would give.
+        return self.settings.keep_pca or (
+            not had.get("keep_pca") and repr(asked["components"]) == repr(had.get("components"))
+        )
+
+    def complete(self, before: Manifest | None) -> Manifest:
+        """Leave only what counts, and say that the output is whole.
+
+        Args:
+            before: the manifest of the run whose matrix is taken over, if it is.
+        """
+        self.check_lock()
+        if before:
+            self.manifest.components = before.components
+            self.manifest.explained_variance_ratio = before.explained_variance_ratio
+            self.progress.note("The matrix is as it was.")
+        with self.stage("tidy"):
+            storage.delete(self.output.work.child("compared"))
+            waves.delete_pending(self.output)
+            for table in (self.table, open_scores(self.output)):
+                table.compact(self.settings.compact_files, self._said())
+                hours = 0 if self.settings.prune else self.settings.retain
+                table.vacuum(hours, self._said())
+        self.manifest.status = "complete"
+        self.manifest.finished_at = now()
+        spoken = before.settings.get("lang", "en") if before else None
+        if spoken != self.settings.lang or not storage.exists(self.output.report):
+            self._write_report()
+        self.manifest.write(self.output)
+        return self.manifest
 
     def _write_report(self) -> None:
         started = monotonic()
@@ -367,45 +492,3 @@ class _Chain:
         except Exception as error:  # noqa: BLE001 - a run is whole without its page
             self.progress.note(f"There is no report: {type(error).__name__}: {error}")
         self.manifest.timings["report"] = round(monotonic() - started, 3)
-
-    def _write_model(self, spark: SparkSession, projection: pca.Projection) -> None:
-        if isinstance(projection, pca.Pca):
-            matrix.write_variance(projection, self.output)
-        if not self.settings.keep_pca:
-            matrix.write_model(projection, spark, self.output)
-
-    def _kept_projection(self) -> pca.Projection | None:
-        """The PCA that is to be used, where none is to be fitted."""
-        if self.settings.keep_pca:
-            return load_projection(self.output.model)
-        return load_projection(self.settings.model) if self.settings.model else None
-
-    def _remove_matrix(self) -> None:
-        storage.delete(self.output.report)
-        if self.settings.keep_pca:
-            matrix.remove_scores(self.output)
-        else:
-            matrix.remove_matrix(self.output)
-
-    def _is_up_to_date(self, before: Manifest) -> bool:
-        """Whether the matrix of an earlier run, with nothing changed since, is the one wanted."""
-        asked, had = self.manifest.settings, before.settings
-        if self.settings.model or before.status != "complete" or not is_whole(self.output.model):
-            return False
-        # A PCA that was kept is not the one that all rows would give.
-        return self.settings.keep_pca or (
-            not had.get("keep_pca") and repr(asked["components"]) == repr(had.get("components"))
-        )
-
-    def complete(self) -> Manifest:
-        """Say that the output is whole."""
-        self.check_lock()
-        # A killed run's last job may have left a wave since this one began.
-        delete_uncommitted(self.output, self.ledger)
-        self.manifest.status = "complete"
-        self.manifest.finished_at = now()
-        spoken = self.before.settings.get("lang", "en") if self.before else None
-        if spoken != self.settings.lang or not storage.exists(self.output.report):
-            self._write_report()
-        self.manifest.write(self.output)
-        return self.manifest

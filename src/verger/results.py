@@ -35,31 +35,52 @@ class Reason(str, Enum):
 MATRIX_ROWS = 1_000_000
 """Up to so many rows, `pca/matrix.csv` holds the whole matrix in one file."""
 
-LISTING_SCHEMA = pa.schema(
-    [
-        pa.field("path", pa.string(), nullable=False),
-        pa.field("label", pa.string(), nullable=False),
-        pa.field("size", pa.int64(), nullable=False),
-        pa.field("mtime_ns", pa.int64()),
-        pa.field("etag", pa.string()),
-        pa.field("shard", pa.string()),
-        pa.field("row_group", pa.int32()),
-        pa.field("row", pa.int32()),
-    ]
+FINGERPRINT = (
+    pa.field("size", pa.int64()),
+    pa.field("mtime_ns", pa.int64()),
+    pa.field("etag", pa.string()),
+    pa.field("shard", pa.string()),
+    pa.field("row_group", pa.int32()),
+    pa.field("row", pa.int32()),
 )
-"""An image as it was listed: a local file has a time of modification, an object an ETag, and a
-packed image its place in a shard."""
+"""What tells that a file changed, and where it is: a local file has a time of modification, an
+object an ETag, and a packed image its place in a shard."""
 
-EXTRACTION_SCHEMA = pa.schema(
+LISTING_SCHEMA = pa.schema(
+    [pa.field("path", pa.string()), pa.field("label", pa.string()), *FINGERPRINT]
+)
+"""An image as it was listed."""
+
+FILES_SCHEMA = pa.schema(
     [
         pa.field("path", pa.string()),
         pa.field("label", pa.string()),
-        pa.field("features", pa.list_(pa.float32())),
+        pa.field("features", pa.list_(pa.field("element", pa.float32()))),
         pa.field("reason", pa.string()),
         pa.field("detail", pa.string()),
+        *FINGERPRINT,
+        pa.field("outcome", pa.string()),
     ]
 )
-"""A row from a worker: features, or a reason and its detail."""
+"""A file that was dealt with: features, or a reason and its detail."""
+
+SCORES_SCHEMA = pa.schema(
+    [
+        pa.field("path", pa.string()),
+        pa.field("label", pa.string()),
+        pa.field("pca", pa.list_(pa.field("element", pa.float64()))),
+    ]
+)
+"""A row of the matrix."""
+
+
+class Outcome(str, Enum):
+    """What became of a file."""
+
+    __str__ = str.__str__
+
+    FEATURIZED = "featurized"
+    REJECTED = "rejected"
 
 
 class Output:
@@ -68,32 +89,23 @@ class Output:
     def __init__(self, location: Location) -> None:
         self.location = location
         self.manifest = location.child("manifest.json")
-        self.features = location.child("features")
-        self.rejected = location.child("rejected")
-        self.ledger = location.child("_ledger")
-        self.listing = self.ledger.child("listing")
-        self.images = self.ledger.child("images")
+        self.files = location.child("files")
+        """The table of files; below it, a folder for each outcome."""
+        self.features = self.files.child(f"outcome={Outcome.FEATURIZED}")
+        self.rejected = self.files.child(f"outcome={Outcome.REJECTED}")
+        self.work = location.child("_run")
+        """What only runs read: the lock, the last listing, and what is to be done."""
+        self.listing = self.work.child("listing")
         self.pca = location.child("pca")
+        self.scores = location.child("pca/parquet")
         self.matrix_csv = location.child("pca/matrix.csv")
         self.model = location.child("model")
         self.report = location.child("report.html")
 
     @property
     def folders(self) -> tuple[Location, ...]:
-        """What runs write, and delete, but for the ledger."""
-        return (self.features, self.rejected, self.pca, self.model)
-
-    def features_of(self, wave: int) -> Location:
-        """The folder of a wave's features."""
-        return self.features.child(f"wave-{wave:06}")
-
-    def rejected_of(self, wave: int) -> Location:
-        """The folder of a wave's rejected files."""
-        return self.rejected.child(f"wave-{wave:06}")
-
-    def wave_folders(self, wave: int) -> tuple[Location, Location]:
-        """The folders of a wave's rows: features and rejected files."""
-        return self.features_of(wave), self.rejected_of(wave)
+        """What runs write, and delete."""
+        return (self.files, self.pca, self.model)
 
 
 class _Record(BaseModel):

@@ -136,16 +136,36 @@ def region(bucket: str) -> str:
     return str(found or client().meta.region_name)
 
 
-def arrow_file_system(bucket: str) -> fs.S3FileSystem:
-    """Arrow's access to a bucket, which reads without Python's lock.
-
-    It has the credentials of the AWS chain as they are now: botocore renews those that expire.
-    """
+def _keys(bucket: str) -> tuple[str | None, ...]:
+    """Access key, secret key and token as they are now: botocore renews those that expire."""
     with explained(bucket):
         credentials = client()._request_signer._credentials
         frozen = credentials and credentials.get_frozen_credentials()
-    keys = (frozen.access_key, frozen.secret_key, frozen.token) if frozen else ()
-    return _arrow_file_system(region(bucket), endpoint(), keys)
+    return (frozen.access_key, frozen.secret_key, frozen.token) if frozen else ()
+
+
+def arrow_file_system(bucket: str) -> fs.S3FileSystem:
+    """Arrow's access to a bucket, which reads without Python's lock.
+
+    It has the credentials of the AWS chain as they are now.
+    """
+    return _arrow_file_system(region(bucket), endpoint(), _keys(bucket))
+
+
+def delta_options(bucket: str) -> dict[str, str]:
+    """How a Delta table is reached in a bucket, with the credentials as they are now."""
+    options = {"AWS_REGION": region(bucket), "AWS_CONDITIONAL_PUT": "etag"}
+    if url := endpoint():
+        options |= {
+            "AWS_ENDPOINT_URL": url,
+            "AWS_ALLOW_HTTP": str(url.startswith("http:")).lower(),
+            "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "false",
+        }
+    keys = _keys(bucket)
+    if not keys:
+        return options | {"AWS_SKIP_SIGNATURE": "true"}
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    return options | {name: key for name, key in zip(names, keys, strict=True) if key}
 
 
 @lru_cache(maxsize=4)

@@ -93,6 +93,11 @@ class RunSettings(BaseModel):
     """Images that are committed together: what a kill can cost."""
     task_size: int = Field(default=128, ge=1)
     """Images in a Spark task."""
+    compact_files: int = Field(default=32, ge=1)
+    """Small files of the table that are left as they are; more are merged when the run ends."""
+    retain: int = Field(default=0, ge=0)
+    """Hours that files of the table are kept after it needs them no more, for whoever reads it
+    meanwhile. With `prune` they go at once."""
     max_pixels: int = Field(default=MAX_IMAGE_PIXELS, ge=1)
     max_bytes: int = Field(default=MAX_FILE_BYTES, ge=1)
     """The largest file that is read, in bytes."""

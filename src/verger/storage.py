@@ -190,10 +190,19 @@ def write_parquet(file: Location, rows: pa.Table) -> None:
     """
     from pyarrow.parquet import write_table
 
-    files = file_system(file)
+    with open_output(file) as stream:
+        write_table(rows, stream)
+
+
+def open_output(file: Location) -> pa.NativeFile:
+    """A stream to write a file through, and the folders that it lies in; seen while it grows.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     if not file.is_s3:
         Path(file.path).parent.mkdir(parents=True, exist_ok=True)
-    write_table(rows, file.path, filesystem=files)
+    return file_system(file).open_output_stream(file.path)
 
 
 def count_rows(folder: Location) -> int:

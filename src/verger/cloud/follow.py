@@ -9,9 +9,9 @@ from typing import TypeVar
 from verger.cloud.inventory import STOP_MINUTES
 from verger.cloud.job import Running, State, not_ended
 from verger.errors import SetupError, VergerError
-from verger.ledger import read_ledger
+from verger.files import open_files
 from verger.progress import Progress
-from verger.results import Output
+from verger.results import Outcome, Output
 
 POLL_SECONDS = 15.0
 """Between two looks."""
@@ -114,7 +114,7 @@ def _may_pass(cause: BaseException | None) -> bool:
 def _done(output: Output) -> tuple[int, int]:
     """Images in committed waves, and how many of them were rejected."""
     try:
-        ledger = read_ledger(output)
+        counts = open_files(output).counts()
     except (VergerError, OSError):  # only a bar hangs on it
         return 0, 0
-    return (ledger.files, ledger.files - ledger.featurized) if ledger else (0, 0)
+    return counts.total(), counts[Outcome.REJECTED]

@@ -20,8 +20,8 @@ from verger.errors import (
     UsageError,
     VergerError,
 )
+from verger.files import open_files
 from verger.images.shards import list_input
-from verger.ledger import read_ledger
 from verger.progress import Progress
 from verger.results import Manifest, Output, check_foreign, check_no_run, read_manifest
 from verger.s3 import PAGE_SIZE
@@ -132,15 +132,15 @@ def _count(asked: Launch, output: Output, progress: Progress) -> tuple[int, int]
     if not listed:
         raise InputError(f"The input {run.input} holds no file.", "Give a folder of images.")
     listed = min(listed, run.limit or listed)
-    ledger = None if run.fresh or asked.notebook else read_ledger(output)
-    return listed, min(ledger.files if ledger else 0, listed)
+    done = 0 if run.fresh or asked.notebook else open_files(output).counts().total()
+    return listed, min(done, listed)
 
 
 def _check_output(asked: Launch, output: Output) -> None:
     """Refuse here, before money is spent, what the job would refuse there."""
     if asked.notebook is not None:
         check_no_run(output)
-    elif asked.run.fresh or read_ledger(output) is None:
+    elif asked.run.fresh or not open_files(output).exists:
         check_foreign(output)
 
 

@@ -14,7 +14,7 @@ LAST = "manifest.json"
 
 
 def download(session: Any, output: Location, folder: Path, progress: Progress) -> int:
-    """Copy an output; files that are there already stay.
+    """Copy an output; files of tables that are there already stay, and those that went are deleted.
 
     Args:
         session: a session of boto3.
@@ -36,12 +36,12 @@ def download(session: Any, output: Location, folder: Path, progress: Progress) -
     progress.start("download", sum(found.values()))
     done = 0
     try:
+        _forget(folder, set(names))
         for name in names:
             if not ARROW_REFUSES.isdisjoint(PurePosixPath(name).parts) or "//" in name:
                 raise InputError(f"{output}/{name} is no path.", "Delete it: no run made it.")
             file = folder / name
-            # A run never writes another file under a name, but for a few small ones.
-            if not file.is_file() or file.stat().st_size != found[name] or "wave" not in name:
+            if not _is_final(name) or not file.is_file() or file.stat().st_size != found[name]:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 partial = file.with_name(f".{file.name}.partial")
                 with s3.explained(bucket):
@@ -53,3 +53,18 @@ def download(session: Any, output: Location, folder: Path, progress: Progress) -
         raise SetupError(f"{folder} cannot be written: {error.strerror}.", "Look at it.") from error
     progress.finish()
     return len(names)
+
+
+def _is_final(name: str) -> bool:
+    """Whether it is a file of a table, whose name no other file will have."""
+    return name.startswith(("files/", "pca/parquet/")) and name.endswith(".parquet")
+
+
+def _forget(folder: Path, names: set[str]) -> None:
+    """Delete the files of tables that an earlier copy has and the output has no longer."""
+    if not (folder / LAST).is_file():
+        return
+    for file in folder.rglob("*.parquet"):
+        name = file.relative_to(folder).as_posix()
+        if _is_final(name) and name not in names:
+            file.unlink()

@@ -13,6 +13,8 @@ from verger.results import Reason
 from verger.settings import MAX_IMAGE_PIXELS
 
 IMAGE_SIDE = 224
+RULES = "1"
+"""The version of the rules by which files become pixels; features of two are not comparable."""
 """Pixels a side of the image that the network takes."""
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """Pillow's names; a JPEG may hold several pictures (MPO), of which the first is taken."""

@@ -3,21 +3,20 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-from pyarrow.dataset import dataset
 from pydantic import ValidationError
 
 from verger import storage
 from verger.errors import InputError, VergerError
-from verger.ledger import Ledger, read_ledger
+from verger.files import open_files, read_scores
 from verger.progress import Progress
 from verger.report.neighbours import Findings, examine
 from verger.report.scores import Classes, Summary, count_classes, summarize
-from verger.results import Manifest, Output, read_manifest
+from verger.results import Manifest, Outcome, Output, read_manifest
 
 SHOWN_REJECTED = 200
 """Rejected files of one reason that are named."""
@@ -43,7 +42,6 @@ class Contents:
         output: where it is.
         manifest: of this version, with defaults for what it does not say.
         foreign: the manifest is of another version, or says what this one does not know.
-        ledger: None where there is none.
         classes: of all rows; without centroids where there is no PCA.
         rejected: (path, detail) of up to `SHOWN_REJECTED` files of each reason.
         rejected_counts: of all rejected files, by reason.
@@ -57,7 +55,6 @@ class Contents:
     output: Output
     manifest: Manifest
     foreign: bool
-    ledger: Ledger | None
     classes: Classes
     rejected: dict[str, list[tuple[str, str]]]
     rejected_counts: dict[str, int]
@@ -83,24 +80,14 @@ def read_output(output: Output, progress: Progress, manifest: Manifest | None = 
     foreign = False
     if manifest is None:
         manifest, foreign = tolerant_manifest(output)
-    try:
-        ledger = read_ledger(output)
-    except DAMAGED as error:
-        ledger = None
-        problems.append(_first_line(error))
-    rejected, counts = _read_rejected(output, ledger, problems)
+    rejected, counts = _read_rejected(output, problems)
     spectrum, kept = _read_spectrum(output)
     summary, findings = _read_scores(output, progress, problems)
-    if summary:
-        classes = summary.classes
-    else:
-        waves = ledger.waves if ledger else ()
-        classes = _count(output, [wave.number for wave in waves if wave.featurized], problems)
+    classes = summary.classes if summary else _count(output, problems)
     return Contents(
         output=output,
         manifest=manifest,
         foreign=foreign,
-        ledger=ledger,
         classes=classes,
         rejected=rejected,
         rejected_counts=counts or manifest.rejected_by_reason,
@@ -156,30 +143,22 @@ def _known_part(found: dict[str, Any], output: Output) -> Manifest:
 
 
 def _read_rejected(
-    output: Output, ledger: Ledger | None, problems: list[str]
+    output: Output, problems: list[str]
 ) -> tuple[dict[str, list[tuple[str, str]]], dict[str, int]]:
     names: dict[str, list[tuple[str, str]]] = {}
-    counts: dict[str, int] = {}
-    for wave in ledger.waves if ledger else ():
-        if not wave.rejected:
-            continue
-        for reason, count in wave.rejected.items():
-            counts[reason] = counts.get(reason, 0) + count
-        try:
-            for row in _read_rows(output.rejected_of(wave.number)):
+    counts: Counter[str] = Counter()
+    try:
+        rejected = open_files(output).dataset(Outcome.REJECTED)
+        for batch in rejected.to_batches(columns=["path", "reason", "detail"]):
+            for row in batch.to_pylist():
+                counts[row["reason"]] += 1
                 listed = names.setdefault(row["reason"], [])
                 if len(listed) < SHOWN_REJECTED:
                     listed.append((row["path"], row["detail"] or ""))
-        except DAMAGED as error:
-            problems.append(_first_line(error))
+    except DAMAGED as error:
+        problems.append(_first_line(error))
     order = sorted(counts, key=lambda reason: (-counts[reason], reason))
     return {reason: names.get(reason, []) for reason in order}, {key: counts[key] for key in order}
-
-
-def _read_rows(folder: storage.Location) -> Iterator[dict[str, Any]]:
-    files = dataset(folder.path, filesystem=storage.file_system(folder), format="parquet")
-    for batch in files.to_batches(columns=["path", "reason", "detail"]):
-        yield from batch.to_pylist()
 
 
 def _read_spectrum(output: Output) -> tuple[list[Component], int]:
@@ -206,12 +185,11 @@ def _read_components(file: storage.Location) -> list[Component]:
 def _read_scores(
     output: Output, progress: Progress, problems: list[str]
 ) -> tuple[Summary | None, Findings | None]:
-    scores = output.pca.child("parquet")
-    if not storage.exists(scores):
-        return None, None
     try:
-        rows = storage.count_rows(scores)
-        progress.start("scores", rows)
+        scores = read_scores(output)
+        if scores is None:
+            return None, None
+        progress.start("scores", scores.count_rows())
         summary = summarize(scores, progress)
         progress.finish()
         progress.start("compare", len(summary.sample))
@@ -223,12 +201,12 @@ def _read_scores(
     return summary, findings
 
 
-def _count(output: Output, waves: list[int], problems: list[str]) -> Classes:
+def _count(output: Output, problems: list[str]) -> Classes:
     try:
-        return count_classes([output.features_of(wave) for wave in waves])
+        return count_classes(open_files(output).dataset(Outcome.FEATURIZED))
     except DAMAGED as error:
         problems.append(_first_line(error))
-        return count_classes([])
+        return count_classes()
 
 
 def _first_line(error: BaseException) -> str:

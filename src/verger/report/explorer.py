@@ -20,13 +20,13 @@ from pyarrow.parquet import ParquetWriter
 
 from verger.backbone.graph import cache_folder
 from verger.errors import InputError, SetupError
+from verger.files import read_scores
 from verger.images.listing import ListedImage
 from verger.images.shard_files import read_pack
-from verger.ledger import read_ledger
 from verger.locks import flock
 from verger.progress import Progress
 from verger.report.data import DAMAGED, tolerant_manifest
-from verger.report.scores import read_scores
+from verger.report.scores import in_batches
 from verger.report.thumbnails import find_images, make_thumbnails
 from verger.results import Output
 from verger.storage import Location, count_rows, exists
@@ -162,14 +162,14 @@ def wait() -> None:
 def _write_table(output: Output, place: str, target: Path, progress: Progress) -> None:
     folder = None if place == "?" else Location.parse(place)
     packed = folder is not None and read_pack(folder) is not None
-    ledger = read_ledger(output) if packed else None
+    scores = read_scores(output)
     done = 0
     writer: ParquetWriter | None = None
     try:
-        for rows in read_scores(output.pca.child("parquet")):
+        for rows in in_batches(scores) if scores else ():
             paths = [str(path) for path in rows.paths]
             # Only packed images need more than their path.
-            found = find_images(output, ledger, set(paths)) if packed else {}
+            found = find_images(output, set(paths)) if packed else {}
             images = [found.get(path, ListedImage(path, "", 0)) for path in paths]
             pictures: list[dict[str, bytes] | None] = []
             for _, webp in make_thumbnails(folder, images, SIDE) if folder else ():

@@ -62,7 +62,7 @@ class Gallery:
         place = self.contents.manifest.input
         if not wanted or place == "?":
             return {}
-        found = find_images(self.contents.output, self.contents.ledger, set(wanted))
+        found = find_images(self.contents.output, set(wanted))
         progress.start("pictures", len(wanted))
         made = make_thumbnails(
             storage.Location.parse(place),

@@ -8,11 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pyarrow.dataset import dataset
+from pyarrow.dataset import Dataset
 
-from verger import storage
 from verger.progress import Progress
-from verger.storage import Location
 
 MAP_ROWS = 5_000
 """Images on the map at most: what a browser draws at once."""
@@ -93,11 +91,11 @@ class Summary:
     ends: list[Ends]
 
 
-def count_classes(folders: list[Location]) -> Classes:
-    """The sizes of classes in folders of Parquet with a column `label`."""
+def count_classes(*found: Dataset) -> Classes:
+    """The sizes of classes in data with a column `label`."""
     sizes: dict[str, int] = {}
-    for folder in folders:
-        for batch in _batches(folder, ["label"]):
+    for rows in found:
+        for batch in _batches(rows, ["label"]):
             for entry in batch.column("label").value_counts().to_pylist():
                 name = entry["values"] or ""
                 sizes[name] = sizes.get(name, 0) + entry["counts"]
@@ -105,21 +103,21 @@ def count_classes(folders: list[Location]) -> Classes:
     return Classes(names, np.array([sizes[name] for name in names], np.int64))
 
 
-def summarize(folder: Location, progress: Progress) -> Summary:
-    """Read `pca/parquet` twice, in batches: labels, then all.
+def summarize(found: Dataset, progress: Progress) -> Summary:
+    """Read scores twice, in batches: labels, then all.
 
     Memory holds a batch, the sample and a mean a class, however many rows there are.
 
     Raises:
         OSError, pa.ArrowException, ValueError: the files are missing or damaged.
     """
-    counted = count_classes([folder])
+    counted = count_classes(found)
     total = int(counted.sizes.sum())
     sampler = _Sampler(counted, COMPARED_ROWS)
     ends: list[_EndFinder] = []
     moments: _Moments | None = None
     done = 0
-    for rows in read_scores(folder):
+    for rows in in_batches(found):
         if moments is None:
             moments = _Moments(counted, rows.scores.shape[1])
             shown = min(SHOWN_COMPONENTS, rows.scores.shape[1])
@@ -131,13 +129,13 @@ def summarize(folder: Location, progress: Progress) -> Summary:
         done += len(rows)
         progress.update(min(done, total))
     if moments is None:
-        raise ValueError(f"{folder} holds no row")
+        raise ValueError("the matrix holds no row")
     return Summary(moments.result(), sampler.result(), [end.result() for end in ends])
 
 
-def read_scores(folder: Location) -> Iterator[Rows]:
-    """All rows of `pca/parquet`, a batch at a time."""
-    return (_rows(batch) for batch in _batches(folder, ["path", "label", "pca"]))
+def in_batches(found: Dataset) -> Iterator[Rows]:
+    """All scores, a batch at a time."""
+    return (_rows(batch) for batch in _batches(found, ["path", "label", "pca"]))
 
 
 def stratify(rows: Rows, count: int, classes: Classes) -> Rows:
@@ -253,10 +251,9 @@ def _varied(ends: list[tuple[str, str, float]]) -> list[tuple[str, str, float]]:
     return (first + others)[:END_ROWS]
 
 
-def _batches(folder: Location, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    parquet = dataset(folder.path, filesystem=storage.file_system(folder), format="parquet")
+def _batches(found: Dataset, columns: list[str]) -> Iterator[pa.RecordBatch]:
     # Few ahead: a batch of 1,280 scores a row is 80 MB.
-    for batch in parquet.to_batches(
+    for batch in found.to_batches(
         columns=columns, batch_size=BATCH_ROWS, batch_readahead=2, fragment_readahead=1
     ):
         if batch.num_rows:

@@ -249,6 +249,7 @@ _STAGES = {
     "list": ("listing", "liste"),
     "spark": ("Spark's start", "démarrage de Spark"),
     "plan": ("comparing", "comparaison"),
+    "waves": ("planning", "planification"),
     "extract": ("extracting", "extraction"),
     "account": ("accounting", "décompte"),
     "fit": ("fitting", "ajustement"),

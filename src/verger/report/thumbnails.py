@@ -11,16 +11,15 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from PIL import Image
-from pyarrow.dataset import dataset
 
 from verger import storage
 from verger.errors import VergerError
+from verger.files import open_files
 from verger.images.decoding import Rejection, decode
 from verger.images.listing import ListedImage
 from verger.images.loading import Loader
-from verger.ledger import Ledger, images_of
 from verger.progress import Progress
-from verger.results import LISTING_SCHEMA, Output
+from verger.results import LISTING_SCHEMA, Outcome, Output
 from verger.settings import MAX_IMAGE_PIXELS
 from verger.storage import Location
 
@@ -31,23 +30,16 @@ MAX_BYTES = 64 * 2**20
 """Larger files are left without a picture."""
 
 
-def find_images(output: Output, ledger: Ledger | None, paths: set[str]) -> dict[str, ListedImage]:
-    """Where images are, packed ones among them, by what the ledger's waves say of them."""
+def find_images(output: Output, paths: set[str]) -> dict[str, ListedImage]:
+    """Where images are, packed ones among them, by what the table of files says of them."""
     found = {path: ListedImage(path, "", 0) for path in paths}
-    wanted = sorted(paths)
-    for wave in ledger.waves if ledger else ():
-        folder = images_of(output, wave.images)
-        try:
-            files = dataset(
-                folder.path,
-                schema=LISTING_SCHEMA,
-                filesystem=storage.file_system(folder),
-                format="parquet",
-            )
-            for row in files.to_table(filter=pc.field("path").isin(wanted)).to_pylist():
-                found[row["path"]] = ListedImage(**row)
-        except (OSError, ValueError):  # they are looked for under their paths
-            continue
+    try:
+        rows = open_files(output).dataset(Outcome.FEATURIZED)
+        wanted = pc.field("path").isin(sorted(paths))
+        for row in rows.to_table(columns=LISTING_SCHEMA.names, filter=wanted).to_pylist():
+            found[row["path"]] = ListedImage(**row)
+    except (OSError, ValueError, VergerError):  # they are looked for under their paths
+        pass
     return found
 
 

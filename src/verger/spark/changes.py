@@ -1,119 +1,293 @@
-"""What changed since the last run, and the account of all files: joins of what is on disk."""
+"""What changed since the last run, and the account of all files: a join of listing and table."""
 
-from collections import Counter
+from collections import defaultdict
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import reduce
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from py4j.protocol import Py4JError
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the name that PySpark's users know
 
-from verger import storage
 from verger.errors import DefectError
-from verger.ledger import Ledger, Wave, images_of
-from verger.results import Counts, Output
-from verger.spark import waves
-from verger.spark.session import spark_target
+from verger.results import FILES_SCHEMA, FINGERPRINT, LISTING_SCHEMA, Counts, Outcome, Output
+from verger.spark.scan import FILE, Batches, Reader, Scan, Slice, write, write_rows
+from verger.spark.waves import PENDING, Wave, waves_of
+from verger.table import DataFile, Table
 
+NEW, CHANGED, SAME, GONE = "new", "changed", "same", "gone"
+"""A path is not in the table; is there as another file; as the same; or is no longer listed."""
+
+
+EXTRACTED = (NEW, CHANGED)
 FEW = 100_000
-"""Rows of paths that one task counts as fast as many would."""
+"""Listed files that the driver compares by itself; Spark takes seconds to begin with."""
+
+_OLD = pa.schema([
+    FILES_SCHEMA.field(name)
+    for name in ("path", "size", "mtime_ns", "etag", "reason", "outcome")
+] + [FILE])  # fmt: skip
+_COMPARED = pa.schema(
+    [
+        *LISTING_SCHEMA,
+        FILE,
+        FILES_SCHEMA.field("outcome"),
+        FILES_SCHEMA.field("reason"),
+        pa.field("state", pa.string()),
+    ]
+)
+_SAME = ("size", "mtime_ns", "etag")
+"""Of two images at one path, these agree when they are the same."""
 
 
-def find_stale(
-    spark: SparkSession, output: Output, ledger: Ledger, *, prune: bool, retry_rejected: bool
-) -> DataFrame:
-    """The committed images whose rows no longer count: columns path and wave.
+@dataclass(frozen=True)
+class Comparison:
+    """The listing beside the table.
 
-    An image is stale when it changed, with `prune` when it has gone from the listing, and with
-    `retry_rejected` when it was rejected.
+    Attributes:
+        rows: a row a path: as listed, the table's file that has it, its outcome there, and the
+            state; in this process, or cached by Spark.
+        counts: how many rows there are by state, outcome and reason.
     """
-    old = waves.committed_images(spark, output, ledger).alias("old")
-    new = waves.read_listing(spark, output).alias("new")
-    joined = old.join(new, F.col("old.path") == F.col("new.path"), "left")
-    gone = F.col("new.path").isNull()
-    stale = ~gone & ~_same("size", "mtime_ns", "etag")
-    if prune:
-        stale |= gone
-    if retry_rejected:
-        rejected = waves.committed_rejections(spark, output, ledger).select(
-            F.col("path").alias("rejected_path")
+
+    rows: pa.Table | DataFrame
+    counts: dict[tuple[str, str | None, str | None], int]
+
+    def count(self, *states: str, outcome: Outcome | None = None) -> int:
+        """How many rows have one of some states, and an outcome if it is given."""
+        return sum(
+            count
+            for (state, its_outcome, _), count in self.counts.items()
+            if state in states and outcome in (None, its_outcome)
         )
-        joined = joined.join(rejected, F.col("old.path") == F.col("rejected_path"), "left")
-        stale |= ~gone & F.col("rejected_path").isNotNull()
-    return joined.where(stale).select("old.path", "old.wave")
+
+    def to_do(self, *, prune: bool) -> tuple[int, int]:
+        """How many images are to be extracted, and how many rows of the table retired."""
+        return self.count(*EXTRACTED), self.count(*_stale(prune))
+
+    def frame(self, spark: SparkSession, output: Output) -> DataFrame:
+        """The rows for Spark."""
+        if isinstance(self.rows, DataFrame):
+            return self.rows
+        written = write_rows(output.work.child("compared"), self.rows.to_batches())
+        files = [DataFile(**row) for batch in written for row in batch.to_pylist()]
+        return Scan.of_files(spark, output.work.child("compared"), _COMPARED, files).rows()
+
+    def release(self) -> None:
+        """Have Spark forget the rows."""
+        if isinstance(self.rows, DataFrame):
+            with suppress(Py4JError, OSError):  # whatever ended the run may have ended Java
+                self.rows.unpersist()
 
 
-def retire(
-    spark: SparkSession, output: Output, ledger: Ledger, stale: DataFrame, number: int
-) -> tuple[Ledger, int]:
-    """Rewrite the waves of stale images without them, as one new wave.
+def compare_few(
+    output: Output, listing: list[DataFile], table: Table, *, retry_rejected: bool = False
+) -> Comparison:
+    """As `compare`, in this process: for up to `FEW` files."""
+    new = _read_all(Reader(output.work, LISTING_SCHEMA), listing)
+    old = _read_all(Reader(table.location, _OLD, table.partition), table.files())
+    old = old.rename_columns([f"old_{name}" if name in _SAME else name for name in _OLD.names])
+    rows = new.join(old, "path", join_type="full outer")
+    same = reduce(pc.and_, (_agree(rows[name], rows[f"old_{name}"]) for name in _SAME))
+    if retry_rejected:
+        same = pc.and_(same, pc.not_equal(rows["outcome"], str(Outcome.REJECTED)))
+    state = pc.if_else(same, SAME, CHANGED)
+    state = pc.if_else(pc.is_null(rows["size"]), GONE, state)
+    state = pc.if_else(pc.is_null(rows[FILE.name]), NEW, state)
+    rows = rows.append_column("state", state).select(_COMPARED.names)
+    grouped = rows.group_by(["state", "outcome", "reason"]).aggregate([([], "count_all")])
+    counts = {
+        (row["state"], row["outcome"], row["reason"]): row["count_all"]
+        for row in grouped.to_pylist()
+    }
+    gone = rows.filter(pc.equal(rows["state"], GONE))
+    found = Comparison(rows, counts)
+    _check_single(found, listing, pc.count_distinct(gone["path"]).as_py(), output)
+    return found
+
+
+def compare(
+    spark: SparkSession,
+    output: Output,
+    listing: list[DataFile],
+    table: Table,
+    *,
+    retry_rejected: bool = False,
+) -> Comparison:
+    """Compare what was listed with what the table has.
 
     Args:
         spark: the session.
-        output: where the waves are.
-        ledger: which of them count.
-        stale: as `find_stale` gives them.
-        number: of the new wave.
+        output: where both are.
+        listing: the files that `save_listing` wrote.
+        table: of the output's files.
+        retry_rejected: take rejected files for changed.
+
+    Raises:
+        DefectError: a path is in the table twice.
+    """
+    new = Scan.of_files(spark, output.work, LISTING_SCHEMA, listing).rows().alias("new")
+    old = Scan.of_table(spark, table, *_OLD.names).rows().alias("old")
+    same = _same(*_SAME)
+    if retry_rejected:
+        same &= F.col("outcome") != Outcome.REJECTED
+    state = (
+        F.when(F.col(FILE.name).isNull(), NEW)
+        .when(F.col("new.size").isNull(), GONE)
+        .when(same, SAME)
+        .otherwise(CHANGED)
+    )
+    names = [F.col(f"new.{name}") for name in LISTING_SCHEMA.names if name != "path"]
+    rows = new.join(old, "path", "full_outer").select(
+        "path", *names, FILE.name, "outcome", "reason", state.alias("state")
+    )
+    rows = rows.persist()
+    grouped = rows.groupBy("state", "outcome", "reason").count().collect()
+    found = Comparison(
+        rows, {(row["state"], row["outcome"], row["reason"]): row["count"] for row in grouped}
+    )
+    gone = rows.where(F.col("state") == GONE).select("path").distinct().count()
+    _check_single(found, listing, gone, output)
+    return found
+
+
+def _check_single(found: Comparison, listing: list[DataFile], gone: int, output: Output) -> None:
+    """Refuse a table that has a path twice: a join gives it twice too.
+
+    Args:
+        found: the comparison.
+        listing: whose paths are all different.
+        gone: how many paths of the table are not listed.
+        output: where both are.
+    """
+    doubled = found.count(NEW, CHANGED, SAME) - sum(file.rows for file in listing)
+    doubled += found.count(GONE) - gone
+    if doubled:
+        raise DefectError(f"{output.location} does not reconcile: {doubled} files are there twice.")
+
+
+def _stale(prune: bool) -> tuple[str, ...]:
+    """The states whose rows the table is to have no longer."""
+    return (CHANGED, GONE) if prune else (CHANGED,)
+
+
+def _read_all(reader: Reader, files: list[DataFile]) -> pa.Table:
+    batches = reader.read(Slice(file, 0, file.rows) for file in files)
+    return pa.Table.from_batches(batches, reader.schema)
+
+
+def _agree(left: pa.ChunkedArray, right: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Whether values are equal, or both null."""
+    neither = pc.and_(pc.is_null(left), pc.is_null(right))
+    return pc.or_(pc.fill_null(pc.equal(left, right), False), neither)
+
+
+def plan_waves(
+    spark: SparkSession,
+    found: Comparison,
+    output: Output,
+    wave_size: int,
+    *,
+    prune: bool,
+    packed: bool,
+) -> list[Wave]:
+    """Cut what is to be done into waves of about `wave_size`, written to `_run`.
+
+    Rows of one file of the table are retired by one wave, which writes that file anew; new images
+    are spread by a hash of their paths, so that each wave is a sample of all classes. Images of one
+    row group stay together, since they are read together.
+
+    Args:
+        spark: the session.
+        found: the comparison.
+        output: where waves are written to.
+        wave_size: images, or rows that are retired.
+        prune: retire the rows of images that have gone.
+        packed: images are in shards.
+    """
+    count = -(-max(found.to_do(prune=prune)) // wave_size)
+    together = F.coalesce(FILE.name, F.concat("shard", F.lit("#"), "row_group"), "path")
+    number = F.format_string("%06d", F.pmod(F.xxhash64(together), F.lit(count)))
+    columns = [*LISTING_SCHEMA.names, FILE.name]
+    frame = found.frame(spark, output)
+    images, retired = (
+        frame.where(F.col("state").isin(*states)).select(
+            *columns, F.concat(number, F.lit(what)).alias(PENDING)
+        )
+        for states, what in ((EXTRACTED, "-images"), (_stale(prune), "-retired"))
+    )
+    rows = images.unionByName(retired)
+    # A shuffle is a stage more, and a single wave needs none.
+    rows = rows.repartition(PENDING) if count > 1 else rows.coalesce(1)
+    if packed:
+        rows = rows.sortWithinPartitions(PENDING, "shard", "row_group", "row")
+    return waves_of(write(rows, iter, output.work, PENDING))
+
+
+def retire(spark: SparkSession, output: Output, table: Table, wave: Wave) -> tuple[
+    list[DataFile], list[DataFile]
+]:  # fmt: skip
+    """Write the files anew that hold rows which a wave retires, without these.
 
     Returns:
-        The ledger that should count next, not yet written, and how many images were stale.
+        The new files, and the old ones; neither is committed.
     """
-    stale = stale.persist()
-    try:
-        by_wave = waves.count_by(stale, "wave")
-        if not by_wave:
-            return ledger, 0
-        affected = [wave for wave in ledger.waves if wave.images in by_wave]
-        part = ledger.model_copy(update={"waves": tuple(affected)})
-        paths = stale.select("path")
-        for rows, target in (
-            (waves.committed_features(spark, output, part), output.features_of(number)),
-            (waves.committed_rejections(spark, output, part), output.rejected_of(number)),
-            (
-                waves.committed_images(spark, output, part).drop("wave"),
-                images_of(output, number),
-            ),
-        ):
-            left = rows.join(paths, "path", "left_anti")
-            left.write.parquet(spark_target(target))
-        rejected = waves.read_rejections(spark, [output.rejected_of(number)])
-        merged = Wave(
-            number=number,
-            images=number,
-            featurized=storage.count_rows(output.features_of(number)),
-            rejected=waves.count_by(rejected, "reason"),
-        )
-        without = frozenset(wave.number for wave in affected)
-        is_empty = not (merged.featurized or merged.rejected)
-        added = () if is_empty else (merged,)
-        return ledger.with_waves(*added, without=without), sum(by_wave.values())
-    finally:
-        with suppress(Py4JError, OSError):  # whatever ended the job may have ended Java
-            stale.unpersist()
+    if not wave.retired:
+        return [], []
+    schema = pa.schema([LISTING_SCHEMA.field("path"), FILE])
+    reader = Reader(output.work, schema)
+    stale = pa.Table.from_batches(
+        reader.read(Slice(file, 0, file.rows) for file in wave.retired), schema
+    )
+    names = set(stale[FILE.name].to_pylist())
+    paths = stale["path"].combine_chunks()
+    old = [file for file in table.files() if file.name in names]
+
+    def without_stale(batches: Batches) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            yield batch.filter(pc.invert(pc.is_in(batch.column("path"), value_set=paths)))
+
+    rows = Scan.of_table(spark, table, *table.schema.names, files=old)
+    return write(rows, without_stale, table.location, table.partition), old
 
 
-def rebase(spark: SparkSession, output: Output, ledger: Ledger, number: int) -> Ledger:
-    """Give the images of all waves the fingerprints of the listing, where sizes agree.
+def rebase(
+    spark: SparkSession, output: Output, listing: list[DataFile], table: Table
+) -> list[DataFile]:
+    """Write all files of the table anew, with the fingerprints of the listing where sizes agree.
 
-    The new fingerprints go to folders numbered from `number`; the ledger that is returned, and not
-    yet written, names them.
+    Returns:
+        The new files, which are not committed yet.
     """
-    old = waves.committed_images(spark, output, ledger).alias("old")
-    new = waves.read_listing(spark, output).alias("new")
-    joined = old.join(new, F.col("old.path") == F.col("new.path"), "left")
+    names = [field.name for field in FINGERPRINT]
+    new = Scan.of_files(spark, output.work, LISTING_SCHEMA, listing).rows().alias("new")
+    old = Scan.of_table(spark, table, "path", *names, FILE.name).rows().alias("old")
     fingerprint = [
         F.when(_same("size"), F.col(f"new.{name}")).otherwise(F.col(f"old.{name}")).alias(name)
-        for name in ("mtime_ns", "etag", "shard", "row_group", "row")
+        for name in names
     ]
-    offset = number - min((wave.images for wave in ledger.waves), default=0)
-    kept = [F.col(f"old.{name}") for name in ("path", "label", "size")]
-    wave = (F.col("old.wave") + F.lit(offset)).alias("wave")
-    renumbered = joined.select(*kept, *fingerprint, wave)
-    target = spark_target(output.images)
-    renumbered.repartition("wave").write.mode("append").partitionBy("wave").parquet(target)
-    moved = [wave.model_copy(update={"images": wave.images + offset}) for wave in ledger.waves]
-    return ledger.model_copy(update={"waves": tuple(moved)})
+    joined = old.join(new, "path", "left").select("path", *fingerprint, FILE.name)
+    files = {file.name: file for file in table.files()}
+    reader = Reader(table.location, table.schema, table.partition)
+
+    def refresh(batches: Batches) -> Iterator[pa.RecordBatch]:
+        of_file: defaultdict[str, list[pa.RecordBatch]] = defaultdict(list)
+        for batch in batches:
+            column = batch.column(FILE.name)
+            for name in column.unique().to_pylist():
+                of_file[name].append(batch.filter(pc.equal(column, name)))
+        for name, known in of_file.items():
+            found = pa.Table.from_batches(known).combine_chunks()
+            for rows in reader.read([Slice(files[name], 0, files[name].rows)]):
+                order = pc.index_in(rows.column("path"), value_set=found["path"].chunk(0))
+                columns = {column: rows.column(column) for column in rows.schema.names}
+                columns |= {column: found[column].chunk(0).take(order) for column in names}
+                yield pa.RecordBatch.from_pydict(columns, rows.schema)
+
+    return write(joined.repartition(FILE.name), refresh, table.location, table.partition)
 
 
 @dataclass(frozen=True)
@@ -124,63 +298,40 @@ class Account:
     rejected_by_reason: dict[str, int]
 
 
-def take_account(
-    spark: SparkSession, output: Output, ledger: Ledger, new: frozenset[int]
-) -> Account:
-    """Count from what is on disk what became of every file, by a join over its path.
+def take_account(found: Comparison, table: Table, new: int, output: Output) -> Account:
+    """Count what became of every file.
 
     Args:
-        spark: the session.
-        output: where listing, features and rejections are.
-        ledger: the waves that count.
-        new: the numbers of the waves that this run committed.
+        found: the comparison of the listing with the table as it is on disk.
+        table: the same.
+        new: rows of features that this run committed.
+        output: where they are.
 
     Raises:
-        DefectError: a listed file is in neither features nor rejections, or one is there twice.
+        DefectError: a listed file is not in the table, or is there as it was not listed.
     """
-    fresh = ledger.model_copy(update={"waves": tuple(w for w in ledger.waves if w.number in new)})
-    older = ledger.with_waves(without=new)
-    found = [
-        _marked(waves.read_listing(spark, output), "listed"),
-        _marked(waves.committed_features(spark, output, fresh), "featurized"),
-        _marked(waves.committed_features(spark, output, older), "reused"),
-        _marked(waves.committed_rejections(spark, output, ledger), "rejected", F.col("reason")),
-    ]
-    rows = reduce(DataFrame.unionByName, found)
-    if ledger.files <= FEW:
-        rows = rows.coalesce(1)  # two shuffles would take longer than the counting
-    by_path = rows.groupBy("path").agg(
-        F.concat_ws("+", F.sort_array(F.collect_list("place"))).alias("places"),
-        F.max("reason").alias("reason"),
-    )
-    places: Counter[str] = Counter()
-    reasons: Counter[str] = Counter()
-    for row in by_path.groupBy("places", "reason").count().collect():
-        places[row["places"]] += row["count"]
-        if row["places"] == "listed+rejected":
-            reasons[row["reason"]] += row["count"]
+    of_listed = found.count(SAME, outcome=Outcome.FEATURIZED)
     counts = Counts(
-        featurized=places.pop("featurized+listed", 0),
-        reused=places.pop("listed+reused", 0),
-        rejected=places.pop("listed+rejected", 0),
-        kept=places.pop("reused", 0),
+        featurized=new,
+        reused=of_listed - new,
+        rejected=found.count(SAME, outcome=Outcome.REJECTED),
+        kept=found.count(GONE, outcome=Outcome.FEATURIZED),
     )
     counts.listed = counts.featurized + counts.reused + counts.rejected
-    places.pop("rejected", 0)  # rejected once, and gone since
-    if places:
-        wrong = ", ".join(f"{count} {place}" for place, count in sorted(places.items()))
-        raise DefectError(f"{output.location} does not reconcile: files that are {wrong}.")
-    if counts.rows != ledger.featurized:
-        raise DefectError(
-            f"{output.location} does not reconcile: {counts.rows} rows of features, but "
-            f"{ledger.featurized} in the ledger."
-        )
-    return Account(counts, dict(reasons.most_common()))
-
-
-def _marked(rows: DataFrame, place: str, reason: Column | None = None) -> DataFrame:
-    reason = F.lit(None).cast("string") if reason is None else reason
-    return rows.select("path", F.lit(place).alias("place"), reason.alias("reason"))
+    wrong = [f"{found.count(state)} {state}" for state in (NEW, CHANGED) if found.count(state)]
+    if counts.reused < 0:
+        wrong.append(f"{-counts.reused} featurized but lost")
+    if counts.rows != table.counts()[Outcome.FEATURIZED]:
+        wrong.append(f"{counts.rows} rows instead of {table.counts()[Outcome.FEATURIZED]}")
+    if wrong:
+        raise DefectError(f"{output.location} does not reconcile: {', '.join(wrong)}.")
+    reasons = {
+        str(reason): count
+        for (state, outcome, reason), count in found.counts.items()
+        if state == SAME and outcome == Outcome.REJECTED
+    }
+    by_count = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    return Account(counts, dict(by_count))
 
 
 def _same(*names: str) -> Column:

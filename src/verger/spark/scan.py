@@ -1,0 +1,251 @@
+"""Parquet in and out of tasks: they read and write the files themselves, from disk and from S3.
+
+So features never pass through Java, and Spark needs no jar for S3. Java gets what is to be joined
+or sorted.
+"""
+
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow.parquet import ParquetFile, write_table
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.pandas.types import from_arrow_schema
+from pyspark.sql.types import StructType
+
+from verger import storage
+from verger.errors import SetupError
+from verger.storage import Location
+from verger.table import DataFile, Table
+
+ROW_GROUP = 2048
+"""Rows that are written, and read, at once: 10 MB of features."""
+
+FILE = pa.field("file", pa.string())
+"""The column of a scan that says which file a row is in."""
+
+WRITTEN_SCHEMA = pa.schema(
+    [
+        pa.field("name", pa.string()),
+        pa.field("size", pa.int64()),
+        pa.field("rows", pa.int64()),
+        pa.field("part", pa.string()),
+    ]
+)
+"""A `DataFile`, as a task tells the driver of it."""
+
+Batches = Iterable[pa.RecordBatch]
+Step = Callable[[Batches], Iterator[pa.RecordBatch]]
+
+
+class Rows(Protocol):
+    """What can be mapped in tasks: a DataFrame, or a `Scan`."""
+
+    def mapInArrow(self, function: Any, schema: Any) -> DataFrame:  # noqa: N802 - PySpark's name
+        """Apply a function to the batches of each partition."""
+        ...
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Rows of a file, from `start` on and before `stop`."""
+
+    file: DataFile
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads slices of the files in a folder.
+
+    Attributes:
+        folder: that the names of the files are relative to.
+        schema: the columns wanted; `file` is the name of a row's file.
+        partition: the column that is not in the files, but the part of each.
+    """
+
+    folder: Location
+    schema: pa.Schema
+    partition: str | None = None
+
+    def read(self, slices: Iterable[Slice]) -> Iterator[pa.RecordBatch]:
+        """The rows of some slices, a row group at a time."""
+        for piece in slices:
+            with self._open(piece.file) as stream:
+                parquet = ParquetFile(stream)
+                stored = [name for name in self.schema.names if name in parquet.schema_arrow.names]
+                first = 0
+                for group in range(parquet.num_row_groups):
+                    rows = parquet.metadata.row_group(group).num_rows
+                    start, stop = max(piece.start - first, 0), min(piece.stop - first, rows)
+                    first += rows
+                    if start < stop:
+                        found = parquet.read_row_group(group, columns=stored)
+                        table = self._complete(found.slice(start, stop - start), piece.file)
+                        yield from table.to_batches()
+
+    def _open(self, file: DataFile) -> pa.NativeFile:
+        place = self.folder.child(file.name)
+        try:
+            return storage.file_system(place).open_input_file(place.path)
+        except FileNotFoundError as error:
+            raise SetupError(
+                f"{place} has gone, though it counts.",
+                "Put it back from a copy, or give --fresh to compute everything anew.",
+            ) from error
+
+    def _complete(self, rows: pa.Table, file: DataFile) -> pa.Table:
+        columns = []
+        for field in self.schema:
+            if field.name in rows.column_names:
+                columns.append(rows[field.name].cast(field.type))
+            else:
+                known = {FILE.name: file.name, self.partition: file.part}
+                value = pa.scalar(known.get(field.name), field.type)
+                columns.append(pa.repeat(value, len(rows)))
+        return pa.Table.from_arrays(columns, schema=self.schema)
+
+
+class Scan:
+    """Rows of Parquet files, each task of which reads its own slices.
+
+    Args:
+        spark: the session.
+        reader: what is read, and how.
+        tasks: what each task reads.
+    """
+
+    def __init__(self, spark: SparkSession, reader: Reader, tasks: list[list[Slice]]) -> None:
+        self.spark = spark
+        self.reader = reader
+        self.tasks = tasks
+
+    @classmethod
+    def of_files(
+        cls, spark: SparkSession, folder: Location, schema: pa.Schema, files: Iterable[DataFile]
+    ) -> "Scan":
+        """All rows of some files, spread over the processors."""
+        return cls(spark, Reader(folder, schema), _spread(spark, files))
+
+    @classmethod
+    def of_table(
+        cls,
+        spark: SparkSession,
+        table: Table,
+        *columns: str,
+        part: str | None = None,
+        files: list[DataFile] | None = None,
+    ) -> "Scan":
+        """Some columns of a table, `file` among them if wanted; of one partition, or of some files.
+
+        Raises:
+            SetupError: the table cannot be read.
+        """
+        known = {field.name: field for field in (*table.schema, FILE)}
+        schema = pa.schema([known[name] for name in columns])
+        reader = Reader(table.location, schema, table.partition)
+        chosen = table.files(part) if files is None else files
+        return cls(spark, reader, _spread(spark, chosen))
+
+    def mapInArrow(self, function: Step, schema: StructType) -> DataFrame:  # noqa: N802
+        """As a DataFrame's: apply a function to the batches of each task."""
+        reader, tasks = self.reader, self.tasks
+
+        def run(numbers: Batches) -> Iterator[pa.RecordBatch]:
+            mine = (piece for batch in numbers for n in batch[0].to_pylist() for piece in tasks[n])
+            return function(reader.read(mine))
+
+        count = len(tasks)
+        return self.spark.range(0, count, 1, max(count, 1)).mapInArrow(run, schema)
+
+    def rows(self) -> DataFrame:
+        """The rows for Spark's SQL."""
+        return self.mapInArrow(iter, spark_schema(self.reader.schema))
+
+
+def spark_schema(schema: pa.Schema) -> StructType:
+    """A schema of Arrow in Spark's words."""
+    return from_arrow_schema(schema)
+
+
+def write_rows(
+    folder: Location, batches: Batches, partition: str | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Write the rows of a task: a file, or one for each value of a column, in folders `name=value`.
+
+    A file appears whole, under a name that nothing has had.
+
+    Yields:
+        `WRITTEN_SCHEMA`, a row a file.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    parts: dict[str | None, list[pa.RecordBatch]] = {}
+    for batch in batches:
+        if partition is None:
+            parts.setdefault(None, []).append(batch)
+            continue
+        column = batch.column(partition)
+        for part in column.unique().to_pylist():
+            of_part = batch.filter(pc.equal(column, part)).drop_columns(partition)
+            parts.setdefault(part, []).append(of_part)
+    for part, held in parts.items():
+        rows = pa.Table.from_batches(held)
+        if not len(rows):
+            continue
+        prefix = f"{partition}={part}/" if partition else ""
+        name = f"{prefix}{uuid.uuid4().hex}.parquet"
+        data = pa.BufferOutputStream()
+        words = [field.name for field in rows.schema if pa.types.is_string(field.type)]
+        options = {"compression": "zstd", "use_dictionary": words}
+        write_table(rows, data, row_group_size=ROW_GROUP, **options)
+        content = data.getvalue()
+        storage.write_bytes(folder.child(name), content.to_pybytes())
+        yield pa.RecordBatch.from_pylist(
+            [{"name": name, "size": content.size, "rows": len(rows), "part": part}], WRITTEN_SCHEMA
+        )
+
+
+@dataclass(frozen=True)
+class Writing:
+    """A step whose batches are written by the task that makes them; see `write_rows`."""
+
+    step: Step
+    folder: Location
+    partition: str | None = None
+
+    def __call__(self, batches: Batches) -> Iterator[pa.RecordBatch]:
+        """Do the step, and tell what was written."""
+        return write_rows(self.folder, self.step(batches), self.partition)
+
+
+def write(rows: Rows, step: Step, folder: Location, partition: str | None = None) -> list[DataFile]:
+    """Map rows in tasks and write what comes out; which files that are."""
+    written = rows.mapInArrow(Writing(step, folder, partition), spark_schema(WRITTEN_SCHEMA))
+    return [DataFile(**row.asDict()) for row in written.collect()]
+
+
+def _spread(spark: SparkSession, files: Iterable[DataFile]) -> list[list[Slice]]:
+    """Cut files into as many tasks as there are processors, or fewer where rows are few."""
+    pieces = [
+        Slice(file, start, min(start + ROW_GROUP, file.rows))
+        for file in files
+        for start in range(0, file.rows, ROW_GROUP)
+    ]
+    total = sum(piece.stop - piece.start for piece in pieces)
+    count = min(spark.sparkContext.defaultParallelism, -(-total // ROW_GROUP))
+    tasks: list[list[Slice]] = [[] for _ in range(count)]
+    done = 0
+    for piece in pieces:
+        mine = tasks[done * count // total]
+        if mine and mine[-1].file is piece.file:
+            mine[-1] = Slice(piece.file, mine[-1].start, piece.stop)
+        else:
+            mine.append(piece)
+        done += piece.stop - piece.start
+    return tasks
