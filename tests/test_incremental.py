@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from helpers import assert_same_features, features_of, go, matrix_of, rejected_of, table_of
@@ -87,6 +88,32 @@ def test_vanished_images_are_kept_until_they_are_pruned(images: Path, output: Pa
     assert counts == {"listed": 23, "featurized": 0, "reused": 23, "rejected": 0, "kept": 0}
     assert name not in set(features_of(output).path)
     assert len(matrix_of(output)) == 23
+
+
+def test_an_erased_image_is_in_no_byte_of_the_output(images: Path, output: Path) -> None:
+    me = images / "Cherry/me-in-the-mirror.jpg"
+    shutil.copy(photos(images)[3], me)
+    bad = images / "Cherry/me-not-quite.jpg"
+    bad.write_bytes(me.read_bytes()[:900])
+    go(images, output, max_rejected=0.5)
+    assert in_words(output, "in-the-mirror")
+    assert in_words(output, "not-quite")
+    me.unlink()
+    bad.unlink()
+    go(images, output, prune=True, retain=24, max_rejected=0.5)
+    assert in_words(output, "in-the-mirror") == []
+    assert in_words(output, "not-quite") == []
+
+
+def in_words(folder: Path, word: str) -> list[Path]:
+    """The files that have a word: in their bytes, or as Parquet in their values."""
+    found = []
+    for file in folder.rglob("*"):
+        if file.is_file():
+            values = pq.read_table(file, partitioning=None) if file.suffix == ".parquet" else ""
+            if word.encode() in file.read_bytes() or word in str(values and values.to_pylist()):
+                found.append(file)
+    return found
 
 
 def test_pruning_a_whole_wave_leaves_nothing_of_it(images: Path, tmp_path: Path) -> None:

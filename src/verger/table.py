@@ -232,34 +232,27 @@ class Table:
         self._advance()
         return True
 
-    def vacuum(self, hours: int, said: Words) -> int:
+    def vacuum(self, hours: int) -> int:
         """Delete what the table has not named for so many hours; how many files that were.
 
         With 0 nothing is left but what counts: the files of a commit that failed go as well.
         """
         if self._delta is None:
             return 0
-        options: dict[str, Any] = {
-            "retention_hours": hours,
-            "enforce_retention_duration": False,
-            "full": True,
-        }
+        # Found by Delta, deleted here: its own deletion would be two commits more, every night.
         with self._explained():
-            delta = self._opened()
-            found = delta.vacuum(dry_run=True, **options)
-            if found:
-                delta.vacuum(
-                    dry_run=False, commit_properties=self._commit_properties(said), **options
-                )
-        if found:
-            self._advance()
-        if not self.location.is_s3:
-            for part in {file.part for file in self.files()}:
-                folder = self.location.child(f"{self.partition}={part}") if part else self.location
-                for name in storage.names(folder):
-                    if name.startswith("."):  # what a killed process was writing
-                        storage.delete(folder.child(name))
-        return len(found)
+            names = self._opened().vacuum(
+                hours, dry_run=True, enforce_retention_duration=False, full=True
+            )
+        folders = {"", *(name.rpartition("/")[0] for name in names)}
+        folders |= {f"{self.partition}={file.part}" for file in self.files() if file.part}
+        for folder in () if self.location.is_s3 else map(self.location.child, folders):
+            for name in storage.names(folder):
+                if name.startswith("."):  # what a killed process was writing
+                    storage.delete(folder.child(name))
+        for name in names:
+            storage.delete(self.location.child(name))
+        return len(names)
 
     def history(self) -> list[dict[str, Any]]:
         """What each commit said, the latest first."""

@@ -48,6 +48,9 @@ RetryRejected = Annotated[bool, typer.Option("--retry-rejected", help="Try rejec
 Rebase = Annotated[
     bool, typer.Option("--rebase", help="INPUT is the same tree as before, at another place.")
 ]
+Retain = Annotated[
+    int, typer.Option(min=0, help="Hours to keep what was replaced, for those who read the table.")
+]
 WaveSize = Annotated[int, typer.Option(help="Images committed together.")]
 Deadline = Annotated[
     str | None, typer.Option(help="Stop after the wave at work, such as 2026-12-24T18:00:00Z.")
@@ -77,6 +80,7 @@ def run(
         bool, typer.Option("--keep-pca", help="Project through the PCA that OUTPUT has.")
     ] = False,
     rebase: Rebase = False,
+    retain: Retain = 0,
     wave_size: WaveSize = 8192,
     driver_memory: DriverMemory = "2g",
     deadline: Deadline = None,
@@ -108,6 +112,7 @@ def transform(
     prune: Prune = False,
     retry_rejected: RetryRejected = False,
     rebase: Rebase = False,
+    retain: Retain = 0,
     wave_size: WaveSize = 8192,
     driver_memory: DriverMemory = "2g",
     deadline: Deadline = None,

@@ -15,6 +15,7 @@ ON_A_CLUSTER = {
     "max_rejected",
     "prune",
     "rebase",
+    "retain",
     "retry_rejected",
     "wave_size",
 }
