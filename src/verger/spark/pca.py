@@ -1,8 +1,8 @@
 """Exact PCA in one pass over the features, in float64: numpy in the workers, merged as a tree."""
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,13 +14,23 @@ from verger.backbone.mobilenet_v2 import FEATURES
 from verger.errors import InputError, UsageError
 from verger.results import SCORES_SCHEMA
 from verger.settings import DEFAULT_COMPONENTS
-from verger.spark.scan import Rows, Step, spark_schema
+from verger.spark.scan import Batches, Rows, Step, spark_schema
 
 Float64 = NDArray[np.float64]
 
 ZERO_VARIANCE = 1e-12
 """Total variance, relative to the squared length of the mean, that float32 features of identical
 images cannot be told from: the square of their rounding error is below it."""
+
+
+MOMENTS = "count long, mean binary, scatter binary"
+"""The moments of some rows as a row: 13 MB where there are 1280 features."""
+
+MERGED_HERE = 16
+"""Parts that the driver merges by itself; more are merged by tasks first."""
+
+GATHERED_ROWS = 1024
+"""Rows whose moments are taken at once: merging a scatter matrix costs as much as some hundreds."""
 
 
 @dataclass(frozen=True)
@@ -112,23 +122,18 @@ def compute_moments(features: Rows) -> Moments:
         InputError: there is no row.
     """
 
-    def of_task(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        moments = None
-        for batch in batches:
-            if batch.num_rows:
-                more = Moments.of(_to_matrix(batch.column("features")))
-                moments = moments.merge(more) if moments else more
-        if moments:
-            yield pa.record_batch(
-                {
-                    "count": [moments.count],
-                    "mean": [moments.mean.tobytes()],
-                    "scatter": [moments.scatter.tobytes()],
-                }
-            )
+    def of_task(batches: Batches) -> Iterator[pa.RecordBatch]:
+        return _packed(_merged(map(Moments.of, _gathered(batches))))
 
-    parts = features.mapInArrow(of_task, "count long, mean binary, scatter binary").rdd
-    moments = parts.map(_unpack).treeAggregate(None, _merge, _merge)
+    def of_tasks(batches: Batches) -> Iterator[pa.RecordBatch]:
+        rows = (row.values() for batch in batches for row in batch.to_pylist())
+        return _packed(_merged(_unpacked(*row) for row in rows))
+
+    parts = features.mapInArrow(of_task, MOMENTS)
+    tasks = parts.rdd.getNumPartitions()
+    if tasks > MERGED_HERE:
+        parts = parts.repartition(math.isqrt(tasks)).mapInArrow(of_tasks, MOMENTS)
+    moments = _merged(_unpacked(*row) for row in parts.collect())
     if moments is None:
         raise InputError("There are no features to reduce.")
     return moments
@@ -196,6 +201,19 @@ def scoring(projection: "Broadcast[Projection]") -> Step:
     return score
 
 
+def _gathered(batches: Iterable[pa.RecordBatch]) -> Iterator[Float64]:
+    """The features of batches, at least `GATHERED_ROWS` at once but for the last."""
+    held: list[Float64] = []
+    for batch in batches:
+        if batch.num_rows:
+            held.append(_to_matrix(batch.column("features")))
+        if sum(map(len, held)) >= GATHERED_ROWS:
+            yield np.concatenate(held)
+            held = []
+    if held:
+        yield np.concatenate(held)
+
+
 def _count(components: float | None, ratio: Float64, default: int) -> int:
     if components is None:
         return min(default, len(ratio))
@@ -205,13 +223,27 @@ def _count(components: float | None, ratio: Float64, default: int) -> int:
     return min(int(np.searchsorted(ratio.cumsum(), components - 1e-12)) + 1, len(ratio))
 
 
-def _merge(left: Moments | None, right: Moments | None) -> Moments | None:
-    return left.merge(right) if left and right else left or right
+def _merged(parts: Iterable[Moments]) -> Moments | None:
+    """The moments of all parts together, two of which are in memory at a time."""
+    merged = None
+    for part in parts:
+        merged = merged.merge(part) if merged else part
+    return merged
 
 
-def _unpack(row: Any) -> Moments:
-    mean = np.frombuffer(row["mean"])
-    return Moments(row["count"], mean, np.frombuffer(row["scatter"]).reshape(len(mean), -1))
+def _packed(moments: Moments | None) -> Iterator[pa.RecordBatch]:
+    if moments:
+        columns = {
+            "count": [moments.count],
+            "mean": [moments.mean.tobytes()],
+            "scatter": [moments.scatter.tobytes()],
+        }
+        yield pa.RecordBatch.from_pydict(columns)
+
+
+def _unpacked(count: int, mean: bytes, scatter: bytes) -> Moments:
+    numbers = np.frombuffer(mean)
+    return Moments(count, numbers, np.frombuffer(scatter).reshape(len(numbers), -1))
 
 
 def _to_matrix(column: pa.ListArray) -> Float64:
