@@ -60,9 +60,13 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    features = sorted(options.output.glob("features/wave-*/*.parquet"))
+    features = sorted(options.output.glob("files/outcome=featurized/*.parquet"))
     rows = np.stack(
-        [row for file in features for row in pq.read_table(file)["features"].to_numpy()]
+        [
+            row
+            for file in features
+            for row in pq.read_table(file, partitioning=None)["features"].to_numpy()
+        ]
     )
     batch = np.resize(rows, (BATCH, rows.shape[1])).astype(np.float64)
     moments = Moments.of(rows.astype(np.float64))
@@ -82,8 +86,7 @@ def main() -> None:
         "csv_bytes_per_image": (options.output / "pca/matrix.csv").stat().st_size / count,
         "parquet_bytes_per_image": bytes_of(list(options.output.glob("pca/parquet/*.parquet")))
         / count,
-        "ledger_bytes_per_image": bytes_of(list(options.output.glob("_ledger/**/*.parquet")))
-        / count,
+        "listing_bytes_per_image": bytes_of(list(options.output.glob("_run/**/*.parquet"))) / count,
     }
     Console().print(found)
     if options.json:

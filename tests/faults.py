@@ -3,14 +3,14 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 from urllib.parse import unquote
 
 
 class Fault(NamedTuple):
-    """An answer instead of the store's; status 0 cuts the connection."""
+    """An answer instead of the store's; 0 cuts the connection, -1 after the work."""
 
     status: int
     code: str = ""
@@ -20,6 +20,7 @@ SLOW_DOWN = Fault(503, "SlowDown")
 EXPIRED = Fault(400, "ExpiredToken")
 VANISHED = Fault(404, "NoSuchKey")
 RESET = Fault(0)
+LOST_ANSWER = Fault(-1)
 
 
 @contextmanager
@@ -34,6 +35,9 @@ def faulty(port: int, fault: Callable[[str, str], Fault | None]) -> Iterator[int
             found = fault(self.command, unquote(self.path))
             if found is None:
                 self.pass_on(body)
+            elif found is LOST_ANSWER:
+                self.ask(body)
+                self.close_connection = True
             elif found.status:
                 text = f"<Error><Code>{found.code}</Code><Message>{found.code}</Message></Error>"
                 answer = b"" if self.command == "HEAD" else text.encode()
@@ -45,11 +49,16 @@ def faulty(port: int, fault: Callable[[str, str], Fault | None]) -> Iterator[int
             else:
                 self.close_connection = True
 
-        def pass_on(self, body: bytes) -> None:
+        def ask(self, body: bytes) -> tuple[HTTPResponse, bytes]:
             there = HTTPConnection("127.0.0.1", port)
             there.request(self.command, self.path, body, dict(self.headers))
             answer = there.getresponse()
             data = answer.read()
+            there.close()
+            return answer, data
+
+        def pass_on(self, body: bytes) -> None:
+            answer, data = self.ask(body)
             self.send_response(answer.status)
             for name, value in answer.getheaders():
                 if name.lower() not in {"transfer-encoding", "connection", "date", "server"}:
@@ -58,7 +67,6 @@ def faulty(port: int, fault: Callable[[str, str], Fault | None]) -> Iterator[int
                 self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
-            there.close()
 
         do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_one  # noqa: N815 - as the server calls them
 

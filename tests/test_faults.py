@@ -4,23 +4,29 @@ import json
 import os
 import shutil
 import socket
+import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from faults import EXPIRED, RESET, SLOW_DOWN, VANISHED, Fault, faulty
+from faults import EXPIRED, LOST_ANSWER, RESET, SLOW_DOWN, VANISHED, Fault, faulty
 from helpers import assert_same_features, features_of, go, rejected_of, verger
 from stores import aws_env, aws_settings, make_bucket, make_client, moto_server, upload
 from verger import s3, storage
 from verger.errors import SetupError
 from verger.images.listing import ListedImage
 from verger.images.loading import Loader
+from verger.results import FILES_SCHEMA
 from verger.spark.extraction import Extractor
 from verger.storage import Location
+from verger.table import DataFile, Table
 
 FOLDER = Location("s3://plays/in")
+PLACE = Location("s3://plays/a b/files")
 PHOTO = ListedImage(path="Cherry/r_0_100.jpg", label="Cherry", size=5000, etag="x")
 
 
@@ -115,6 +121,92 @@ def test_a_run_on_a_bad_day_loses_nothing_and_the_next_one_mends_it(
     go(tmp_path / "images", tmp_path / "local")
     assert_same_features(tmp_path / "out", tmp_path / "local")
     assert len(features_of(tmp_path / "out")) == 24
+
+
+@pytest.fixture
+def table(port: int, monkeypatch) -> Iterator[Table]:
+    """A table on the store with one commit."""
+    with aws_settings(port, monkeypatch):
+        storage.delete(PLACE)
+        made = open_table()
+        made.create({"precision": "f32"}, {})
+        made.commit([file_of("first")], [], {})
+        yield made
+
+
+def open_table() -> Table:
+    return Table(PLACE, FILES_SCHEMA, partition="outcome")
+
+
+def file_of(name: str) -> DataFile:
+    return DataFile(f"outcome=featurized/{name}.parquet", 1, 1, "featurized")
+
+
+def names_of(port: int, monkeypatch) -> list[str]:
+    with aws_settings(port, monkeypatch):
+        return [Path(file.name).stem for file in open_table().files()]
+
+
+@pytest.mark.parametrize("fault", [SLOW_DOWN, RESET, LOST_ANSWER], ids=["503", "cut", "lost"])
+def test_a_commit_on_a_bad_day_is_there_once(
+    table: Table, port: int, monkeypatch, fault: Fault
+) -> None:
+    puts: list[str] = []
+
+    def bad_at_first(method: str, path: str) -> Fault | None:
+        if method != "PUT" or "_delta_log" not in path:
+            return None
+        puts.append(path)
+        return fault if len(puts) == 1 else None
+
+    with faulty(port, bad_at_first) as bad, aws_settings(bad, monkeypatch):
+        table.commit([file_of("second")], [], {})
+        table.commit([file_of("third")], [], {})
+    assert len(puts) >= 3
+    assert names_of(port, monkeypatch) == ["first", "second", "third"]
+
+
+def test_of_two_drivers_that_believe_to_hold_the_lease_one_commits(
+    table: Table, port: int, monkeypatch
+) -> None:
+    with aws_settings(port, monkeypatch):
+        other = open_table()
+    holding = threading.Barrier(2)
+
+    def wait_for_both(method: str, path: str) -> Fault | None:
+        # Both have read the same version, and write the next one at the same moment.
+        if method == "PUT" and path.endswith(f"{table.version + 1:020}.json"):
+            with suppress(threading.BrokenBarrierError):
+                holding.wait(10)
+        return None
+
+    def commit(name: str, of: Table) -> str:
+        try:
+            of.commit([file_of(name)], [], {})
+        except SetupError as error:
+            return error.message
+        return "won"
+
+    with (
+        faulty(port, wait_for_both) as proxy,
+        aws_settings(proxy, monkeypatch),
+        ThreadPoolExecutor(2) as both,
+    ):
+        ends = both.map(commit, ("second", "third"), (table, other))
+        told, won = sorted(ends)
+    assert won == "won"
+    assert told.startswith("Another process has changed the table")
+    assert len(names_of(port, monkeypatch)) == 2
+
+
+def test_credentials_that_expire_before_a_commit_end_the_run(
+    table: Table, port: int, monkeypatch
+) -> None:
+    with faulty(port, lambda *_: EXPIRED) as bad, aws_settings(bad, monkeypatch):
+        with pytest.raises(SetupError) as raised:
+            table.commit([file_of("second")], [], {})
+        assert "expired" in f"{raised.value.message} {raised.value.hint}".lower()
+    assert names_of(port, monkeypatch) == ["first"]
 
 
 def environment(port: int) -> dict[str, str]:

@@ -49,7 +49,7 @@ class TooManyRejectedError(VergerError):
 
 
 class SetupError(VergerError):
-    """The environment lacks something: Java, weights, jars, disk space, a free output folder."""
+    """The environment lacks something: Java, weights, disk space, a free output folder."""
 
     exit_code = 5
 

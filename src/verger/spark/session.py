@@ -170,7 +170,7 @@ def _java_overheard(lines: deque[str], debug: bool) -> Iterator[None]:
 
 def _first_failure(lines: Iterable[str]) -> str | None:
     """The line that says best why Java or Spark does not start."""
-    words = ("unresolved dependency", "Invalid", "unresponsive", "Exception:", "Error", "error")
+    words = ("Invalid", "unresponsive", "Exception:", "Error", "error")
     return next((line.lstrip(": ") for word in words for line in lines if word in line), None)
 
 
