@@ -1,6 +1,7 @@
 """Each benchmark measures: on few images, and what it writes has the figures that pages show."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,20 @@ def test_what_the_page_on_scaling_multiplies_is_timed(spark, orchard: Path, tmp_
     numbers = {name: value for name, value in found.items() if isinstance(value, float)}
     assert numbers
     assert all(value > 0 for name, value in numbers.items() if "load" not in name)
+
+
+@pytest.mark.parametrize("where", [(), ("--store",)], ids=["disk", "s3"])
+def test_nights_leave_about_as_many_files_as_one_run(
+    orchard: Path, tmp_path: Path, where: tuple[str, ...]
+) -> None:
+    photographs = shutil.copytree(orchard, tmp_path / "photographs")
+    options = ("--nights", 36, "--images", 4, *where)
+    found = measured(tmp_path, "nights", photographs, *options)
+    first, _, last = found["nights"]
+    assert (first["rows"], last["rows"], found["at_once"]["rows"]) == (4, 144, 144)
+    # Unmerged, there would be four a night.
+    assert last["data_files"] <= 33 + found["at_once"]["data_files"]
+    assert last["parquet_files"] <= last["data_files"] + 20
 
 
 def test_peers_are_timed_beside_a_run(tmp_path: Path) -> None:

@@ -106,6 +106,16 @@ def test_waves_and_tasks_of_any_size_give_the_same_features(
     pd.testing.assert_frame_equal(features_of(output), features_of(tmp_path / "out"))
 
 
+def test_plain_spark_reads_what_the_output_says(
+    finished, spark: SparkSession, tmp_path: Path
+) -> None:
+    place = shutil.copytree(finished[1], tmp_path / "out").as_uri()
+    features = spark.read.parquet(f"{place}/files/outcome=featurized")
+    assert features.count() == features.select("path").distinct().count() == 24
+    assert len(features.first()["features"]) == 1280
+    assert spark.read.parquet(f"{place}/pca/parquet").count() == 24
+
+
 def test_the_tensorflow_engine_agrees(finished, orchard: Path, tmp_path: Path) -> None:
     _, output = finished
     go(orchard, tmp_path / "out", engine="tensorflow")

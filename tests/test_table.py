@@ -137,6 +137,20 @@ def test_retired_files_may_be_kept_for_those_who_read_them(table: Table, tmp_pat
     assert not (tmp_path / "files" / old[0].name).exists()
 
 
+def test_what_another_writer_has_not_committed_yet_is_not_deleted(
+    table: Table, tmp_path: Path
+) -> None:
+    table.commit(write_some(tmp_path, "a/1"), [], {})
+    theirs = write_some(tmp_path, "a/2")
+
+    def lease_is_lost() -> None:
+        raise SetupError("another process took the output over")
+
+    with pytest.raises(SetupError, match="took the output over"):
+        table.vacuum(0, lease_is_lost)
+    assert (tmp_path / "files" / theirs[0].name).exists()
+
+
 def test_an_erased_path_is_in_no_byte_that_is_left(table: Table, tmp_path: Path) -> None:
     table.commit(old := write_some(tmp_path, ERASED, "a/1"), [], {})
     for number in range(12):  # a checkpoint is among them

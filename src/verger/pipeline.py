@@ -476,7 +476,7 @@ class _Chain:
             for table in (self.table, open_scores(self.output)):
                 table.compact(self.settings.compact_files, self._said())
                 hours = 0 if self.settings.prune else self.settings.retain
-                table.vacuum(hours)
+                table.vacuum(hours, self.check_lock)
         self.manifest.status = "complete"
         self.manifest.finished_at = now()
         spoken = before.settings.get("lang", "en") if before else None

@@ -10,7 +10,7 @@ import re
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -232,10 +232,13 @@ class Table:
         self._advance()
         return True
 
-    def vacuum(self, hours: int) -> int:
+    def vacuum(self, hours: int, check: Callable[[], None] = lambda: None) -> int:
         """Delete what the table has not named for so many hours; how many files that were.
 
-        With 0 nothing is left but what counts: the files of a commit that failed go as well.
+        Args:
+            hours: with 0 nothing is left but what counts; files of a commit that failed go as well.
+            check: called before each deletion; raises when the table is another process' by now,
+                whose files have no commit yet.
         """
         if self._delta is None:
             return 0
@@ -251,6 +254,7 @@ class Table:
                 if name.startswith("."):  # what a killed process was writing
                     storage.delete(folder.child(name))
         for name in names:
+            check()
             storage.delete(self.location.child(name))
         return len(names)
 

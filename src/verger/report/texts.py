@@ -250,6 +250,7 @@ _STAGES = {
     "spark": ("Spark's start", "démarrage de Spark"),
     "plan": ("comparing", "comparaison"),
     "waves": ("planning", "planification"),
+    "tidy": ("tidying up", "rangement"),
     "extract": ("extracting", "extraction"),
     "account": ("accounting", "décompte"),
     "fit": ("fitting", "ajustement"),
