@@ -26,7 +26,7 @@ PYTHON = "3.11"
 ENTRY = Path(verger.__file__).with_name("__main__.py")
 """What Spark starts as the driver: verger's command line, out of the archive beside it."""
 GLIBC = tuple(f"2_{minor}" for minor in range(34, 16, -1))
-"""What wheels may ask for, each by its name: EMR 7 runs on Amazon Linux 2023, whose glibc is 2.34."""
+"""What wheels may ask for, by every name: EMR 7 runs on Amazon Linux 2023, whose glibc is 2.34."""
 
 FRONTENDS = ("gguf", "jax", "onnx", "paddle", "pytorch", "tensorflow", "tensorflow_lite")
 UNUSED = (
