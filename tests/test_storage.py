@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from verger import storage
@@ -98,12 +96,3 @@ def test_deleting_a_folder_spares_what_its_links_point_to(folder: Location) -> N
     os.symlink(folder.child("kept").path, folder.child("a/link").path)  # noqa: PTH211
     storage.delete(folder.child("a"))
     assert storage.names(folder.child("kept")) == ["file"]
-
-
-def test_rows_are_counted_over_all_files(folder: Location) -> None:
-    assert storage.count_rows(folder.child("features")) == 0
-    Path(folder.path, "features").mkdir()
-    for part, rows in enumerate((3, 0, 4)):
-        table = pa.table({"x": pa.array(range(rows), pa.int64())})
-        pq.write_table(table, f"{folder.path}/features/{part}.parquet")
-    assert storage.count_rows(folder.child("features")) == 7

@@ -205,16 +205,6 @@ def open_output(file: Location) -> pa.NativeFile:
     return file_system(file).open_output_stream(file.path)
 
 
-def count_rows(folder: Location) -> int:
-    """The rows of the Parquet files in a folder, from their footers; 0 when it is absent."""
-    from pyarrow.dataset import dataset  # slow to import, and no worker needs it
-
-    if not exists(folder):
-        return 0
-    parquet = dataset(folder.path, filesystem=file_system(folder), format="parquet")
-    return int(parquet.count_rows())
-
-
 def delete(location: Location) -> None:
     """Delete a file, or a folder and all that is in it, if it is there."""
     if location.is_s3:

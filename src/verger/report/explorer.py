@@ -16,6 +16,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import pyarrow as pa
+from pyarrow.dataset import Dataset
 from pyarrow.parquet import ParquetWriter
 
 from verger.backbone.graph import cache_folder
@@ -29,7 +30,7 @@ from verger.report.data import DAMAGED, tolerant_manifest
 from verger.report.scores import in_batches
 from verger.report.thumbnails import find_images, make_thumbnails
 from verger.results import Output
-from verger.storage import Location, count_rows, exists
+from verger.storage import Location
 
 REQUIREMENTS = "explorer-requirements.txt"
 HOST = "127.0.0.1"
@@ -53,8 +54,8 @@ def make_table(output: Output, progress: Progress) -> Path:
         InputError: the output is none, or has no scores.
     """
     manifest, _ = tolerant_manifest(output)
-    scores = output.pca.child("parquet")
-    if not exists(scores):
+    scores = read_scores(output)
+    if scores is None:
         raise InputError(
             f"{output.location} has no PCA, so there is no map.", "Let its run end first."
         )
@@ -66,12 +67,12 @@ def make_table(output: Output, progress: Progress) -> Path:
     table.parent.mkdir(parents=True, exist_ok=True)
     partial = table.with_suffix(f".{os.getpid()}.partial")
     try:
-        progress.start("pictures", count_rows(scores))
-        _write_table(output, manifest.input, partial, progress)
+        progress.start("pictures", scores.count_rows())
+        _write_table(output, scores, manifest.input, partial, progress)
         progress.finish()
     except DAMAGED as error:
         raise InputError(
-            f"{scores} cannot be read, or {table.parent} not written: {error}.",
+            f"{output.scores} cannot be read, or {table.parent} not written: {error}.",
             "Run again, or make room in the cache folder.",
         ) from error
     else:
@@ -159,14 +160,15 @@ def wait() -> None:
         time.sleep(0.2)
 
 
-def _write_table(output: Output, place: str, target: Path, progress: Progress) -> None:
+def _write_table(
+    output: Output, scores: Dataset, place: str, target: Path, progress: Progress
+) -> None:
     folder = None if place == "?" else Location.parse(place)
     packed = folder is not None and read_pack(folder) is not None
-    scores = read_scores(output)
     done = 0
     writer: ParquetWriter | None = None
     try:
-        for rows in in_batches(scores) if scores else ():
+        for rows in in_batches(scores):
             paths = [str(path) for path in rows.paths]
             # Only packed images need more than their path.
             found = find_images(output, set(paths)) if packed else {}

@@ -17,11 +17,6 @@ def explain(error: Exception) -> VergerError:
     for words, message, hint in _KNOWN_FAILURES:
         if any(word in text for word in words):
             return SetupError(message, hint)
-    if found := _LOST_PATH.search(text):
-        return SetupError(
-            f"{found[1]} has gone, though the ledger counts it.",
-            "Put it back from a copy, or give --fresh to compute everything anew.",
-        )
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     for index, line in enumerate(lines):
         # A worker's traceback ends with the error and its hint.
@@ -45,10 +40,6 @@ def _java_ended() -> bool:
 
 
 _TOLD = re.compile(r"verger\.errors\.(SetupError|InputError): (.*)")
-_LOST_PATH = re.compile(
-    r"\[PATH_NOT_FOUND\] Path does not exist: "
-    r"(.*/(?:(?:features|rejected)/wave-|_ledger/images/).*)\."
-)
 GOES_ON = "the same command goes on from the last wave"
 _KNOWN_FAILURES = (
     (
