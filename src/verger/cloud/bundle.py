@@ -38,7 +38,6 @@ UNUSED = (
     # Networks come as OpenVINO's own format.
     *(f"openvino/libs/libopenvino_{name}_frontend.so*" for name in FRONTENDS),
     "pyarrow/*flight*.so*",
-    "pyarrow/*substrait*.so*",
     # A notebook that runs by itself completes no words and is not debugged.
     "jedi/third_party",
     "debugpy",
