@@ -10,6 +10,7 @@ import pytest
 
 from helpers import features_of
 from verger.images.demo import KINDS, render
+from verger.spark.changes import FEW
 
 # The real chain, but for a network so small that only listing, planning and rows take time.
 RUN = """
@@ -73,18 +74,21 @@ def test_the_drivers_memory_is_bounded_with_a_hundred_thousand_paths(tmp_path: P
     photos = [tmp_path / f"{number}.jpg" for number in range(20)]
     for number, photo in enumerate(photos):
         render(KINDS[number % 3], number, 20).save(photo)
-    link(photos, tmp_path / "few", 1_000)
+    # More than the report compares, and than it draws: both are bounded.
+    link(photos, tmp_path / "few", FEW // 2)
     link(photos, tmp_path / "many", 100_000)
     few = measure(tmp_path / "few", tmp_path / "few-out")
     many = measure(tmp_path / "many", tmp_path / "many-out")
     print(json.dumps({"few": few, "many": many}))  # noqa: T201 - a measurement, shown by -s
     assert many["counts"]["featurized"] == 100_000
-    # Batches of the listing, not all of it.
+    # Batches of the listing, not all of it, and Spark compares.
     assert many["driver_mb"] < few["driver_mb"] + 100
     # A heap of 1 GiB is enough, and what Java needs beside it.
     assert many["java_mb"] < 1024 + 600
+    again = measure(tmp_path / "few", tmp_path / "few-out")
+    assert again["counts"]["reused"] == FEW // 2
+    assert again["java_mb"] == 0, "with nothing new Spark is not started"
     again = measure(tmp_path / "many", tmp_path / "many-out")
     assert again["counts"]["reused"] == 100_000
-    assert again["java_mb"] == 0, "with nothing new Spark is not started"
     assert again["driver_mb"] < few["driver_mb"] + 100
     assert features_of(tmp_path / "many-out").path.is_unique

@@ -23,7 +23,7 @@ NEW, CHANGED, SAME, GONE = "new", "changed", "same", "gone"
 
 
 EXTRACTED = (NEW, CHANGED)
-FEW = 100_000
+FEW = 50_000
 """Listed files that the driver compares by itself; Spark takes seconds to begin with."""
 
 _OLD = pa.schema([
