@@ -31,18 +31,39 @@ GLIBC = tuple(f"2_{minor}" for minor in range(34, 16, -1))
 FRONTENDS = ("gguf", "jax", "onnx", "paddle", "pytorch", "tensorflow", "tensorflow_lite")
 UNUSED = (
     "*/tests",
+    "*/test",
     "*/include",
+    "*/sboms",
+    "numpy/distutils",
+    "numpy/f2py",
     "openvino/libs/*_gpu_plugin.so*",
     "openvino/libs/*_npu_plugin.so*",
     "openvino/libs/cache.json",  # of the plugin for Intel's graphics processors
     # Networks come as OpenVINO's own format.
     *(f"openvino/libs/libopenvino_{name}_frontend.so*" for name in FRONTENDS),
+    *(f"openvino/frontend/{name}" for name in FRONTENDS),
+    "openvino/libs/libopenvino_*auto*_plugin.so*",
+    "openvino/libs/libopenvino_hetero_plugin.so*",
     "pyarrow/*flight*.so*",
+    # Copies of what the third name has.
+    "pyarrow/libarrow_python*.so",
+    "pyarrow/libarrow_python*.so.*.*.*",
+    "*.pyi",
+    "*.pyx",
+    "*.pxi",
+    "*.pxd",
     # A notebook that runs by itself completes no words and is not debugged.
-    "jedi/third_party",
+    "jedi",
     "debugpy",
+    # Times are in UTC.
+    "pytz/zoneinfo",
+    "tzdata/zoneinfo",
 )
 """What wheels carry and no worker loads: a fourth of their size on x86-64."""
+
+
+SERVICES = ("s3", "sts")
+"""Of AWS, those that are called from a cluster; botocore describes 400."""
 
 
 def pack_environment(folder: Path, arch: Architecture) -> Path:
@@ -54,7 +75,9 @@ def pack_environment(folder: Path, arch: Architecture) -> Path:
         SetupError: pip is missing, or cannot get a wheel.
     """
     lock = files("verger.cloud") / "locks" / f"{arch}.lock"
-    digest = hashlib.sha256(lock.read_bytes() + "".join(UNUSED).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(lock.read_bytes() + "".join((*UNUSED, *SERVICES)).encode()).hexdigest()[
+        :12
+    ]
     archive = folder / f"environment-{arch}-{digest}.tar.gz"
     if archive.exists():
         return archive
@@ -94,7 +117,11 @@ def pack_environment(folder: Path, arch: Architecture) -> Path:
 
 def used(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
     """The member, unless it is one that no worker loads."""
-    return None if any(PurePath(member.name).match(unused) for unused in UNUSED) else member
+    path = PurePath(member.name)
+    services = path.match("botocore/data/*") or path.match("boto3/data/*")
+    if services and member.isdir() and path.name not in SERVICES:
+        return None
+    return None if any(path.match(unused) for unused in UNUSED) else member
 
 
 def pack_code(folder: Path) -> Path:
