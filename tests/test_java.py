@@ -1,5 +1,6 @@
 """Which Java Spark is started with."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -29,3 +30,34 @@ def test_the_users_java_comes_first_then_vergers_then_the_machines(
     with pytest.raises(SetupError, match="There is no Java") as caught:
         java_home()
     assert "arm64" in caught.value.hint
+
+
+KILLED = """
+import psutil
+from verger.spark.failures import explain
+from verger.spark.scan import collect
+from verger.spark.session import start_session
+
+class Cut:
+    sparkSession = start_session("local[1]")
+
+    def collect(self):
+        for child in psutil.Process().children(recursive=True):
+            if child.name() == "java":
+                child.kill()
+                child.wait()
+        return ["a part of the answer"]
+
+try:
+    print(collect(Cut()))
+except Exception as error:
+    print(explain(error).message)
+"""
+
+
+@pytest.mark.spark
+def test_an_answer_that_was_cut_off_is_not_taken_for_a_short_one() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED], capture_output=True, text=True, check=True
+    )  # fmt: skip
+    assert "Java machine has ended" in done.stdout

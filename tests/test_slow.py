@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,10 @@ import pandas as pd
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
-from verger.images.demo import KINDS
+from helpers import go
+from verger.images.demo import KINDS, write_demo_images
+from verger.spark.session import java_home
+from yarn import trust_store_option
 
 ROOT = Path(__file__).parents[1]
 PYTHONS = os.environ.get("VERGER_PYTHONS", sys.executable).split()
@@ -75,3 +79,46 @@ def test_the_wheel_alone_does_the_whole_chain_without_java(
     size = sum(file.stat().st_size for file in home.rglob("*") if file.is_file())
     assert size < 1.2e9
     assert not list(home.glob("lib/*/site-packages/tensorflow"))
+
+
+DELTA = "io.delta:delta-spark_2.12:3.3.2"
+READ_AS_DELTA = """
+import json, sys
+from pyspark.sql import SparkSession
+
+spark = (
+    SparkSession.builder.master("local[1]")
+    .config("spark.sql.extensions", "io.delta.sql.DeltaSparkSessionExtension")
+    .config("spark.sql.catalog.spark_catalog", "org.apache.spark.sql.delta.catalog.DeltaCatalog")
+    .config("spark.ui.enabled", "false")
+    .getOrCreate()
+)
+files = spark.read.format("delta").load(sys.argv[1] + "/files")
+featurized = files.where("outcome = 'featurized'")
+scores = spark.read.format("delta").load(sys.argv[1] + "/pca/parquet")
+counts = {row["outcome"]: row["count"] for row in files.groupBy("outcome").count().collect()}
+length = len(featurized.first()["features"])
+print(json.dumps({**counts, "scores": scores.count(), "features": length}))
+"""
+
+
+@pytest.mark.slow
+def test_spark_reads_an_output_as_delta_with_deltas_own_jar(tmp_path: Path) -> None:
+    write_demo_images(tmp_path / "in", images=24, seed=1)
+    (tmp_path / "in/notes.txt").write_text("no image")
+    for limit in (10, 25):
+        go(tmp_path / "in", tmp_path / "out", limit=limit)
+    options = ["--packages", DELTA, "--driver-java-options", trust_store_option().strip()]
+    env = {
+        **os.environ,
+        "JAVA_HOME": str(java_home()),
+        "SPARK_LOCAL_IP": "127.0.0.1",
+        "PYSPARK_SUBMIT_ARGS": shlex.join([*options, "pyspark-shell"]),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", READ_AS_DELTA, tmp_path / "out"],
+        env=env, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found == {"featurized": 24, "rejected": 1, "scores": 24, "features": 1280}

@@ -171,7 +171,7 @@ def explained() -> Iterator[None]:
     """
     try:
         yield
-    except (PySparkException, Py4JError, OSError) as error:
+    except (PySparkException, Py4JError, OSError, EOFError) as error:
         raise explain(error) from error
     except MemoryError as error:
         raise SetupError(

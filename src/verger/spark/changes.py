@@ -14,7 +14,7 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that PySpark's u
 
 from verger.errors import DefectError
 from verger.results import FILES_SCHEMA, FINGERPRINT, LISTING_SCHEMA, Counts, Outcome, Output
-from verger.spark.scan import FILE, Batches, Reader, Scan, Slice, write, write_rows
+from verger.spark.scan import FILE, Batches, Reader, Scan, Slice, collect, write, write_rows
 from verger.spark.waves import PENDING, Wave, waves_of
 from verger.table import DataFile, Table
 
@@ -145,7 +145,7 @@ def compare(
         "path", *names, FILE.name, "outcome", "reason", state.alias("state")
     )
     rows = rows.persist()
-    grouped = rows.groupBy("state", "outcome", "reason").count().collect()
+    grouped = collect(rows.groupBy("state", "outcome", "reason").count())
     found = Comparison(
         rows, {(row["state"], row["outcome"], row["reason"]): row["count"] for row in grouped}
     )

@@ -11,7 +11,7 @@ from verger.errors import InputError, SetupError, VergerError
 def explain(error: Exception) -> VergerError:
     """What a failure of Spark, or of the system under it, means for the reader."""
     text = str(error)
-    if isinstance(error, ConnectionError) or _java_ended():
+    if isinstance(error, (ConnectionError, EOFError)) or _java_ended():
         # Whatever was asked of it, such as whether it knows a class.
         text = f"Error while sending or receiving: {text}"
     for words, message, hint in _KNOWN_FAILURES:

@@ -14,7 +14,7 @@ from verger.backbone.mobilenet_v2 import FEATURES
 from verger.errors import InputError, UsageError
 from verger.results import SCORES_SCHEMA
 from verger.settings import DEFAULT_COMPONENTS
-from verger.spark.scan import Batches, Rows, Step, spark_schema
+from verger.spark.scan import Batches, Rows, Step, collect, spark_schema
 
 Float64 = NDArray[np.float64]
 
@@ -133,7 +133,7 @@ def compute_moments(features: Rows) -> Moments:
     tasks = parts.rdd.getNumPartitions()
     if tasks > MERGED_HERE:
         parts = parts.repartition(math.isqrt(tasks)).mapInArrow(of_tasks, MOMENTS)
-    moments = _merged(_unpacked(*row) for row in parts.collect())
+    moments = _merged(_unpacked(*row) for row in collect(parts))
     if moments is None:
         raise InputError("There are no features to reduce.")
     return moments

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow.parquet import ParquetFile, write_table
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
 
@@ -227,7 +227,20 @@ class Writing:
 def write(rows: Rows, step: Step, folder: Location, partition: str | None = None) -> list[DataFile]:
     """Map rows in tasks and write what comes out; which files that are."""
     written = rows.mapInArrow(Writing(step, folder, partition), spark_schema(WRITTEN_SCHEMA))
-    return [DataFile(**row.asDict()) for row in written.collect()]
+    return [DataFile(**row.asDict()) for row in collect(written)]
+
+
+def collect(rows: DataFrame) -> list[Row]:
+    """All rows, in this process.
+
+    Raises:
+        Py4JError, OSError: Java has ended meanwhile.
+    """
+    found = rows.collect()
+    # PySpark takes an answer that was cut off for a short one. Only a Java that still runs can say
+    # its version.
+    _ = rows.sparkSession.sparkContext.version
+    return found
 
 
 def _spread(spark: SparkSession, files: Iterable[DataFile]) -> list[list[Slice]]:
