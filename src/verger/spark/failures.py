@@ -1,8 +1,11 @@
 """What a failure of Spark means for the reader."""
 
 import re
+from contextlib import suppress
+from subprocess import TimeoutExpired
 from typing import Any
 
+from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark import SparkContext
 
 from verger.errors import InputError, SetupError, VergerError
@@ -11,7 +14,9 @@ from verger.errors import InputError, SetupError, VergerError
 def explain(error: Exception) -> VergerError:
     """What a failure of Spark, or of the system under it, means for the reader."""
     text = str(error)
-    if isinstance(error, (ConnectionError, EOFError)) or _java_ended():
+    # Java's answers end a moment before Java is seen to have ended.
+    cut_off = isinstance(error, Py4JError) and not isinstance(error, Py4JJavaError)
+    if isinstance(error, (ConnectionError, EOFError)) or _java_ended(2.0 if cut_off else 0.0):
         # Whatever was asked of it, such as whether it knows a class.
         text = f"Error while sending or receiving: {text}"
     for words, message, hint in _KNOWN_FAILURES:
@@ -31,12 +36,16 @@ def explain(error: Exception) -> VergerError:
     )
 
 
-def _java_ended() -> bool:
-    """Whether the Java machine that this process started is no more."""
+def _java_ended(seconds: float) -> bool:
+    """Whether the Java machine that this process started is no more, or ends within some seconds."""
     gateway = SparkContext._gateway
     # One that somebody else made would take any name for one of Java's.
     started: Any = vars(gateway).get("proc") if gateway else None
-    return started is not None and started.poll() is not None
+    if started is None:
+        return False
+    with suppress(TimeoutExpired):
+        started.wait(seconds)
+    return started.poll() is not None
 
 
 _TOLD = re.compile(r"verger\.errors\.(SetupError|InputError): (.*)")
