@@ -37,7 +37,7 @@ def explain(error: Exception) -> VergerError:
 
 
 def _java_ended(seconds: float) -> bool:
-    """Whether the Java machine that this process started is no more, or ends within some seconds."""
+    """Whether the Java machine that this process started has ended, or does within some seconds."""
     gateway = SparkContext._gateway
     # One that somebody else made would take any name for one of Java's.
     started: Any = vars(gateway).get("proc") if gateway else None
