@@ -14,7 +14,7 @@ from pyspark.sql import functions as F  # noqa: N812 - the name that PySpark's u
 
 from verger.errors import DefectError
 from verger.results import FILES_SCHEMA, FINGERPRINT, LISTING_SCHEMA, Counts, Outcome, Output
-from verger.spark.scan import FILE, Batches, Reader, Scan, Slice, collect, write, write_rows
+from verger.spark.scan import FILE, Batches, Reader, Scan, Slice, collect, write, write_here
 from verger.spark.waves import PENDING, Wave, waves_of
 from verger.table import DataFile, Table
 
@@ -72,9 +72,9 @@ class Comparison:
         """The rows for Spark."""
         if isinstance(self.rows, DataFrame):
             return self.rows
-        written = write_rows(output.work.child("compared"), self.rows.to_batches())
-        files = [DataFile(**row) for batch in written for row in batch.to_pylist()]
-        return Scan.of_files(spark, output.work.child("compared"), _COMPARED, files).rows()
+        folder = output.work.child("compared")
+        files = write_here(folder, self.rows.to_batches())
+        return Scan.of_files(spark, folder, _COMPARED, files).rows()
 
     def release(self) -> None:
         """Have Spark forget the rows."""

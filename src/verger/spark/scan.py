@@ -211,6 +211,12 @@ def write_rows(
         )
 
 
+def write_here(folder: Location, batches: Batches, partition: str | None = None) -> list[DataFile]:
+    """As `write_rows`, in this process; which files that are."""
+    written = write_rows(folder, batches, partition)
+    return [DataFile(**row) for batch in written for row in batch.to_pylist()]
+
+
 @dataclass(frozen=True)
 class Writing:
     """A step whose batches are written by the task that makes them; see `write_rows`."""

@@ -19,7 +19,7 @@ from verger.progress import Progress
 from verger.results import FILES_SCHEMA, LISTING_SCHEMA, Outcome, Output, Reason
 from verger.spark.extraction import Extractor
 from verger.spark.failures import workers_died
-from verger.spark.scan import Reader, Scan, Slice, write, write_rows
+from verger.spark.scan import Reader, Scan, Slice, write, write_here
 from verger.table import DataFile
 
 PENDING = "pending"
@@ -77,8 +77,7 @@ def save_listing(
     listed = 0
     while batch := list(islice(remaining, LISTING_BATCH)):
         rows = pa.RecordBatch.from_pylist([vars(image) for image in batch], LISTING_SCHEMA)
-        (written,) = write_rows(output.listing, [rows])
-        file = DataFile(**written.to_pylist()[0])
+        (file,) = write_here(output.listing, [rows])
         files.append(replace(file, name=f"listing/{file.name}"))
         listed += len(batch)
         progress.update(listed)
@@ -215,8 +214,7 @@ def _reject_crashed(output: Output, images: list[Slice]) -> list[DataFile]:
         "outcome": str(Outcome.REJECTED),
     }
     rows = pa.RecordBatch.from_pylist([rejection], FILES_SCHEMA)
-    (written,) = write_rows(output.files, [rows], "outcome")
-    return [DataFile(**written.to_pylist()[0])]
+    return write_here(output.files, [rows], "outcome")
 
 
 def _check_readable(output: Output, wave: Wave, written: list[DataFile]) -> None:
