@@ -156,14 +156,15 @@ def write_bytes(file: Location, data: bytes) -> None:
         raise
 
 
-def sync(folder: Location) -> None:
-    """Have the files of a folder on the disk itself, should the power fail; S3 has them already."""
-    if folder.is_s3 or not Path(folder.path).is_dir():
+def sync(folder: Location, *patterns: str) -> None:
+    """Have files of a folder on the disk itself, should the power fail; S3 has them already."""
+    path = Path(folder.path)
+    if folder.is_s3 or not path.is_dir():
         return
-    for file in Path(folder.path).iterdir():
+    for file in (found for pattern in patterns for found in path.glob(pattern)):
         _sync(file)
-    _sync(Path(folder.path))
-    _sync(Path(folder.path).parent)
+    _sync(path)
+    _sync(path.parent)
 
 
 def _sync(path: Path) -> None:

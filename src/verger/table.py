@@ -140,13 +140,12 @@ class Table:
         """
         from deltalake import DeltaTable, Schema
 
-        own = {f"{WRITER}.{name}": str(value) for name, value in properties.items()}
         with self._explained():
             DeltaTable.create(
                 _uri(self.location),
                 Schema.from_arrow(self.schema),
                 partition_by=[self.partition] if self.partition else None,
-                configuration=CONFIGURATION | own,
+                configuration=CONFIGURATION | _own(properties),
                 storage_options=_options(self.location),
                 commit_properties=self._commit_properties(said),
                 raise_if_key_not_exists=False,
@@ -161,10 +160,11 @@ class Table:
 
     def set_properties(self, properties: Words, said: Words) -> None:
         """Change what its rows have in common."""
-        own = {f"{WRITER}.{name}": str(value) for name, value in properties.items()}
         with self._explained():
             self._opened().alter.set_table_properties(
-                own, raise_if_not_exists=False, commit_properties=self._commit_properties(said)
+                _own(properties),
+                raise_if_not_exists=False,
+                commit_properties=self._commit_properties(said),
             )
         self._advance()
 
@@ -304,8 +304,8 @@ class Table:
         if self._delta is None:
             raise _changed(self.location)
         self.version = self._delta.version()
-        if not self.location.is_s3:
-            storage.sync(self.location.child(LOG))
+        # The commit, and the checkpoint that some make.
+        storage.sync(self.location.child(LOG), f"{self.version:020}.*", "_last_checkpoint")
 
     def _is_next(self, token: str) -> bool:
         """Whether the next commit is the one with this token."""
@@ -342,6 +342,10 @@ class Table:
                 f"The table {self.location} cannot be used: {error}",
                 "Look at the disk, or at the store and its credentials; the same command goes on.",
             ) from error
+
+
+def _own(properties: Words) -> dict[str, str]:
+    return {f"{WRITER}.{name}": str(value) for name, value in properties.items()}
 
 
 def _changed(location: Location) -> SetupError:
