@@ -1,4 +1,4 @@
-"""EMR and EMR Serverless played by a script: moto's steps never end, and its jobs never begin.
+"""EMR played by a script: moto's steps never end.
 
 Requests go through botocore, which checks them against AWS' own description of each call; answers
 are checked against the same.
@@ -12,13 +12,7 @@ from botocore import xform_name
 from botocore.awsrequest import AWSResponse
 from botocore.validate import validate_parameters
 
-ARN = "arn:aws:emr-serverless:eu-west-3:123456789012:/applications/app1"
-ROLE = "arn:aws:iam::123456789012:role/verger-serverless"
 NOON = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
-JOB = {
-    "applicationId": "app1", "arn": ARN, "createdBy": ROLE, "createdAt": NOON, "updatedAt": NOON,
-    "executionRole": ROLE, "stateDetails": "its details", "releaseLabel": "emr-7.14.0",
-}  # fmt: skip
 
 
 class AwsError(Exception):
@@ -30,13 +24,12 @@ class AwsError(Exception):
 
 
 class FakeAws:
-    """A cluster, or a job on EMR Serverless, that goes through a list of states as it is asked."""
+    """A cluster that goes through a list of states as it is asked."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.timeline = [("STARTING", "PENDING"), ("RUNNING", "RUNNING"), ("RUNNING", "RUNNING")]
         self.end = ("TERMINATED", "COMPLETED", "ALL_STEPS_COMPLETED", "Steps completed")
-        self.jobs = ["SCHEDULED", "RUNNING", "RUNNING", "SUCCESS"]
         self.hangs = False
         self.obeys = True
         self.instances: list[dict[str, Any]] = []
@@ -46,7 +39,6 @@ class FakeAws:
         """What happens when a call was done, and before its answer is there."""
         self.region = ""
         self._tags: Any = None
-        self._app: dict[str, Any] = {}
 
     @property
     def names(self) -> list[str]:
@@ -59,13 +51,11 @@ class FakeAws:
     @property
     def runs(self) -> bool:
         """Whether anything of ours still costs money."""
-        cluster = "RunJobFlow" in self.names and bool(self.timeline)
-        return cluster or self._app.get("state", "TERMINATED") != "TERMINATED"
+        return "RunJobFlow" in self.names and bool(self.timeline)
 
     def install(self, session: Any) -> Any:
-        for service in ("emr", "emr-serverless"):
-            session.events.register(f"before-parameter-build.{service}", self._keep)
-            session.events.register(f"before-call.{service}", self._answer)
+        session.events.register("before-parameter-build.emr", self._keep)
+        session.events.register("before-call.emr", self._answer)
         return session
 
     def _keep(self, params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
@@ -80,13 +70,10 @@ class FakeAws:
                 self.at[name]()
             if self.region in {"", host}:
                 answer = getattr(self, xform_name(name))(**context["fake"])
-                if name in {"RunJobFlow", "CreateApplication"}:
+                if name == "RunJobFlow":
                     self.region = host
             else:
-                answer = {
-                    "ListClusters": {"Clusters": []},
-                    "ListApplications": {"applications": []},
-                }[name]
+                answer = {"ListClusters": {"Clusters": []}}[name]
             if name in self.after:
                 self.after[name]()
         except AwsError as error:
@@ -97,8 +84,6 @@ class FakeAws:
                 validate_parameters(answer, model.output_shape)
         answer["ResponseMetadata"] = {"HTTPStatusCode": status}
         return AWSResponse(None, status, {}, None), answer
-
-    # EMR
 
     def run_job_flow(self, **asked: Any) -> dict[str, Any]:
         self._tags = asked["Tags"]
@@ -136,59 +121,6 @@ class FakeAws:
 
     def list_instances(self, **_: Any) -> dict[str, Any]:
         return {"Instances": self.instances}
-
-    # EMR Serverless
-
-    def create_application(self, **asked: Any) -> dict[str, Any]:
-        self._app = {
-            "applicationId": "app1", "arn": ARN, "type": "SPARK", "createdAt": NOON,
-            "updatedAt": NOON, "state": "CREATED", "releaseLabel": asked["releaseLabel"],
-            "tags": asked["tags"],
-        }  # fmt: skip
-        return {"applicationId": "app1", "arn": ARN}
-
-    def get_application(self, **_: Any) -> dict[str, Any]:
-        return {"application": dict(self._app)}
-
-    def list_applications(self, states: list[str], **_: Any) -> dict[str, Any]:
-        app = self._app
-        shown = {key: app[key] for key in app if key not in {"applicationId", "tags"}}
-        found = [shown | {"id": "app1"}] if app and app["state"] in states else []
-        return {"applications": found}
-
-    def start_job_run(self, **_: Any) -> dict[str, Any]:
-        self._app["state"] = "STARTED"
-        return {"applicationId": "app1", "jobRunId": "job1", "arn": ARN}
-
-    def list_job_runs(self, **_: Any) -> dict[str, Any]:
-        if "StartJobRun" not in self.names:
-            return {"jobRuns": []}
-        run = JOB | {"id": "job1", "state": self.jobs[0]}
-        return {"jobRuns": [run]}
-
-    def get_job_run(self, **_: Any) -> dict[str, Any]:
-        state = self.jobs.pop(0) if len(self.jobs) > 1 else self.jobs[0]
-        run = JOB | {
-            "jobRunId": "job1",
-            "state": state,
-            "jobDriver": {"sparkSubmit": {"entryPoint": "s3://orchard/main.py"}},
-            "billedResourceUtilization": {"vCPUHour": 2.0, "memoryGBHour": 8.0},
-        }
-        return {"jobRun": run}
-
-    def cancel_job_run(self, **_: Any) -> dict[str, Any]:
-        self.jobs = ["CANCELLING", "CANCELLED"]
-        return {"applicationId": "app1", "jobRunId": "job1"}
-
-    def stop_application(self, **_: Any) -> dict[str, Any]:
-        if self.jobs[0] not in {"SUCCESS", "FAILED", "CANCELLED"}:
-            raise AwsError("ValidationException", "a job still runs")
-        self._app["state"] = "STOPPED"
-        return {}
-
-    def delete_application(self, **_: Any) -> dict[str, Any]:
-        self._app["state"] = "TERMINATED"
-        return {}
 
 
 def machine(hours: float, kind: str = "m7g.xlarge", market: str = "ON_DEMAND") -> dict[str, Any]:

@@ -15,7 +15,7 @@ from verger import storage
 from verger.cli.main import app
 from verger.cloud.commands import notebook_command
 from verger.cloud.notebook import _check_is_notebook, execute_notebook
-from verger.cloud.submit import entry_arguments
+from verger.cloud.submit import submit_arguments
 from verger.errors import DeadlineReached, InputError, SetupError
 from verger.settings import RunSettings
 from verger.storage import Location
@@ -161,8 +161,9 @@ def test_a_cluster_understands_what_it_is_told_to_execute(tmp_path: Path) -> Non
     words = notebook_command(
         settings, source.uri, "a1b2", datetime.now(timezone.utc) + timedelta(hours=1)
     )
-    told = entry_arguments({"spark.files": "s3://orchard/code/backbone.zip"}, words)
-    done = CliRunner().invoke(app, told)
+    files = {"spark.files": "s3://orchard/code/backbone.zip"}
+    submitted = submit_arguments(files, entry="s3://orchard/code/main.py", command=words)
+    done = CliRunner().invoke(app, submitted[submitted.index("s3://orchard/code/main.py") + 1 :])
     assert done.exit_code == 0, done.output
     copy = nbformat.read(tmp_path / "out/executed/a1b2.ipynb", as_version=4)
     assert copy.cells[-1].outputs[0].text == (

@@ -77,8 +77,6 @@ def price_list(*, machine: float = 0.2, without: str = "") -> tuple[object, Stub
     stub = Stubber(client)
     usage = {
         "EUC1-BoxUsage:m7g.xlarge": 0.04, "EUC1-BoxUsage:m6i.xlarge": 0.05,
-        "EUC1-EMR-SERVERLESS-vCPUHours": 0.06, "EUC1-EMR-SERVERLESS-MemoryGBHours": 0.007,
-        "EUC1-EMR-SERVERLESS-ARM-vCPUHours": 0.05, "EUC1-EMR-SERVERLESS-ARM-MemoryGBHours": 0.005,
     }  # fmt: skip
     emr = [product(usd, usagetype=name) for name, usd in usage.items() if without != name]
     emr.append(product(9, usagetype="EUC1-BoxUsage:m7g.xlarge", softwareType="MapR M3"))
@@ -127,8 +125,6 @@ def test_refreshed_prices_replace_those_of_the_package() -> None:
     assert here.ebs_gb_month == 0.09
     assert here.s3_put_thousand == pytest.approx(0.005)
     assert here.s3_get_thousand == pytest.approx(0.0004)
-    assert here.serverless_vcpu_hour == {"x86_64": 0.06, "arm64": 0.05}
-    assert here.serverless_gb_hour == {"x86_64": 0.007, "arm64": 0.005}
     assert new.eur_per_usd == round(1 / 1.16, 4)
     assert str(new.eur_dated) == "2026-11-23"
     assert new.regions["eu-west-1"] == old.regions["eu-west-1"]
@@ -138,7 +134,6 @@ def test_refreshed_prices_replace_those_of_the_package() -> None:
 @pytest.mark.parametrize(
     ("without", "body", "status", "words"),
     [
-        ("EUC1-EMR-SERVERLESS-vCPUHours", RATES, 200, "no price of EMR-SERVERLESS-vCPUHours"),
         ("", b"<html>maintenance</html>", 200, "no rate of the US dollar"),
         ("", RATES, 503, "does not answer"),
     ],

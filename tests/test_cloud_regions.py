@@ -128,7 +128,6 @@ def test_endpoints_elsewhere_are_refused(url: str) -> None:
     [
         ("s3", "list_objects_v2", {"Bucket": "b"}),
         ("emr", "list_clusters", {}),
-        ("emr-serverless", "list_applications", {}),
         ("scheduler", "list_schedules", {}),
         ("cloudformation", "describe_stacks", {}),
         ("ec2", "describe_vpcs", {}),

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from fake_aws import AwsError, FakeAws, machine
 from stores import FAKE_KEYS, aws_settings, make_bucket, make_client, moto_server
 from verger.cli.main import app
-from verger.cloud import delivery, follow, inventory, launch, places, prices, serverless
+from verger.cloud import delivery, follow, inventory, launch, places, prices
 from verger.cloud.notebook import launch_notebook
 from verger.cloud.prepare import MARGIN, Launch
 from verger.cloud.session import make_session
@@ -46,7 +46,6 @@ STACK = Stack(
     buckets=("orchard", "photos"),
     service_role="verger-service",
     instance_profile="verger-machines",
-    serverless_role="arn:aws:iam::123456789012:role/verger-serverless",
     scheduler_role="arn:aws:iam::123456789012:role/verger-scheduler",
     subnet="subnet-1",
     security_configuration="verger-security",
@@ -121,7 +120,7 @@ def _one_loader() -> Iterator[None]:
 def clock(monkeypatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(follow, "now", clock.now)
-    for module in (follow, inventory, serverless):
+    for module in (follow, inventory):
         monkeypatch.setattr(module, "sleep", clock.sleep)
     return clock
 
@@ -518,52 +517,6 @@ def test_a_network_lost_at_the_start_does_not_hide_what_may_run(aws, heard: Hear
     assert "verger cloud stop" in caught.value.hint
 
 
-def test_on_serverless_the_application_is_capped_and_gone_at_once(aws, heard: Heard) -> None:
-    write_table()
-    aws.at["GetJobRun"] = write_manifest
-    outcome = launch.launch(asked(serverless=True), heard)
-    assert outcome.manifest.status == "complete"
-    made, job = aws.request("CreateApplication"), aws.request("StartJobRun")
-    assert made["maximumCapacity"] == {"cpu": "12 vCPU", "memory": "48 GB"}
-    assert made["autoStopConfiguration"] == {"enabled": True, "idleTimeoutMinutes": 1}
-    assert made["architecture"] == "ARM64"
-    assert job["executionRoleArn"] == STACK.serverless_role
-    (defaults,) = job["configurationOverrides"]["applicationConfiguration"]
-    assert "#environment" in defaults["properties"]["spark.archives"]
-    python = defaults["properties"]["spark.emr-serverless.driverEnv.PYSPARK_PYTHON"]
-    assert python == "python3.11"
-    assert job["jobDriver"]["sparkSubmit"]["entryPointArguments"][:3] == ["run", SOURCE, OUTPUT]
-    assert not aws.runs
-    here = prices.load().region(REGION)
-    usd = 2 * here.serverless_vcpu_hour["arm64"] + 8 * here.serverless_gb_hour["arm64"]
-    assert outcome.cost is not None
-    assert outcome.cost.usd == pytest.approx(usd)
-
-
-def test_a_serverless_job_that_fails_leaves_no_application(aws, heard: Heard) -> None:
-    aws.jobs = ["RUNNING", "FAILED"]
-    with pytest.raises(SetupError, match="its details"):
-        launch.launch(asked(serverless=True), heard)
-    assert not aws.runs
-
-
-@pytest.mark.parametrize("call", ["CreateApplication", "StartJobRun"])
-def test_ctrl_c_in_the_start_of_serverless_leaves_nothing(aws, heard: Heard, call: str) -> None:
-    aws.after[call] = interrupt
-    with pytest.raises(KeyboardInterrupt):
-        launch.launch(asked(serverless=True), heard)
-    assert not aws.runs
-
-
-def test_a_serverless_job_that_hangs_is_cancelled(aws, heard: Heard, monkeypatch) -> None:
-    monkeypatch.setattr(follow, "POLL_SECONDS", 120)
-    aws.jobs = ["RUNNING"]
-    with pytest.raises(DeadlineReached, match="hung"):
-        launch.launch(asked(serverless=True, max_cost=1.0), heard)
-    assert "CancelJobRun" in aws.names
-    assert not aws.runs
-
-
 WORDS = ["cloud", "run", "--input", SOURCE, "--output", OUTPUT, "--workers", "2"]
 
 
@@ -695,18 +648,6 @@ def test_the_same_notebook_is_followed(aws, heard: Heard, paper: Path) -> None:
     launch_notebook(asked(), paper, paper.with_name("done.ipynb"), heard)
     assert "following it" in heard.said
     assert aws.names.count("RunJobFlow") == 1
-
-
-def test_a_cluster_does_not_join_serverless_that_does_something_else(
-    aws, heard: Heard, paper: Path
-) -> None:
-    aws.at["GetJobRun"] = interrupt
-    with pytest.raises(KeyboardInterrupt):
-        launch.launch(asked(serverless=True), heard)
-    del aws.at["GetJobRun"]
-    with pytest.raises(UsageError, match="does something else"):
-        launch_notebook(asked(), paper, paper.with_name("done.ipynb"), heard)
-    assert "RunJobFlow" not in aws.names
 
 
 def test_a_run_to_the_output_of_a_notebook_starts_nothing(aws, heard: Heard) -> None:

@@ -14,14 +14,13 @@ from helpers import verger
 from stores import aws_settings, make_bucket, make_client, moto_server
 from test_cloud_run import OUTPUT, REGION, SOURCE, STACK, Heard
 from verger.cli.main import app
-from verger.cloud import inventory, logs, results, serverless
+from verger.cloud import inventory, logs, results
 from verger.cloud.bundle import ENTRY
 from verger.cloud.cluster import Cluster, cluster_request, list_clusters, start_cluster
 from verger.cloud.commands import job_command
 from verger.cloud.job import Job, State, ends_at
 from verger.cloud.regions import OPT_IN
 from verger.cloud.schedule import schedule_request
-from verger.cloud.serverless import list_serverless, start_serverless
 from verger.cloud.session import make_session
 from verger.cloud.submit import spark_properties, submit_arguments
 from verger.errors import InputError, SetupError
@@ -217,19 +216,6 @@ def test_a_cluster_is_found_by_its_tags_shown_and_stopped(env, heard: Heard) -> 
     assert "Without tax" in paid.stdout
 
 
-def test_jobs_on_serverless_are_found_and_their_applications_deleted(
-    env, heard: Heard, monkeypatch
-) -> None:
-    monkeypatch.setattr(serverless, "sleep", lambda _: None)
-    session = make_session()
-    started = start_serverless(session, STACK, make_job(), heard)
-    assert [one.id for one in list_serverless(session, REGION)] == [started.id]
-    inventory.stop_all(list_serverless(session, REGION), heard)
-    assert list_serverless(session, REGION) == []
-    state = session.client("emr-serverless").get_application(applicationId=started.application)
-    assert state["application"]["state"] == "TERMINATED"
-
-
 def test_the_step_s_error_is_read_from_its_logs(env, port: int) -> None:
     key = "_verger/logs/j-9/containers/application_1/container_1_0001_01_000001/stderr.gz"
     body = gzip.compress(b"26/01/31 12:00:00 INFO x\nError: It failed.\nDo this.\n")
@@ -275,7 +261,7 @@ def test_regions_that_do_not_answer_are_named(env, monkeypatch) -> None:
     found = inventory.take_inventory(make_session())
     assert found.running == ()
     assert found.unseen["Clusters in eu-south-1"] == "eu-south-1 does not answer."
-    assert not any(REGION in what or "Serverless" in what for what in found.unseen)
+    assert not any(REGION in what for what in found.unseen)
     assert not any("eusc-de-east-1" in what for what in found.unseen), "another partition"
     stopped = CliRunner().invoke(app, ["cloud", "stop"])
     assert stopped.exit_code == 5
@@ -320,7 +306,6 @@ def test_no_region_that_answers_is_an_error(env, monkeypatch) -> None:
         raise SetupError("There are no AWS credentials.")
 
     monkeypatch.setattr(inventory, "list_clusters", refuse)
-    monkeypatch.setattr(inventory, "list_serverless", refuse)
     with pytest.raises(SetupError, match="no AWS credentials"):
         inventory.take_inventory(make_session())
 

@@ -63,8 +63,7 @@ def test_sparkmagic_is_told_what_spark_submit_is() -> None:
     )
     threads = {name: "1" for name in told if name.endswith("_NUM_THREADS")}
     assert len(threads) == 2
-    # Livy has nothing to do with EMR Serverless.
-    assert told == {key: wanted[key] for key in wanted if "serverless" not in key} | threads
+    assert told == wanted | threads
 
 
 def test_on_a_laptop_it_gives_what_a_run_gives(kernels, orchard, sound, tmp_path: Path) -> None:

@@ -45,9 +45,6 @@ def run(
     spot: Spot = False,
     arch: Arch = "arm64",
     max_cost: MaxCost = 10,
-    serverless: Annotated[
-        bool, typer.Option("--serverless", help="On EMR Serverless instead of a cluster.")
-    ] = False,
     download: Annotated[
         Path | None, typer.Option(help="Copy the results to this folder afterwards.")
     ] = None,
@@ -87,7 +84,6 @@ def run(
             workers=workers,
             arch=_architecture(arch),
             spot=spot,
-            serverless=serverless,
             max_cost=max_cost,
             download=download,
         )

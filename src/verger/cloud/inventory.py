@@ -9,7 +9,6 @@ from typing import Any
 from verger.cloud.cluster import list_clusters
 from verger.cloud.job import Running, not_ended
 from verger.cloud.regions import EU_REGIONS, OPT_IN
-from verger.cloud.serverless import list_serverless
 from verger.errors import VergerError
 from verger.progress import Progress
 
@@ -52,19 +51,18 @@ def take_inventory(session: Any, since: datetime | None = None) -> Inventory:
     for region in EU_REGIONS:
         if session.get_partition_for_region(region) != partition:
             continue
-        for kind, look in (("Clusters", list_clusters), ("EMR Serverless", list_serverless)):
-            try:
-                running += look(session, region, since)
-                answered = True
-            except VergerError as error:
-                problem = problem or error
-                if region != session.region_name and _is_off(region, error):
-                    off.append(region)
-                else:
-                    unseen[f"{kind} in {region}"] = error.message
+        try:
+            running += list_clusters(session, region, since)
+            answered = True
+        except VergerError as error:
+            problem = problem or error
+            if region != session.region_name and _is_off(region, error):
+                off.append(region)
+            else:
+                unseen[f"Clusters in {region}"] = error.message
     if problem is not None and not answered:
         raise problem
-    return Inventory(tuple(running), unseen, tuple(dict.fromkeys(off)))
+    return Inventory(tuple(running), unseen, tuple(off))
 
 
 def _is_off(region: str, error: VergerError) -> bool:

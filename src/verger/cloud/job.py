@@ -1,4 +1,4 @@
-"""A job on AWS, on a cluster or on EMR Serverless: what is asked for, and what is known of it."""
+"""A job on AWS: what is asked for, and what is known of it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,10 +13,10 @@ from verger.progress import Progress
 from verger.storage import Location
 
 RELEASE = "emr-7.14.0"
-"""Of EMR and of EMR Serverless: Spark 3.5, with Python 3.11 beside its default."""
+"""Of EMR: Spark 3.5, with Python 3.11 beside its default."""
 
-PROCESSORS, MEMORY_GB = 4, 16
-"""Of each machine in `prices.MACHINES`, and of each worker of EMR Serverless."""
+PROCESSORS = 4
+"""Of each machine in `prices.MACHINES`."""
 
 RUN_TAG, OUTPUT_TAG, WORK_TAG, END_TAG, ARCH_TAG = "run", "output", "work", "ends-at", "arch"
 """Tags of a job: its id, digests of its output and its work, its end at the latest, processors."""
@@ -54,7 +54,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Of the cluster, or of the application on EMR Serverless."""
+        """Of the cluster."""
         return f"verger-{self.run_id}"
 
     @property
@@ -105,7 +105,7 @@ class Running(Protocol):
 
     @property
     def id(self) -> str:
-        """Of the cluster, or of the job on EMR Serverless."""
+        """Of the cluster."""
 
     @property
     def region(self) -> str:

@@ -1,7 +1,5 @@
 """A run on AWS from beginning to end: looked up, planned, started, followed, and gone."""
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timezone
 from typing import Any
@@ -11,7 +9,6 @@ from verger.cloud.cluster import list_clusters, start_cluster
 from verger.cloud.failures import AGAIN, ON, problem_of
 from verger.cloud.job import OUTPUT_TAG, WORK_TAG, Cost, Running, State, ends_at, output_digest
 from verger.cloud.prepare import Launch, make_job
-from verger.cloud.serverless import list_serverless, start_serverless
 from verger.cloud.stack import Stack
 from verger.errors import (
     DefectError,
@@ -106,8 +103,7 @@ def see_through(asked: Launch, progress: Progress) -> Ended:
         if listed == done:
             progress.note(f"All {listed:,} images are done; the run only looks for changed ones.")
         job = make_job(place, asked, listed - done, progress)
-        start = start_serverless if asked.serverless else start_cluster
-        running = start(session, stack, job, progress)
+        running = start_cluster(session, stack, job, progress)
         word = f"Started the {running.title}."
     else:
         word = f"The {running.title} works on this output already; following it."
@@ -151,12 +147,7 @@ def _find(session: object, stack: Stack, asked: Launch) -> Running | None:
         UsageError: one does something else to it.
     """
     digest = output_digest(asked.run.output)
-    kinds: list[Callable[[Any, str], Sequence[Running]]] = [list_clusters, list_serverless]
-    asked_for = kinds.pop(asked.serverless)
-    found = [*asked_for(session, stack.region)]
-    with suppress(VergerError):  # whoever uses one of the two may have no right to the other
-        found += kinds[0](session, stack.region)
-    for running in found:
+    for running in list_clusters(session, stack.region):
         if running.tags.get(OUTPUT_TAG) == digest and running.state().phase != "ended":
             if running.tags.get(WORK_TAG) != asked.work:
                 raise UsageError(

@@ -11,7 +11,7 @@ from verger.errors import InputError, UsageError
 from verger.settings import check_apart
 from verger.storage import Location
 
-SERVICES = ("emr", "emr-serverless", "scheduler", "s3")
+SERVICES = ("emr", "scheduler", "s3")
 
 
 @dataclass(frozen=True)

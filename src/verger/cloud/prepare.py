@@ -1,7 +1,7 @@
 """A job on AWS before it starts: what is asked for, what it would cost, what it needs."""
 
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,7 +10,6 @@ from verger.cloud.bundle import Architecture
 from verger.cloud.commands import job_command, notebook_command
 from verger.cloud.job import Job
 from verger.cloud.plan import Plan, make_plan
-from verger.cloud.serverless import usd_per_hour
 from verger.cloud.submit import spark_properties
 from verger.errors import RefusedError
 from verger.progress import Progress
@@ -32,7 +31,6 @@ class Launch:
         workers: machines besides the primary one; None for as many as the plan says.
         arch: of the processors.
         spot: whether all workers but one may be spot machines.
-        serverless: on EMR Serverless instead of a cluster.
         max_cost: in euros.
         download: where the results are copied to on this machine.
         notebook: what is executed there instead of `verger run`; see `notebook.launch_notebook`.
@@ -42,7 +40,6 @@ class Launch:
     workers: int | None = None
     arch: Architecture = "arm64"
     spot: bool = False
-    serverless: bool = False
     max_cost: float = 10.0
     download: Path | None = None
     notebook: Path | None = None
@@ -73,13 +70,10 @@ def make_job(place: places.Place, asked: Launch, images: int, progress: Progress
         stack.region,
         workers=asked.workers,
         arch=asked.arch,
-        spot=asked.spot and not asked.serverless,
+        spot=asked.spot,
         max_cost=asked.max_cost,
         prices=known,
     )
-    if asked.serverless:
-        most = usd_per_hour(known.region(stack.region), asked.arch, plan.workers)
-        plan = replace(plan, usd_per_hour=most, most_usd_per_hour=most)
     plan.check_ceiling()
     paid = timedelta(minutes=plan.deadline_minutes)
     if paid < LEAST + MARGIN:
@@ -88,7 +82,7 @@ def make_job(place: places.Place, asked: Launch, images: int, progress: Progress
             "start machines.",
             "Give a higher --max-cost, or fewer --workers.",
         )
-    _say_plan(asked, plan, progress)
+    _say_plan(plan, progress)
     bundle = delivery.make_bundle(asked.run, asked.arch, progress)
     files = bundle.files if asked.notebook is None else (*bundle.files, asked.notebook)
     delivered = delivery.deliver(place.session, stack, files, progress)
@@ -117,17 +111,13 @@ def make_job(place: places.Place, asked: Launch, images: int, progress: Progress
     )
 
 
-def _say_plan(asked: Launch, plan: Plan, progress: Progress) -> None:
-    what = (
-        f"EMR Serverless, at most {plan.workers} workers and a driver"
-        if asked.serverless
-        else f"{plan.workers} + 1 machines {plan.machine}"
-    )
+def _say_plan(plan: Plan, progress: Progress) -> None:
     hourly, dearest = plan.eur_per_hour, plan.most_usd_per_hour * plan.eur_per_usd
     without = f", {dearest:.2f} without spot machines" if dearest > hourly else ""
     low, high = plan.minutes
     progress.note(
-        f"{plan.images:,} images in {plan.region}: {what}, {hourly:.2f} EUR an hour{without}; "
-        f"expected {low:.0f} to {high:.0f} minutes, at most {asked.max_cost:.2f} EUR "
+        f"{plan.images:,} images in {plan.region}: {plan.workers} + 1 machines {plan.machine}, "
+        f"{hourly:.2f} EUR an hour{without}; "
+        f"expected {low:.0f} to {high:.0f} minutes, at most {plan.max_cost:.2f} EUR "
         f"({plan.eur_per_usd} EUR a USD of {plan.prices.eur_dated}; prices of {plan.prices.dated})."
     )

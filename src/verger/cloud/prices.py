@@ -28,15 +28,14 @@ RATES_URL = "https://www.ecb.europa.eu/stats/eurofxref/eurofxref-daily.xml"
 
 TIMEOUT_SECONDS = 10
 
-_SERVERLESS = {"x86_64": "EMR-SERVERLESS-", "arm64": "EMR-SERVERLESS-ARM-"}
-
 
 class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Prices that an earlier version refreshed had some that are not wanted any more.
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 class RegionPrices(_Record):
-    """Prices in a region; machines and EMR's share by type, Serverless by architecture."""
+    """Prices in a region; machines and EMR's share by type."""
 
     machine_hour: dict[str, float]
     """On demand, Linux."""
@@ -47,8 +46,6 @@ class RegionPrices(_Record):
     s3_gb_month: float
     s3_put_thousand: float
     s3_get_thousand: float
-    serverless_vcpu_hour: dict[str, float]
-    serverless_gb_hour: dict[str, float]
 
 
 class Prices(_Record):
@@ -229,12 +226,6 @@ def _ask(client: Any, region: str) -> RegionPrices:
         s3_gb_month=_one(s3, "TimedStorage-ByteHrs", region),
         s3_put_thousand=1000 * _one(s3, "Requests-Tier1", region),
         s3_get_thousand=1000 * _one(s3, "Requests-Tier2", region),
-        serverless_vcpu_hour={
-            arch: _one(emr, f"{name}vCPUHours", region) for arch, name in _SERVERLESS.items()
-        },
-        serverless_gb_hour={
-            arch: _one(emr, f"{name}MemoryGBHours", region) for arch, name in _SERVERLESS.items()
-        },
     )
 
 

@@ -9,7 +9,7 @@ from verger import s3
 from verger.cloud.regions import check_endpoint, check_region
 from verger.errors import SetupError
 
-GUARDED = ("cloudformation", "ec2", "emr", "emr-serverless", "s3", "scheduler")
+GUARDED = ("cloudformation", "ec2", "emr", "s3", "scheduler")
 """Services whose requests may not leave the European Union. IAM and Budgets, which see no image,
 have one endpoint for the whole world."""
 

@@ -41,7 +41,6 @@ class Stack:
         buckets: all that the roles may read and write, the stack's own first.
         service_role: name of EMR's own role.
         instance_profile: name of the profile of a cluster's machines.
-        serverless_role: ARN of the role of jobs on EMR Serverless.
         scheduler_role: ARN of the role that may terminate our clusters.
         subnet: id of the private subnet.
         security_configuration: name of EMR's security configuration.
@@ -55,7 +54,6 @@ class Stack:
     buckets: tuple[str, ...]
     service_role: str
     instance_profile: str
-    serverless_role: str
     scheduler_role: str
     subnet: str
     security_configuration: str

@@ -1,4 +1,4 @@
-"""How verger's job is given to Spark: the same words for EMR, EMR Serverless and plain YARN."""
+"""How verger's job is given to Spark: the same words for EMR and plain YARN."""
 
 from collections.abc import Mapping, Sequence
 
@@ -22,11 +22,7 @@ def spark_properties(
         "spark.files": backbone,
         "spark.pyspark.python": python,
     }
-    for process in (
-        "spark.executorEnv",
-        "spark.yarn.appMasterEnv",
-        "spark.emr-serverless.driverEnv",
-    ):
+    for process in ("spark.executorEnv", "spark.yarn.appMasterEnv"):
         properties[f"{process}.PYTHONPATH"] = PYTHONPATH
         properties[f"{process}.PYSPARK_PYTHON"] = python
     return properties
@@ -41,12 +37,8 @@ def submit_arguments(
         properties: of Spark, see `spark_properties`.
         entry: URI of the script that starts verger, see `bundle.ENTRY`.
         command: of verger, such as `["run", "s3://bucket/images", "s3://bucket/out"]`; the backbone
-            is added.
+            that lies beside the driver is added.
     """
     settings = [word for item in properties.items() for word in ("--conf", "=".join(item))]
-    return ["--deploy-mode", "cluster", *settings, entry, *entry_arguments(properties, command)]
-
-
-def entry_arguments(properties: Mapping[str, str], command: Sequence[str]) -> list[str]:
-    """What verger itself is told: the command, and the backbone that lies beside the driver."""
-    return [*command, "--weights", properties["spark.files"].rpartition("/")[2]]
+    backbone = properties["spark.files"].rpartition("/")[2]
+    return ["--deploy-mode", "cluster", *settings, entry, *command, "--weights", backbone]
