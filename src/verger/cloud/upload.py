@@ -8,8 +8,9 @@ from verger import s3, storage
 from verger.cloud.regions import check_buckets, check_store
 from verger.errors import InputError, UsageError
 from verger.images import packing
+from verger.images.decoding import Rejection
 from verger.images.listing import ListedImage, list_images
-from verger.images.metadata import strip_metadata
+from verger.images.metadata import as_png, strip_metadata
 from verger.images.reading import read_ahead
 from verger.images.shard_files import Pack
 from verger.progress import Progress
@@ -83,8 +84,8 @@ def upload_packed(
 def upload_images(session: Any, source: Location, target: Location, progress: Progress) -> Uploaded:
     """Upload the images of a folder one by one; the same call again sends what is missing.
 
-    A file is sent again when its object has other bytes. Files whose metadata cannot be removed,
-    such as those that are no images, stay here.
+    A file is sent again when its object has other bytes. Files that are no
+    images stay here.
 
     Args:
         session: a session of boto3, as `verger.cloud.session.make_session` makes it.
@@ -138,11 +139,15 @@ def _stripped(source: Location, image: ListedImage) -> bytes:
     """The bytes of an image without its metadata.
 
     Raises:
-        OSError: it cannot be read, or is no image of which metadata can be removed.
+        OSError: it cannot be read, or is no image.
     """
     if image.size > MAX_BYTES:
         raise OSError(f"{image.size:,} bytes are more than the {MAX_BYTES:,} that a run reads")
+    data = storage.read_bytes(source.child(image.path))
     try:
-        return strip_metadata(storage.read_bytes(source.child(image.path)))
-    except ValueError as error:
-        raise OSError(str(error)) from error
+        return strip_metadata(data)
+    except ValueError:
+        made = as_png(data)
+    if isinstance(made, Rejection):
+        raise OSError(f"{made.reason}: {made.detail}")
+    return made

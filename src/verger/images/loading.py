@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,15 +81,18 @@ class Loader:
 
     def decode(self, image: ListedImage, data: bytes | OSError | Rejection) -> Pixels | Rejection:
         """The pixels in what `read` returned or raised."""
+        refused = self.refuse(image, data)
+        return refused or self.decoder(cast("bytes", data), self.max_pixels)
+
+    def refuse(self, image: ListedImage, data: bytes | OSError | Rejection) -> Rejection | None:
+        """Why what `read` returned or raised is not to be decoded, or None when it is."""
         if isinstance(data, Rejection):
             return data
         if isinstance(data, OSError):
             return Rejection(Reason.UNREADABLE, f"{type(data).__name__}: {data.strerror or data}")
-        decoded = self.decoder(data, self.max_pixels)
-        if image.size > self.max_bytes and not (
-            isinstance(decoded, Rejection) and decoded.reason is Reason.NOT_AN_IMAGE
-        ):
-            return Rejection(
-                Reason.TOO_LARGE, f"{image.size:,} bytes, more than {self.max_bytes:,}"
-            )
-        return decoded
+        if image.size <= self.max_bytes:
+            return None
+        head = self.decoder(data, self.max_pixels)
+        if isinstance(head, Rejection) and head.reason is Reason.NOT_AN_IMAGE:
+            return head
+        return Rejection(Reason.TOO_LARGE, f"{image.size:,} bytes, more than {self.max_bytes:,}")

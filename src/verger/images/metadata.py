@@ -1,7 +1,8 @@
 """Images without their metadata: what tells of people, places and cameras goes, pixels stay.
 
-For each format there is a list of what decoding needs; all else goes, known or not. Compressed
-pixels are copied as they are. Only the orientation is kept, as Pillow reads it.
+For JPEG, PNG and WebP there is a list of what decoding needs; all else goes, known or not.
+Compressed pixels are copied as they are. Only the orientation is kept, as Pillow reads it. Of
+other formats the picture is written anew, as PNG.
 """
 
 import io
@@ -10,27 +11,23 @@ import struct
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
-from functools import partial
 
 from PIL import Image
+from PIL.ExifTags import Base
 
-from verger.images.decoding import sniff
-from verger.images.metadata_tiff import (
-    UPRIGHT,
-    Tag,
-    exif_block,
-    exif_orientation,
-    strip_tiff,
-    turned,
-)
+from verger.images.decoding import Rejection, decode, sniff
+
+UPRIGHT = 1
+TURNED = range(2, 9)
+"""Values of EXIF's orientation."""
 
 
 def strip_metadata(data: bytes) -> bytes:
     """Remove all metadata but the orientation, and whatever follows the image.
 
     Args:
-        data: a JPEG, PNG, WebP, GIF, BMP or TIFF file, whatever its name; of an animation all
-            frames are kept, of a TIFF or MPO the first picture.
+        data: a JPEG, PNG or WebP file, whatever its name; of an animation all frames are kept, of
+            an MPO the first picture.
 
     Returns:
         A file that decodes to the same pixels; stripping it again changes nothing.
@@ -40,13 +37,30 @@ def strip_metadata(data: bytes) -> bytes:
     """
     name = sniff(data) or ""
     if name not in _STRIPPERS:
-        raise ValueError("not a JPEG, PNG, WebP, GIF, BMP or TIFF file")
+        raise ValueError("not a JPEG, PNG or WebP file")
     try:
         return _STRIPPERS[name](data)
     except (struct.error, IndexError, OverflowError) as error:
         raise ValueError(f"{name}: it ends in the middle of its structure") from error
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
+
+
+def as_png(data: bytes) -> bytes | Rejection:
+    """The picture that a run would see, upright and in 8-bit RGB, at its full size.
+
+    It gives the same features, and has no room for metadata.
+    """
+    seen = decode(data, resize=_at_full_size)
+    if isinstance(seen, Rejection):
+        return seen
+    stream = io.BytesIO()
+    Image.fromarray(seen).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def _at_full_size(image: Image.Image) -> Image.Image:
+    return image
 
 
 # JPEG: a chain of segments; ITU-T T.81.
@@ -94,9 +108,7 @@ def _segment(marker: int, body: bytes) -> bytes:
     return struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body
 
 
-def _strip_jpeg(data: bytes, has_picture: bool = True) -> bytes:
-    if not data.startswith(b"\xff\xd8"):
-        raise ValueError("it does not start as a JPEG does")
+def _strip_jpeg(data: bytes) -> bytes:
     jfif = exif = xmp = b""
     kept: list[bytes] = []
     has_scan = False
@@ -114,10 +126,10 @@ def _strip_jpeg(data: bytes, has_picture: bool = True) -> bytes:
                 exif += body[6:]
             elif body.startswith(_XMP):
                 xmp = body.removeprefix(_XMP)
-    if has_picture and not has_scan:
+    if not has_scan:
         raise ValueError("it holds no picture")
-    turn = exif_orientation(exif, xmp)
-    block = b"" if turn == UPRIGHT else _segment(_APP1, b"Exif\0\0" + exif_block(turn))
+    turn = _exif_orientation(exif, xmp)
+    block = b"" if turn == UPRIGHT else _segment(_APP1, b"Exif\0\0" + _exif_block(turn))
     return b"".join((b"\xff\xd8", jfif, block, *kept, b"\xff\xd9"))
 
 
@@ -139,7 +151,7 @@ def _strip_png(data: bytes) -> bytes:
     animated = b"acTL" in kinds
     keep = _PNG_KEPT | _PNG_ANIMATION if animated else _PNG_KEPT
     turn = _png_orientation(chunks, animated)
-    block = b"" if turn == UPRIGHT else _png_chunk(b"eXIf", exif_block(turn))
+    block = b"" if turn == UPRIGHT else _png_chunk(b"eXIf", _exif_block(turn))
     rest = (chunk for kind, chunk in chunks[1:] if kind in keep)
     return b"".join((_PNG, header, block, *rest, _png_chunk(b"IEND", b"")))
 
@@ -180,7 +192,7 @@ def _png_orientation(chunks: list[tuple[bytes, bytes]], animated: bool) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(b"".join((_PNG, header, *texts, pixel)))) as image:
-                return turned(image.getexif().get(Tag.ORIENTATION))
+                return _turned(image.getexif().get(Base.Orientation))
     except Exception:  # noqa: BLE001 - damaged texts raise nearly anything
         return UPRIGHT
 
@@ -209,10 +221,10 @@ def _strip_webp(data: bytes) -> bytes:
     xmp = next((body for kind, body in chunks if kind == b"XMP "), b"")
     flags = extended[0]
     # Decoders take no notice of a chunk that the flags do not announce.
-    turn = exif_orientation(exif if flags & _HAS_EXIF else b"", xmp if flags & _HAS_XMP else b"")
+    turn = _exif_orientation(exif if flags & _HAS_EXIF else b"", xmp if flags & _HAS_XMP else b"")
     flags &= _HAS_ALPHA | _HAS_ANIMATION
     picture = _webp_animation(chunks) if flags & _HAS_ANIMATION else _webp_picture(chunks)
-    block = b"" if turn == UPRIGHT else _riff_chunk(b"EXIF", exif_block(turn))
+    block = b"" if turn == UPRIGHT else _riff_chunk(b"EXIF", _exif_block(turn))
     flags |= _HAS_EXIF if block else 0
     header = _riff_chunk(b"VP8X", bytes((flags, 0, 0, 0)) + extended[4:])
     return _webp(header + picture + block)
@@ -259,133 +271,36 @@ def _riff_chunk(kind: bytes, body: bytes) -> bytes:
     return kind + struct.pack("<I", len(body)) + body + bytes(len(body) % 2)
 
 
-# GIF: blocks, some of them chains of sub-blocks; the 89a specification.
-
-_GIF_IMAGE, _GIF_EXTENSION, _GIF_END = 0x2C, 0x21, 0x3B
-_GIF_CONTROL, _GIF_APPLICATION = 0xF9, 0xFF
-_GIF_CONTROL_BYTES = 4
-_ZEROS = re.compile(rb"\0+")
-_LOOP = b"\x0bNETSCAPE2.0"
-
-
-def _strip_gif(data: bytes) -> bytes:
-    at = 13 + _gif_colors(data[10])
-    kept = [data[:at]]
-    images = 0
-    # Some writers leave the end mark out.
-    while not (images and at == len(data)) and data[at] != _GIF_END:
-        if data[at] == _GIF_IMAGE:
-            end = _gif_blocks_end(data, at + 11 + _gif_colors(data[at + 9]))
-            kept.append(data[at:end])
-            images += 1
-        elif data[at] == _GIF_EXTENSION:
-            end = _gif_blocks_end(data, at + 2)
-            kept.append(_gif_extension(data[at + 1], data[at + 2 : end]))
-        elif zeros := _ZEROS.match(data, at):
-            end = zeros.end()  # empty sub-blocks too many
-        else:
-            raise ValueError(f"it has a block 0x{data[at]:02X}, which is not known")
-        at = end
-    if not images:
-        raise ValueError("it holds no picture")
-    return b"".join((*kept, b";"))
-
-
-def _gif_colors(flags: int) -> int:
-    """Bytes of the table of colours that the flags announce."""
-    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
-
-
-def _gif_blocks_end(data: bytes, at: int) -> int:
-    while size := data[at]:
-        at += size + 1
-    return at + 1
-
-
-def _gif_extension(label: int, blocks: bytes) -> bytes:
-    """What is kept of an extension: transparency and duration, or how often to play."""
-    start = bytes((_GIF_EXTENSION, label))
-    if label == _GIF_CONTROL and blocks[0] >= _GIF_CONTROL_BYTES:
-        return start + b"\x04" + blocks[1:5] + b"\0"
-    if label == _GIF_APPLICATION and blocks.startswith(_LOOP) and blocks[12:14] == b"\x03\x01":
-        return start + blocks[:16] + b"\0"
-    return b""
-
-
-# BMP: headers, colours, pixels, as Pillow reads them.
-
-_BMP_CORE, _BMP_INFO, _BMP_V5 = 12, 40, 124
-_BMP_HEADERS = {_BMP_CORE, _BMP_INFO, 52, 56, 64, 108, _BMP_V5}
-_BMP_RAW, _BMP_RLE8, _BMP_RLE4, _BMP_MASKS = range(4)
-_BMP_COLOR_SPACE, _BMP_PROFILE = slice(70, 74), slice(126, 138)
-_BMP_PROFILES = {b"KNIL", b"DEBM"}
-"""Linked and embedded: letters are the other way round in a bitmap."""
-_MAX_PALETTE_BITS = 8
-_BMP_NEGATIVE = 0xFF
-_BMP_JUMP = 2
-
-
-def _strip_bmp(data: bytes) -> bytes:
-    offset, size = struct.unpack_from("<II", data, 10)
-    if size not in _BMP_HEADERS:
-        raise ValueError(f"its header has {size} bytes, which is not known")
-    compression = used = 0
-    if size == _BMP_CORE:
-        width, height, _, bits = struct.unpack_from("<4H", data, 18)
-    else:
-        width, height, _, bits, compression, used = struct.unpack_from("<IIHHI12xI", data, 18)
-        # Pillow's own rule for pictures from the top down.
-        height = 2**32 - height if height >> 24 == _BMP_NEGATIVE else height
-    palette = 0
-    if bits <= _MAX_PALETTE_BITS:
-        palette = (3 if size == _BMP_CORE else 4) * (used or 1 << bits)
-    masks = 12 if (compression, size) == (_BMP_MASKS, _BMP_INFO) else 0
-    start = offset + palette if offset == 14 + size else offset
-    after = 14 + size + masks + palette
-    start = start or after
-    if compression in {_BMP_RAW, _BMP_MASKS}:
-        end = start + ((width * bits + 31) >> 5) * 4 * height
-    elif compression in {_BMP_RLE4, _BMP_RLE8}:
-        end = _bmp_rle_end(data, start, compression == _BMP_RLE4)
-    else:
-        raise ValueError(f"its compression {compression} is not known")
-    if not after <= start < end <= len(data):
-        raise ValueError("its pixels are not where its header says")
-    kept = bytearray(data[:end])
-    kept[after:start] = bytes(start - after)
-    struct.pack_into("<II", kept, 2, end, 0)
-    if size == _BMP_V5:
-        kept[_BMP_PROFILE] = bytes(12)
-        if bytes(kept[_BMP_COLOR_SPACE]) in _BMP_PROFILES:
-            kept[_BMP_COLOR_SPACE] = b"BGRs"
-    return bytes(kept)
-
-
-def _bmp_rle_end(data: bytes, at: int, halves: bool) -> int:
-    """Where runs of equal pixels end; `halves` if a pixel takes half a byte."""
-    while True:
-        count, value = data[at], data[at + 1]
-        at += 2
-        if count or not value:
-            continue
-        if value == 1:
-            return at
-        if value == _BMP_JUMP:  # to other coordinates
-            at += 2
-            continue
-        at += (value + 1) // 2 if halves else value
-        at += at % 2
-
-
-def _strip_tiff(data: bytes) -> bytes:
-    return strip_tiff(data, _strip_jpeg, partial(_strip_jpeg, has_picture=False))
-
-
 _STRIPPERS: dict[str, Callable[[bytes], bytes]] = {
     "JPEG": _strip_jpeg,
     "PNG": _strip_png,
     "WEBP": _strip_webp,
-    "GIF": _strip_gif,
-    "BMP": _strip_bmp,
-    "TIFF": _strip_tiff,
 }
+
+
+def _exif_block(orientation: int) -> bytes:
+    """An EXIF block, which is a TIFF file, that says nothing but the orientation."""
+    short = 3
+    entry = struct.pack("<HHIHH", Base.Orientation, short, 1, orientation, 0)
+    return b"II*\0" + struct.pack("<IH", 8, 1) + entry + bytes(4)
+
+
+def _exif_orientation(exif: bytes, xmp: bytes) -> int:
+    """What EXIF says, or XMP where EXIF says nothing: what Pillow would apply."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = Image.Exif()
+            found.load(exif)
+            value = found.get(Base.Orientation)
+    except Exception:  # noqa: BLE001 - damaged tags raise nearly anything
+        return UPRIGHT
+    if value is not None:
+        return _turned(value)
+    match = re.search(rb'tiff:Orientation(="|>)([0-9])', xmp)
+    return _turned(int(match[2])) if match else UPRIGHT
+
+
+def _turned(value: object) -> int:
+    """The orientation that a value means; upright when it means none."""
+    return next((turn for turn in TURNED if turn == value), UPRIGHT)

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
+from typing import cast
 
 from pydantic import ValidationError
 
@@ -20,7 +21,7 @@ from verger.images.decoding import Rejection, decode
 from verger.images.guard import Guard
 from verger.images.listing import ListedImage, list_images
 from verger.images.loading import HEAD_BYTES, Loader
-from verger.images.metadata import strip_metadata
+from verger.images.metadata import as_png, strip_metadata
 from verger.images.reading import read_ahead
 from verger.images.shard_files import (
     SHARD_NAME,
@@ -45,17 +46,8 @@ SHARD_BYTES = 128 * 2**20
 FAILED_READS = 64
 """So many files in a row that cannot be read, though they are there: it is the store that fails."""
 
-GET_USD, PUT_USD = 0.40e-6, 5.00e-6
-"""A request of S3 Standard in eu-west-1: AWS S3 price list, 2026-11, not verified here."""
-
-EUR_PER_USD = 0.87
-"""2026-11, rounded and not verified here."""
-
 GETS_A_SHARD = 34
 """Two for the footer, and one for each row group of a shard of `SHARD_BYTES`."""
-
-PUTS_A_SHARD = 16
-"""Arrow's parts of 10 MB, the start and the end of an upload, and `pack.json`."""
 
 
 def pack(
@@ -209,7 +201,7 @@ class _Packer:
         packed = packed.model_copy(update={"status": "incomplete"})
         packed.write(self.target)
         self.progress.start("pack")
-        with Guard(pickle.dumps(decode), self.settings.image_seconds) as guard:
+        with Guard(pickle.dumps(as_png), self.settings.image_seconds) as guard:
             rows = self._rows(images, guard)
             while (row := next(rows, None)) is not None:
                 packed = self._write_shard(packed, chain([row], rows))
@@ -270,21 +262,19 @@ def _clean(
     loader: Loader, guard: Guard, image: ListedImage, data: bytes | OSError | Rejection
 ) -> bytes | Rejection:
     """An image without its metadata, or the reason why there is none."""
-    problem: ValueError | None = None
-    if not isinstance(data, bytes) or image.size > loader.max_bytes:
-        seen = loader.decode(image, data)
-    else:
-        try:
-            return strip_metadata(data)
-        except ValueError as error:
-            problem = error
+    refused = loader.refuse(image, data)
+    if refused:
+        return refused
+    data = cast("bytes", data)
+    try:
+        return strip_metadata(data)
+    except ValueError:
         # A video is not sent to another process to learn that it is no image.
         seen = decode(data[:HEAD_BYTES])
-        if not isinstance(seen, Rejection) or seen.reason not in _NO_IMAGE:
-            seen = guard(data)
-    if isinstance(seen, Rejection):
-        return seen
-    return Rejection(Reason.UNSUPPORTED, f"its metadata cannot be removed: {problem}")
+        if isinstance(seen, Rejection) and seen.reason in _NO_IMAGE:
+            return seen
+    made: bytes | Rejection = guard(data)
+    return made
 
 
 _NO_IMAGE = {Reason.EMPTY, Reason.NOT_AN_IMAGE}
@@ -321,22 +311,6 @@ def _explained(target: Location) -> Iterator[None]:
         ) from error
 
 
-def requests_saved(images: int, shards: int) -> tuple[int, float]:
-    """What a run on S3 saves when it reads so many shards instead of so many images.
-
-    Returns:
-        GET requests, and euros.
-    """
-    requests = max(0, images - shards * GETS_A_SHARD)
-    return requests, requests * GET_USD * EUR_PER_USD
-
-
-def describe_saving(packed: Pack) -> str:
-    """The same for the summary, and what packing costs."""
-    count = len(packed.shards)
-    requests, euros = requests_saved(packed.images, count)
-    once = (packed.images * GET_USD + count * PUTS_A_SHARD * PUT_USD) * EUR_PER_USD
-    return (
-        f"about {requests:,} GET requests a run on S3, {euros:.4f} EUR; "
-        f"packing there costs {once:.4f} EUR once (eu-west-1, prices of 2026-11)"
-    )
+def requests_saved(packed: Pack) -> int:
+    """GET requests that a run on S3 saves when it reads shards instead of images."""
+    return max(0, packed.images - len(packed.shards) * GETS_A_SHARD)
