@@ -218,7 +218,7 @@ def test_errors_of_the_store_have_their_meaning() -> None:
             "Error": {"Code": code},
             "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": headers or {}},
         }
-        with pytest.raises((InputError, SetupError)) as raised, s3.explained("orchard/key"):
+        with pytest.raises((InputError, SetupError)) as raised, s3.bucket_errors("orchard/key"):
             raise ClientError(response, "GetObject")
         return raised.value
 

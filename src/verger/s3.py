@@ -28,6 +28,9 @@ from verger.errors import InputError, SetupError, VergerError
 DEFAULT_REGION = "eu-west-1"
 """Where neither the settings nor the bucket say."""
 
+CONNECTIONS = 32
+"""To S3 at once, of all threads."""
+
 LISTING_THREADS = 16
 """Prefixes that are listed at once; each request gives up to a thousand keys."""
 
@@ -56,13 +59,13 @@ class Listed:
     etag: str
 
 
-def split(path: str) -> tuple[str, str]:
+def bucket_and_key(path: str) -> tuple[str, str]:
     """Bucket and key of `bucket/key`."""
     bucket, _, key = path.partition("/")
     return bucket, key
 
 
-def client(*, patient: bool = True) -> Any:
+def s3_client(*, patient: bool = True) -> Any:
     """A client that all threads of this process share.
 
     Args:
@@ -86,7 +89,7 @@ def _make_client(patient: bool) -> Any:
 
     options: dict[str, Any] = {
         "retries": {"mode": "standard", "total_max_attempts": 9 if patient else 2},
-        "max_pool_connections": 2 * LISTING_THREADS,
+        "max_pool_connections": CONNECTIONS,
     }
     if not patient:
         options |= {"connect_timeout": SOON_SECONDS, "read_timeout": SOON_SECONDS}
@@ -115,31 +118,31 @@ def _session() -> Any:
     return boto3.Session()
 
 
-def endpoint() -> str | None:
+def s3_endpoint() -> str | None:
     """The URL of a store that is not AWS' own, from AWS_ENDPOINT_URL or the profile."""
-    url: str = client().meta.endpoint_url
+    url: str = s3_client().meta.endpoint_url
     return None if _is_aws(url) else url
 
 
 @cache
-def region(bucket: str) -> str:
+def bucket_region(bucket: str) -> str:
     """The region of a bucket."""
     from botocore.exceptions import ClientError
 
-    with explained(bucket):
+    with bucket_errors(bucket):
         try:
-            found = client().head_bucket(Bucket=bucket).get("BucketRegion")
+            found = s3_client().head_bucket(Bucket=bucket).get("BucketRegion")
         except ClientError:
             # An answer to HEAD has no body, and so no word on what is wrong with the credentials.
-            client().list_objects_v2(Bucket=bucket, MaxKeys=1)
+            s3_client().list_objects_v2(Bucket=bucket, MaxKeys=1)
             raise
-    return str(found or client().meta.region_name)
+    return str(found or s3_client().meta.region_name)
 
 
 def _keys(bucket: str) -> tuple[str | None, ...]:
     """Access key, secret key and token as they are now: botocore renews those that expire."""
-    with explained(bucket):
-        credentials = client()._request_signer._credentials
+    with bucket_errors(bucket):
+        credentials = s3_client()._request_signer._credentials
         frozen = credentials and credentials.get_frozen_credentials()
     return (frozen.access_key, frozen.secret_key, frozen.token) if frozen else ()
 
@@ -149,13 +152,13 @@ def arrow_file_system(bucket: str) -> fs.S3FileSystem:
 
     It has the credentials of the AWS chain as they are now.
     """
-    return _arrow_file_system(region(bucket), endpoint(), _keys(bucket))
+    return _arrow_file_system(bucket_region(bucket), s3_endpoint(), _keys(bucket))
 
 
 def delta_options(bucket: str) -> dict[str, str]:
     """How a Delta table is reached in a bucket, with the credentials as they are now."""
-    options = {"AWS_REGION": region(bucket), "AWS_CONDITIONAL_PUT": "etag"}
-    if url := endpoint():
+    options = {"AWS_REGION": bucket_region(bucket), "AWS_CONDITIONAL_PUT": "etag"}
+    if url := s3_endpoint():
         options |= {
             "AWS_ENDPOINT_URL": url,
             "AWS_ALLOW_HTTP": str(url.startswith("http:")).lower(),
@@ -191,17 +194,17 @@ def check_reachable(path: str) -> None:
     """
     from botocore.exceptions import ClientError
 
-    bucket, key = split(path)
-    with explained(bucket):
+    bucket, key = bucket_and_key(path)
+    with bucket_errors(bucket):
         try:
-            client(patient=False).get_object(Bucket=bucket, Key=key, Range="bytes=0-0")
+            s3_client(patient=False).get_object(Bucket=bucket, Key=key, Range="bytes=0-0")
         except ClientError as error:
             if problem := credentials_problem(error):
                 raise problem from error
 
 
 @contextmanager
-def explained(place: str) -> Iterator[None]:
+def bucket_errors(place: str) -> Iterator[None]:
     """Say what an error of the store means.
 
     Raises:
@@ -211,7 +214,7 @@ def explained(place: str) -> Iterator[None]:
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
-    bucket = split(place)[0]
+    bucket = bucket_and_key(place)[0]
     try:
         yield
     except NoCredentialsError as error:
@@ -283,9 +286,9 @@ def list_objects(path: str) -> Iterator[Listed]:
 
     The first levels of prefixes are listed in parallel, a few pages ahead of whoever reads.
     """
-    bucket, key = split(path)
+    bucket, key = bucket_and_key(path)
     prefix = f"{key.rstrip('/')}/" if key else ""
-    with ThreadPoolExecutor(LISTING_THREADS) as pool, explained(bucket):
+    with ThreadPoolExecutor(LISTING_THREADS) as pool, bucket_errors(bucket):
         first = _page(bucket, prefix, "/", None)
         yield from _list_from(pool, bucket, prefix, SPLIT_DEPTH, first)
 
@@ -323,7 +326,7 @@ def _list_from(
 
 def _page(bucket: str, prefix: str, delimiter: str, token: str | None) -> dict[str, Any]:
     more = {"ContinuationToken": token} if token else {}
-    page: dict[str, Any] = client().list_objects_v2(
+    page: dict[str, Any] = s3_client().list_objects_v2(
         Bucket=bucket, Prefix=prefix, Delimiter=delimiter, MaxKeys=PAGE_SIZE, **more
     )
     return page
@@ -337,28 +340,28 @@ def _objects(page: dict[str, Any]) -> Iterator[Listed]:
 
 def exists(path: str) -> bool:
     """Whether there is an object, or any below it as below a folder."""
-    bucket, key = split(path)
-    with explained(bucket):
-        found = client().list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
+    bucket, key = bucket_and_key(path)
+    with bucket_errors(bucket):
+        found = s3_client().list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
         keys = [entry["Key"] for entry in found.get("Contents", ())]
         return bool(keys) and (keys[0] == key or is_folder(path))
 
 
 def is_folder(path: str) -> bool:
     """Whether there is an object below it."""
-    bucket, key = split(path)
-    with explained(bucket):
-        found = client().list_objects_v2(Bucket=bucket, Prefix=f"{key}/", MaxKeys=1)
+    bucket, key = bucket_and_key(path)
+    with bucket_errors(bucket):
+        found = s3_client().list_objects_v2(Bucket=bucket, Prefix=f"{key}/", MaxKeys=1)
     return bool(found.get("Contents"))
 
 
 def names(path: str) -> list[str]:
     """The names directly below a prefix, sorted."""
-    bucket, key = split(path)
+    bucket, key = bucket_and_key(path)
     prefix = f"{key}/" if key else ""
-    pages = client().get_paginator("list_objects_v2")
+    pages = s3_client().get_paginator("list_objects_v2")
     found: set[str] = set()
-    with explained(bucket):
+    with bucket_errors(bucket):
         for page in pages.paginate(Bucket=bucket, Prefix=prefix, Delimiter="/"):
             keys = [entry["Key"] for entry in page.get("Contents", ())]
             keys += [entry["Prefix"] for entry in page.get("CommonPrefixes", ())]
@@ -372,27 +375,27 @@ def get(path: str, limit: int | None = None) -> bytes:
     Raises:
         OSError: it is missing or cannot be read.
     """
-    bucket, key = split(path)
+    bucket, key = bucket_and_key(path)
     some = {"Range": f"bytes=0-{limit - 1}"} if limit else {}
     try:
-        with explained(bucket):
-            return bytes(client().get_object(Bucket=bucket, Key=key, **some)["Body"].read())
+        with bucket_errors(bucket):
+            return bytes(s3_client().get_object(Bucket=bucket, Key=key, **some)["Body"].read())
     except VergerError as error:
         raise OSError(f"s3://{path}: {error.message}") from error
 
 
 def put(path: str, data: bytes) -> None:
     """Write an object, which appears whole."""
-    bucket, key = split(path)
-    with explained(bucket):
-        client().put_object(Bucket=bucket, Key=key, Body=data)
+    bucket, key = bucket_and_key(path)
+    with bucket_errors(bucket):
+        s3_client().put_object(Bucket=bucket, Key=key, Body=data)
 
 
 def delete(path: str) -> None:
     """Delete an object, and all below it."""
-    bucket, key = split(path)
-    pages = client().get_paginator("list_objects_v2")
-    with explained(bucket):
+    bucket, key = bucket_and_key(path)
+    pages = s3_client().get_paginator("list_objects_v2")
+    with bucket_errors(bucket):
         for page in pages.paginate(
             Bucket=bucket, Prefix=key, PaginationConfig={"PageSize": PAGE_SIZE}
         ):
@@ -402,7 +405,7 @@ def delete(path: str) -> None:
                 if entry["Key"] == key or entry["Key"].startswith(f"{key}/")
             ]
             if keys:
-                answer = client().delete_objects(
+                answer = s3_client().delete_objects(
                     Bucket=bucket, Delete={"Objects": keys, "Quiet": True}
                 )
                 # Each object has an answer of its own, under a status of 200 for all.
@@ -416,11 +419,11 @@ def delete(path: str) -> None:
 
 def _delete_empty_folders(bucket: str, prefix: str) -> None:
     """Delete empty folders, which some stores keep: Spark would take one for a table."""
-    answer = client().list_objects_v2(Bucket=bucket, Prefix=prefix, Delimiter="/")
+    answer = s3_client().list_objects_v2(Bucket=bucket, Prefix=prefix, Delimiter="/")
     for folder in answer.get("CommonPrefixes", ()):
         _delete_empty_folders(bucket, folder["Prefix"])
     if answer["KeyCount"]:
-        client().delete_object(Bucket=bucket, Key=prefix)
+        s3_client().delete_object(Bucket=bucket, Key=prefix)
 
 
 class Lease:
@@ -462,10 +465,10 @@ class Lease:
         """Give it back, if it is still ours; a store that does not answer lets it expire."""
         self._stopped.set()
         self._thread.join(RELEASE_SECONDS)
-        bucket, key = split(self.path)
-        with suppress(VergerError), explained(bucket):
+        bucket, key = bucket_and_key(self.path)
+        with suppress(VergerError), bucket_errors(bucket):
             # Whoever pressed Ctrl-C does not wait for minutes.
-            quick = client(patient=False)
+            quick = s3_client(patient=False)
             if not self._lost and self._read(quick) == self._body:
                 quick.delete_object(Bucket=bucket, Key=key)
 
@@ -482,11 +485,13 @@ class Lease:
         """Write it on a condition; whether it is ours now."""
         from botocore.exceptions import ClientError
 
-        bucket, key = split(self.path)
+        bucket, key = bucket_and_key(self.path)
         at = time.time()
-        with explained(bucket):
+        with bucket_errors(bucket):
             try:
-                answer = client().put_object(Bucket=bucket, Key=key, Body=self._body, **condition)
+                answer = s3_client().put_object(
+                    Bucket=bucket, Key=key, Body=self._body, **condition
+                )
                 self._etag = answer["ETag"]
             except ClientError as error:
                 code = error.response.get("Error", {}).get("Code")
@@ -494,14 +499,14 @@ class Lease:
                 if status not in {404, 409, 412} or code == "NoSuchBucket":
                     raise
                 # A put whose answer was lost is repeated, and then meets its own work.
-                if self._read(client()) != self._body:
+                if self._read(s3_client()) != self._body:
                     return False
-                self._etag = client().head_object(Bucket=bucket, Key=key)["ETag"]
+                self._etag = s3_client().head_object(Bucket=bucket, Key=key)["ETag"]
         self._renewed = at
         return True
 
     def _read(self, asked: Any) -> bytes | None:
-        bucket, key = split(self.path)
+        bucket, key = bucket_and_key(self.path)
         try:
             return bytes(asked.get_object(Bucket=bucket, Key=key)["Body"].read())
         except asked.exceptions.NoSuchKey:
@@ -509,11 +514,11 @@ class Lease:
 
     def _abandoned(self) -> str | None:
         """The ETag of a lease that its owner no longer renews."""
-        bucket, key = split(self.path)
-        with explained(bucket):
+        bucket, key = bucket_and_key(self.path)
+        with bucket_errors(bucket):
             try:
-                found = client().get_object(Bucket=bucket, Key=key)
-            except client().exceptions.NoSuchKey:
+                found = s3_client().get_object(Bucket=bucket, Key=key)
+            except s3_client().exceptions.NoSuchKey:
                 return None  # given back just now
         date = parsedate_to_datetime(found["ResponseMetadata"]["HTTPHeaders"]["date"])
         age = (date - found["LastModified"]).total_seconds()

@@ -83,7 +83,7 @@ def _local() -> fs.FileSystem:
 
 def file_system(location: Location) -> fs.FileSystem:
     """Arrow's file system for a location; credentials on S3 come from the AWS chain alone."""
-    return s3.arrow_file_system(s3.split(location.path)[0]) if location.is_s3 else _local()
+    return s3.arrow_file_system(s3.bucket_and_key(location.path)[0]) if location.is_s3 else _local()
 
 
 def exists(location: Location) -> bool:

@@ -360,4 +360,4 @@ def _uri(location: Location) -> str:
 
 
 def _options(location: Location) -> dict[str, str] | None:
-    return s3.delta_options(s3.split(location.path)[0]) if location.is_s3 else None
+    return s3.delta_options(s3.bucket_and_key(location.path)[0]) if location.is_s3 else None

@@ -71,7 +71,7 @@ def deliver(
     """
     client = session.client("s3")
     keys = {file: f"{CODE}/{digest(file)}/{file.name}" for file in files}
-    with s3.explained(stack.bucket):
+    with s3.bucket_errors(stack.bucket):
         absent = [file for file, key in keys.items() if not _is_there(client, stack.bucket, key)]
         if absent:
             progress.start("deliver", sum(file.stat().st_size for file in absent))

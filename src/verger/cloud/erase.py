@@ -34,9 +34,9 @@ def list_versions(session: Any, place: Location) -> Iterator[Version]:
         InputError: the bucket is missing or forbidden.
         SetupError: there are no valid credentials, or S3 does not answer.
     """
-    bucket, key = s3.split(place.path)
+    bucket, key = s3.bucket_and_key(place.path)
     pages = session.client("s3").get_paginator("list_object_versions")
-    with s3.explained(bucket):
+    with s3.bucket_errors(bucket):
         for page in pages.paginate(Bucket=bucket, Prefix=key):
             for kind in ("Versions", "DeleteMarkers"):
                 for found in page.get(kind, ()):
@@ -59,7 +59,7 @@ def erase(session: Any, place: Location, progress: Progress) -> list[Version]:
         InputError: the bucket is missing or forbidden.
         SetupError: something could not be erased; the same call goes on.
     """
-    bucket, key = s3.split(place.path)
+    bucket, key = s3.bucket_and_key(place.path)
     client = session.client("s3")
     erased: list[Version] = []
     versions = list_versions(session, place)
@@ -68,7 +68,7 @@ def erase(session: Any, place: Location, progress: Progress) -> list[Version]:
         _delete(client, bucket, batch)
         erased += batch
         progress.update(len(erased))
-    with s3.explained(bucket):
+    with s3.bucket_errors(bucket):
         pages = client.get_paginator("list_multipart_uploads")
         for page in pages.paginate(Bucket=bucket, Prefix=key):
             for upload in page.get("Uploads", ()):
@@ -89,7 +89,7 @@ def delete_bucket(session: Any, bucket: str) -> None:
         SetupError: it is not empty.
     """
     client = session.client("s3")
-    with s3.explained(bucket), suppress(client.exceptions.NoSuchBucket):
+    with s3.bucket_errors(bucket), suppress(client.exceptions.NoSuchBucket):
         client.delete_bucket(Bucket=bucket)
 
 
@@ -109,7 +109,7 @@ def _is_below(key: str, place: str) -> bool:
 
 
 def _delete(client: Any, bucket: str, versions: list[Version]) -> None:
-    with s3.explained(bucket):
+    with s3.bucket_errors(bucket):
         answer = client.delete_objects(
             Bucket=bucket,
             Delete={

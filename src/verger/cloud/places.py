@@ -43,7 +43,7 @@ def find_place(source: Location, output: Location) -> Place:
     check_apart(source, output)
     session = make_session()
     check_store()
-    buckets = [s3.split(place.path)[0] for place in (source, output)]
+    buckets = [s3.bucket_and_key(place.path)[0] for place in (source, output)]
     regions = check_buckets(session, buckets)
     region = regions[buckets[0]]
     session = make_session(region)

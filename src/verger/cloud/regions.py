@@ -75,7 +75,7 @@ def check_store() -> None:
     Raises:
         RefusedError: its region or its endpoint is not inside the European Union.
     """
-    found = s3.client().meta
+    found = s3.s3_client().meta
     check_region(found.region_name)
     check_endpoint(found.endpoint_url, found.region_name)
 
@@ -124,7 +124,7 @@ def _look_up(client: Any, bucket: str) -> tuple[str | None, InputError | None]:
 
     region = None
     try:
-        with s3.explained(bucket):
+        with s3.bucket_errors(bucket):
             try:
                 region = _region_of(client.head_bucket(Bucket=bucket))
             except ClientError as error:

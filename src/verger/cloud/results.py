@@ -29,7 +29,7 @@ def download(session: Any, output: Location, folder: Path, progress: Progress) -
         InputError: the bucket is missing or forbidden, or a key is no path.
         SetupError: S3 does not answer, or the folder cannot be written.
     """
-    bucket, prefix = s3.split(output.path)
+    bucket, prefix = s3.bucket_and_key(output.path)
     found = {one.key.removeprefix(f"{prefix}/"): one.size for one in s3.list_objects(output.path)}
     names = sorted(found, key=lambda name: (name == LAST, name))
     client = session.client("s3")
@@ -44,7 +44,7 @@ def download(session: Any, output: Location, folder: Path, progress: Progress) -
             if not _is_final(name) or not file.is_file() or file.stat().st_size != found[name]:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 partial = file.with_name(f".{file.name}.partial")
-                with s3.explained(bucket):
+                with s3.bucket_errors(bucket):
                     client.download_file(bucket, f"{prefix}/{name}", os.fspath(partial))
                 partial.replace(file)
             done += found[name]

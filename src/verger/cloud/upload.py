@@ -54,7 +54,7 @@ def check_place(session: Any, place: Location) -> str:
     """
     if not place.is_s3:
         raise UsageError(f"{place} is not on S3.", "Write s3://bucket/prefix.")
-    bucket, _ = s3.split(place.path)
+    bucket, _ = s3.bucket_and_key(place.path)
     check_store()
     return check_buckets(session, [bucket])[bucket]
 
@@ -102,7 +102,7 @@ def upload_images(session: Any, source: Location, target: Location, progress: Pr
     if source.is_s3:
         raise UsageError(f"{source} is on S3 already.", "Give a folder on this machine.")
     check_place(session, target)
-    _, prefix = s3.split(target.path)
+    _, prefix = s3.bucket_and_key(target.path)
     progress.start("plan")
     skip = len(prefix) + 1 if prefix else 0
     present = {found.key[skip:]: found.etag for found in s3.list_objects(target.path)}

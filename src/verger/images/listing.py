@@ -48,7 +48,7 @@ def list_images(folder: Location, label_from: str = "parent") -> Iterator[Listed
     """
     label = label_rule(label_from)
     if folder.is_s3:
-        prefix = f"{s3.split(folder.path)[1]}/".lstrip("/")
+        prefix = f"{s3.bucket_and_key(folder.path)[1]}/".lstrip("/")
         for found in s3.list_objects(folder.path):
             path = found.key.removeprefix(prefix)
             yield ListedImage(path, label(path), found.size, etag=found.etag)

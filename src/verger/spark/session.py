@@ -224,8 +224,8 @@ def worker_options(*locations: Location) -> dict[str, str]:
     """
     if not any(location.is_s3 for location in locations):
         return {}
-    options = {"spark.executorEnv.AWS_REGION": str(s3.client().meta.region_name)}
-    if found := s3.endpoint():
+    options = {"spark.executorEnv.AWS_REGION": str(s3.s3_client().meta.region_name)}
+    if found := s3.s3_endpoint():
         options["spark.executorEnv.AWS_ENDPOINT_URL"] = found
     return options
 
