@@ -7,7 +7,7 @@ SPARK_TESTS := tests/test_run.py tests/test_pca.py tests/test_incremental.py
 # Certificates are those that the machine trusts, as elsewhere.
 WITH_NODE := NODE_USE_SYSTEM_CA=1 PATH="$(CURDIR)/$(BIN):$$PATH"
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
-LOCKS := src/verger/cloud/locks
+LOCKS := src/verger/cloud/jobs/locks
 CLUSTER_PYTHON := 3.11
 COMPILE := $(BIN)/uv pip compile --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
 CLUSTER := $(COMPILE) $(LOCKS)/cluster.in --constraint .venv/pins --python-version $(CLUSTER_PYTHON)

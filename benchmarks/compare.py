@@ -30,14 +30,16 @@ from pyspark.sql.pandas.functions import pandas_udf
 from rich.console import Console
 from rich.table import Table
 
-from verger.backbone.engines import BATCH_SIZE, engine_for
-from verger.backbone.graph import Backbone, load_backbone
-from verger.backbone.mobilenet_v2 import model_from_arrays
-from verger.backbone.weights import find_weights
-from verger.images.decoding import Rejection, decode
+from verger.images.decoding import decode, to_square
 from verger.images.listing import list_images
+from verger.networks.engines import engine_for
+from verger.networks.graph import Backbone, load_backbone
+from verger.networks.mobilenet_v2 import model_from_arrays
+from verger.networks.registry import MOBILENET_V2
+from verger.networks.weights import find_weights
+from verger.output.layout import Rejection
 from verger.spark.session import start_session
-from verger.storage import Location
+from verger.store.location import Location
 
 SMALL = 300  # images of the run that is subtracted from the long one
 BATCHED_FACTOR = 5  # (d) takes so many times the images of (c)
@@ -60,7 +62,7 @@ class Rate(NamedTuple):
 
 def to_pixels(data: bytes) -> NDArray[np.uint8]:
     """Decode and resize an image, as verger does, for all jobs alike."""
-    pixels = decode(data)
+    pixels = decode(data, to_square(MOBILENET_V2.side))
     if isinstance(pixels, Rejection):
         raise ValueError(f"The benchmark takes sound images only: {pixels}")  # noqa: TRY004
     return pixels
@@ -81,12 +83,12 @@ def link_images(folder: Path, target: Path, count: int) -> list[Path]:
 def bare_worker(paths: list[Path], backbone: Backbone, ready: Any) -> tuple[float, float]:
     """A process of the bare loop: when it started, all being ready, and when it ended."""
     engine = engine_for(backbone)
-    batch = np.stack([to_pixels(paths[0].read_bytes())] * BATCH_SIZE)
+    batch = np.stack([to_pixels(paths[0].read_bytes())] * engine.batch_size)
     engine.features(batch)
     ready.wait(timeout=120)
     started = monotonic()
-    for start in range(0, len(paths), BATCH_SIZE):
-        part = paths[start : start + BATCH_SIZE]
+    for start in range(0, len(paths), engine.batch_size):
+        part = paths[start : start + engine.batch_size]
         for index, path in enumerate(part):
             batch[index] = to_pixels(path.read_bytes())
         engine.features(batch[: len(part)])

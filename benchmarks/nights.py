@@ -28,12 +28,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import pytest
 
 from stores import aws_settings, make_bucket, seaweedfs
-from verger import pipeline, s3
-from verger.files import open_files, open_scores
-from verger.pipeline import run
-from verger.results import Output
+from verger import chain
+from verger.chain import run
+from verger.output.files import open_files, open_scores
+from verger.output.layout import Output
 from verger.settings import RunSettings
-from verger.storage import Location
+from verger.store.listing import list_objects
+from verger.store.location import Location
 
 TOLD = (1, 30, 100, 365)
 """The nights that are shown."""
@@ -59,7 +60,7 @@ def sizes(output: Output) -> dict[str, int]:
     """How many files and rows there are, and what is in the logs of the tables."""
     place = output.location
     if place.is_s3:
-        names = [found.key for found in s3.list_objects(place.path)]
+        names = [found.key for found in list_objects(place.path)]
     else:
         names = [str(file) for file in Path(place.path).rglob("*") if file.is_file()]
     return {
@@ -113,7 +114,7 @@ def main() -> None:
     parser.add_argument("--store", action="store_true", help="write to an S3 server")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    pipeline.write_report = lambda *_: None
+    chain.write_report = lambda *_: None
     found = sorted(file for form in PHOTOGRAPHS for file in options.folder.rglob(form))
     with tempfile.TemporaryDirectory(dir=options.folder.parent) as scratch, ExitStack() as stack:
         place = Path(scratch)

@@ -19,8 +19,9 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from verger.images.listing import list_images
-from verger.spark.pca import Moments, solve
-from verger.storage import Location
+from verger.reduce.moments import Moments
+from verger.reduce.pca import solve
+from verger.store.location import Location
 
 FILES = 20_000  # that are listed
 FOLDER = 1000  # of them in a folder

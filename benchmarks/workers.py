@@ -26,7 +26,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from clusters import standalone
 from helpers import VERGER, running
-from verger.backbone.graph import load_backbone
+from verger.networks.graph import load_backbone
 
 MEBIBYTE = 2**20
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from verger.backbone.graph import load_backbone
+from verger.networks.graph import load_backbone
 
 DATA = Path(__file__).parent / "data"
 MAP_WIDTH, MAP_HEIGHT = 1740, 760

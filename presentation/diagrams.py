@@ -2,8 +2,8 @@
 
 from html import escape
 
-from verger.backbone.engines import BATCH_SIZE
-from verger.backbone.mobilenet_v2 import FEATURES
+from verger.networks.engines import OpenVinoEngine
+from verger.networks.registry import MOBILENET_V2
 from verger.settings import DEFAULT_COMPONENTS, RunSettings
 
 READERS = RunSettings.model_fields["read_ahead"].default
@@ -89,12 +89,12 @@ def architecture(fr: bool) -> str:
         box(235, 185, 190, 95, t("Lire, décoder", "Read, decode"),
             t(f"en avance, {READERS} fils", f"ahead, {READERS} threads"),
             t("224 × 224, bicubique", "224 × 224, bicubic")),
-        box(455, 185, 190, 95, "MobileNetV2", t(f"par lots de {BATCH_SIZE},", f"batches of {BATCH_SIZE},"),
+        box(455, 185, 190, 95, "MobileNetV2", t(f"par lots de {OpenVinoEngine.batch_size},", f"batches of {OpenVinoEngine.batch_size},"),
             t("un fil par processus", "a thread a process")),
         box(235, 305, 190, 95, t("Moments", "Moments"), t("moyenne, dispersion", "mean, scatter"),
             t("par partition", "of each partition")),
-        box(455, 305, 190, 95, t("Projeter", "Project"), t(f"{FEATURES} → {DEFAULT_COMPONENTS} nombres", f"{FEATURES} → {DEFAULT_COMPONENTS} numbers")),
-        box(720, 170, 190, 125, t("Caractéristiques", "Features"), f"Parquet, {FEATURES} × float32",
+        box(455, 305, 190, 95, t("Projeter", "Project"), t(f"{MOBILENET_V2.width} → {DEFAULT_COMPONENTS} nombres", f"{MOBILENET_V2.width} → {DEFAULT_COMPONENTS} numbers")),
+        box(720, 170, 190, 125, t("Caractéristiques", "Features"), f"Parquet, {MOBILENET_V2.width} × float32",
             t("écrites une fois,", "written once,"), t("puis relues", "then read back"),
             fill=SKY_PALE, edge="#5b7fa3"),
         box(720, 20, 190, 104, t("Table", "Table"), t("une ligne par fichier,", "a row a file,"),

@@ -15,7 +15,7 @@ import diagrams
 from collect import DATA, MAP_HEIGHT, MAP_WIDTH
 from PIL import Image, ImageChops
 
-from verger.drawing import bars, scree
+from verger.report.charts import bars, scree
 from verger.report.texts import stage_names
 
 HERE = Path(__file__).parent

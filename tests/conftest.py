@@ -11,7 +11,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from helpers import go
-from verger.images.demo import KINDS, render
+from verger.datasets.demo import KINDS, render
 from verger.spark.session import start_session
 
 if TYPE_CHECKING:

@@ -10,12 +10,13 @@ import pandas as pd
 import psutil
 import pyarrow.parquet as pq
 
-from verger.files import open_files
-from verger.pipeline import run
-from verger.results import Manifest, Output
+from verger.chain import run
+from verger.output.files import open_files
+from verger.output.layout import Output
+from verger.output.manifest import Manifest
+from verger.output.table import Table
 from verger.settings import RunSettings
-from verger.storage import Location
-from verger.table import Table
+from verger.store.location import Location
 
 VERGER = [sys.executable, "-m", "verger"]
 

@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from verger.results import BackboneRecord, Counts, EngineRecord, Manifest, Output, SparkRecord
-from verger.storage import Location
+from verger.output.layout import Output
+from verger.output.manifest import BackboneRecord, Counts, EngineRecord, Manifest, SparkRecord
+from verger.store.location import Location
 
 
 def make_output(
@@ -46,7 +47,9 @@ def make_output(
         counts=Counts(listed=len(paths), featurized=len(paths)),
         components=components,
         explained_variance_ratio=1.0,
-        backbone=BackboneRecord(weights="w", sha256="0", source="s", licence="MIT"),
+        backbone=BackboneRecord(
+            name="mobilenet_v2", weights="w", sha256="0", source="s", licence="MIT"
+        ),
         engine=EngineRecord(name="openvino", version="1", precision="f32"),
         spark=SparkRecord(version="3.5", master="local"),
     ).write(output)

@@ -16,7 +16,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from helpers import running
-from verger import s3
+from verger.store.client import _make_client, _session, bucket_region
 
 WEED = Path(sys.executable).with_name("weed")
 KEYS = {"AWS_ACCESS_KEY_ID": "orchard", "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-tests"}
@@ -136,7 +136,7 @@ def aws_settings(port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[st
 
 def forget() -> None:
     """Read the AWS settings anew."""
-    for known in (s3._session, s3._make_client, s3.region):
+    for known in (_session, _make_client, bucket_region):
         known.cache_clear()
 
 

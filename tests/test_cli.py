@@ -96,9 +96,9 @@ def test_ctrl_c_while_spark_starts_leaves_no_java(orchard: Path, tmp_path: Path)
 
 
 def test_a_second_run_on_an_output_in_use_is_refused(orchard: Path, tmp_path: Path) -> None:
-    from verger.files import locked
-    from verger.results import Output
-    from verger.storage import Location
+    from verger.output.files import locked
+    from verger.output.layout import Output
+    from verger.store.location import Location
 
     with locked(Output(Location.parse(str(tmp_path / "out")))):
         done = verger("run", orchard, tmp_path / "out")

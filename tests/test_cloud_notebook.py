@@ -11,14 +11,14 @@ import pytest
 from nbformat import NotebookNode
 from typer.testing import CliRunner
 
-from verger import storage
 from verger.cli.main import app
-from verger.cloud.commands import notebook_command
-from verger.cloud.notebook import _check_is_notebook, execute_notebook
-from verger.cloud.submit import submit_arguments
+from verger.cloud.jobs.command import notebook_command
+from verger.cloud.jobs.notebook import _check_is_notebook, execute_notebook
+from verger.cloud.jobs.submit import submit_arguments
 from verger.errors import DeadlineReached, InputError, SetupError
 from verger.settings import RunSettings
-from verger.storage import Location
+from verger.store import storage
+from verger.store.location import Location
 
 PARAMETERS = {"INPUT": "s3://orchard/it's in", "LIMIT": 3}
 

@@ -8,8 +8,8 @@ from botocore.exceptions import EndpointConnectionError
 from botocore.stub import Stubber
 
 from stores import FAKE_KEYS, KEYS, aws_settings, make_bucket, moto_server
-from verger.cloud.regions import EU_REGIONS, check_buckets, check_endpoint, check_region
-from verger.cloud.session import explained, make_session
+from verger.cloud.account.regions import EU_REGIONS, check_buckets, check_endpoint, check_region
+from verger.cloud.account.session import aws_errors, make_session
 from verger.errors import InputError, RefusedError, SetupError, VergerError
 
 
@@ -240,10 +240,10 @@ def test_the_region_comes_from_the_settings(keys, monkeypatch) -> None:
 def test_errors_of_aws_are_explained(code: str, words: str) -> None:
     client, stub = stubbed("emr")
     stub.add_client_error("list_clusters", code, "no such thing")
-    with stub, pytest.raises(SetupError, match=words), explained("list the clusters"):
+    with stub, pytest.raises(SetupError, match=words), aws_errors("list the clusters"):
         client.list_clusters()
 
 
 def test_a_lost_network_is_explained() -> None:
-    with pytest.raises(SetupError, match="does not answer"), explained("list the clusters"):
+    with pytest.raises(SetupError, match="does not answer"), aws_errors("list the clusters"):
         raise EndpointConnectionError(endpoint_url="https://elasticmapreduce")

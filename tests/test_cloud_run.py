@@ -16,11 +16,13 @@ from typer.testing import CliRunner
 from fake_aws import AwsError, FakeAws, machine
 from stores import FAKE_KEYS, aws_settings, make_bucket, make_client, moto_server
 from verger.cli.main import app
-from verger.cloud import delivery, follow, inventory, launch, places, prices
-from verger.cloud.notebook import launch_notebook
-from verger.cloud.prepare import MARGIN, Launch
-from verger.cloud.session import make_session
-from verger.cloud.stack import Stack
+from verger.cloud.account import places
+from verger.cloud.account.session import make_session
+from verger.cloud.account.stack import Stack
+from verger.cloud.jobs import delivery, follow, inventory, launch
+from verger.cloud.jobs.notebook import launch_notebook
+from verger.cloud.jobs.prepare import MARGIN, Launch
+from verger.cloud.money import prices
 from verger.errors import (
     DeadlineReached,
     InputError,
@@ -30,12 +32,13 @@ from verger.errors import (
     UsageError,
     VergerError,
 )
-from verger.files import open_files
+from verger.output.files import open_files
+from verger.output.layout import Output
+from verger.output.manifest import BackboneRecord, Counts, EngineRecord, Manifest, SparkRecord
+from verger.output.table import DataFile
 from verger.progress import Progress
-from verger.results import BackboneRecord, Counts, EngineRecord, Manifest, Output, SparkRecord
 from verger.settings import RunSettings
-from verger.storage import Location
-from verger.table import DataFile
+from verger.store.location import Location
 
 REGION = "eu-west-3"
 STACK = Stack(
@@ -169,7 +172,9 @@ def write_manifest(status: str = "complete", started_at: str = "2026-01-31T12:01
         output=OUTPUT,
         settings={},
         counts=Counts(listed=3, featurized=3),
-        backbone=BackboneRecord(weights="bundled", sha256="0", source="", licence=""),
+        backbone=BackboneRecord(
+            name="mobilenet_v2", weights="bundled", sha256="0", source="", licence=""
+        ),
         engine=EngineRecord(name="openvino", version="1", precision="f32"),
         spark=SparkRecord(version="3.5", master="yarn"),
     ).write(Output(Location(OUTPUT)))

@@ -14,19 +14,19 @@ from helpers import verger
 from stores import aws_settings, make_bucket, make_client, moto_server
 from test_cloud_run import OUTPUT, REGION, SOURCE, STACK, Heard
 from verger.cli.main import app
-from verger.cloud import inventory, logs, results
-from verger.cloud.bundle import ENTRY
-from verger.cloud.cluster import Cluster, cluster_request, list_clusters, start_cluster
-from verger.cloud.commands import job_command
-from verger.cloud.job import Job, State, ends_at
-from verger.cloud.regions import OPT_IN
-from verger.cloud.schedule import schedule_request
-from verger.cloud.session import make_session
-from verger.cloud.submit import spark_properties, submit_arguments
+from verger.cloud.account.regions import OPT_IN
+from verger.cloud.account.session import make_session
+from verger.cloud.jobs import download, inventory, logs
+from verger.cloud.jobs.bundle import ENTRY
+from verger.cloud.jobs.cluster import Cluster, cluster_request, list_clusters, start_cluster
+from verger.cloud.jobs.command import job_command
+from verger.cloud.jobs.job import Job, State, ends_at
+from verger.cloud.jobs.schedule import schedule_request
+from verger.cloud.jobs.submit import spark_properties, submit_arguments
 from verger.errors import InputError, SetupError
 from verger.progress import Progress
 from verger.settings import RunSettings
-from verger.storage import Location
+from verger.store.location import Location
 
 END = datetime(2026, 1, 31, 20, 0, tzinfo=timezone.utc)
 
@@ -233,7 +233,7 @@ def test_the_step_s_error_is_read_from_its_logs(env, port: int) -> None:
 def test_the_logs_of_the_latest_job_are_shown_by_the_command(
     env, port: int, heard: Heard, monkeypatch
 ) -> None:
-    monkeypatch.setattr("verger.cloud.stack.find_stack", lambda *_: STACK)
+    monkeypatch.setattr("verger.cloud.account.stack.find_stack", lambda *_: STACK)
     job = make_job(
         run_id="30000101-0000-last", ends_at=datetime.now(timezone.utc) + timedelta(hours=1)
     )
@@ -336,7 +336,7 @@ def test_stopping_goes_on_where_one_refuses(heard: Heard) -> None:
 def test_a_download_leaves_no_path_of_the_folder(env, port: int, tmp_path) -> None:
     make_client(port).put_object(Bucket="orchard", Key="sly/../../evil", Body=b"1")
     with pytest.raises(InputError, match="no path"):
-        results.download(make_session(), Location("s3://orchard/sly"), tmp_path / "d", Progress())
+        download.download(make_session(), Location("s3://orchard/sly"), tmp_path / "d", Progress())
     assert not (tmp_path / "evil").exists()
 
 
@@ -345,17 +345,17 @@ def test_a_download_goes_on_and_puts_the_manifest_last(env, port: int, tmp_path)
     for name in ("manifest.json", "files/outcome=featurized/a.parquet", "pca/variance.csv"):
         client.put_object(Bucket="orchard", Key=f"done/{name}", Body=json.dumps(name).encode())
     folder = tmp_path / "out"
-    assert results.download(make_session(), place, folder, Progress()) == 3
+    assert download.download(make_session(), place, folder, Progress()) == 3
     kept = folder / "files/outcome=featurized/a.parquet"
     before = kept.stat().st_mtime_ns
     client.put_object(Bucket="orchard", Key="done/pca/variance.csv", Body=b'"pca/variance.css"')
-    results.download(make_session(), place, folder, Progress())
+    download.download(make_session(), place, folder, Progress())
     assert kept.stat().st_mtime_ns == before
     assert (folder / "pca/variance.csv").read_bytes() == b'"pca/variance.css"'
     # Compaction replaced the file: whoever reads the folder must not find both.
     client.delete_object(Bucket="orchard", Key="done/files/outcome=featurized/a.parquet")
     (folder / "own.parquet").touch()
-    results.download(make_session(), place, folder, Progress())
+    download.download(make_session(), place, folder, Progress())
     assert not kept.exists()
     assert (folder / "own.parquet").exists()
 

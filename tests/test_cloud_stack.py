@@ -12,9 +12,9 @@ from botocore.stub import ANY, Stubber
 
 from helpers import verger
 from stores import FAKE_KEYS, aws_settings, make_bucket, make_client, moto_server
-from verger.cloud import stack
-from verger.cloud.regions import EU_REGIONS
-from verger.cloud.session import make_session
+from verger.cloud.account import stack
+from verger.cloud.account.regions import EU_REGIONS
+from verger.cloud.account.session import make_session
 from verger.errors import InputError, RefusedError, SetupError
 
 REGION = "eu-west-3"

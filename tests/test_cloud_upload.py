@@ -13,14 +13,14 @@ from PIL import Image
 
 from helpers import verger
 from stores import FAKE_KEYS, aws_settings, forget, make_bucket, make_client, moto_server
-from verger import s3
-from verger.cloud.erase import erase
-from verger.cloud.session import make_session
-from verger.cloud.upload import upload_images, upload_packed
+from verger.cloud.account.erase import erase
+from verger.cloud.account.session import make_session
+from verger.cloud.account.upload import upload_images, upload_packed
 from verger.errors import InputError, RefusedError, SetupError, UsageError
 from verger.images.listing import list_images
 from verger.progress import Progress
-from verger.storage import Location
+from verger.store import objects
+from verger.store.location import Location
 
 
 class Counting(Progress):
@@ -121,7 +121,7 @@ def test_an_upload_that_breaks_off_goes_on(env, port: int, photographs: Path, mo
 
     source, place = Location(str(photographs)), Location.parse("s3://paris/broken")
     with monkeypatch.context() as patch:
-        patch.setattr(s3, "put", put)
+        patch.setattr(objects, "put", put)
         with pytest.raises(SetupError, match="does not answer"):
             upload_images(make_session(), source, place, Progress())
     done = upload_images(make_session(), source, place, Progress())
@@ -223,7 +223,7 @@ def test_a_folder_without_files_is_an_input_error(env, tmp_path: Path) -> None:
 def test_erasure_takes_all_versions_below_a_place_and_nothing_beside(
     env, port: int, page_size: int, monkeypatch
 ) -> None:
-    monkeypatch.setattr("verger.s3.PAGE_SIZE", page_size)
+    monkeypatch.setattr("verger.cloud.account.erase.PAGE_SIZE", page_size)
     name = f"versions-{page_size}"
     client = make_client(port)
     make_bucket(port, name)

@@ -5,6 +5,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from verger.images.decoding import IMAGE_SIDE, Rejection, decode
-from verger.results import Reason
+from verger.images import decoding
+from verger.images.decoding import to_square
+from verger.networks.registry import MOBILENET_V2
+from verger.output.layout import Reason, Rejection
 
+IMAGE_SIDE = MOBILENET_V2.side
 SHAPE = (IMAGE_SIDE, IMAGE_SIDE, 3)
+decode = partial(decoding.decode, resize=to_square(IMAGE_SIDE))
 FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"]
 WHITE, RED, BLUE = (255, 255, 255), (255, 0, 0), (0, 0, 255)
 

@@ -12,7 +12,7 @@ import slides
 from browser import BIN, node_environment
 
 from browsers import chromium
-from verger import drawing
+from verger.report import charts
 
 pytestmark = pytest.mark.docs
 
@@ -53,7 +53,7 @@ def test_every_public_function_is_in_the_documentation(site: Path) -> None:
     import verger
 
     text = (site / "api.html").read_text()
-    assert [name for name in verger.__all__ if f'id="verger.api.{name}"' not in text] == []
+    assert [name for name in verger.__all__ if f'id="verger.steps.{name}"' not in text] == []
 
 
 def test_figures_of_the_documentation_are_those_of_the_results() -> None:
@@ -129,32 +129,32 @@ def test_marp_makes_html_and_pdf_of_the_slides(built: Path, monkeypatch) -> None
 
 
 def test_a_scree_plot_has_a_bar_a_component() -> None:
-    svg = drawing.scree([0.5, 0.25, 0.125]).svg
+    svg = charts.scree([0.5, 0.25, 0.125]).svg
     assert svg.count("<rect") == 1 + 3
     assert svg.count("<polyline") == 1
 
 
 def test_charts_write_the_decimal_mark_that_is_asked_for() -> None:
-    assert "2.5 %" in drawing.scree([0.1, 0.05]).svg
-    french = drawing.scree([0.1, 0.05], decimal_mark=",").svg
+    assert "2.5 %" in charts.scree([0.1, 0.05]).svg
+    french = charts.scree([0.1, 0.05], decimal_mark=",").svg
     assert "2,5 %" in french
     assert "2.5 %" not in french
-    assert "1,25 s" in drawing.bars([("one", 1.25)], unit="s", decimal_mark=",").svg
+    assert "1,25 s" in charts.bars([("one", 1.25)], unit="s", decimal_mark=",").svg
 
 
 def test_a_map_writes_frequent_names_and_escapes_them() -> None:
     points = [(0.0, 0.0, "a<b"), (1.0, 1.0, "a<b"), (0.0, 1.0, "rare")]
-    svg = drawing.scatter(points, named=1).svg
+    svg = charts.scatter(points, named=1).svg
     assert svg.count("<circle") == 3
     assert "a&lt;b" in svg
     assert "rare" not in svg
 
 
 def test_a_map_of_points_in_one_place_is_drawn() -> None:
-    assert drawing.scatter([(1.0, 1.0, "")] * 2).svg.count("<circle") == 2
+    assert charts.scatter([(1.0, 1.0, "")] * 2).svg.count("<circle") == 2
 
 
 def test_a_drawing_is_saved(tmp_path: Path) -> None:
-    drawn = drawing.bars([("one", 1.0), ("two", 2.0)], unit="s")
+    drawn = charts.bars([("one", 1.0), ("two", 2.0)], unit="s")
     assert drawn.save(str(tmp_path / "new/bars.svg")) is drawn
     assert (tmp_path / "new/bars.svg").read_text() == drawn._repr_svg_()

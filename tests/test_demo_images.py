@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from verger.images.demo import JPEG_QUALITY, KINDS, render, write_demo_images
+from verger.datasets.demo import JPEG_QUALITY, KINDS, render, write_demo_images
 
 Array = NDArray[np.floating[Any]]
 
@@ -156,7 +156,7 @@ def test_a_step_of_the_turn_changes_less_than_another_kind_would(pixels: Array) 
 def test_few_images_still_give_one_of_each_kind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("verger.images.demo.KINDS", KINDS[:2])
+    monkeypatch.setattr("verger.datasets.demo.KINDS", KINDS[:2])
     assert write_demo_images(tmp_path, images=0) == 2
     assert sorted(path.parent.name for path in tmp_path.rglob("*.jpg")) == list(KINDS[:2])
 

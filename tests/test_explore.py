@@ -15,9 +15,9 @@ from PIL import Image
 from helpers import verger
 from outputs import colour, make_output
 from verger.errors import InputError, SetupError
+from verger.output.layout import Output
 from verger.progress import Progress
 from verger.report import explorer
-from verger.results import Output
 
 SERVER = """#!{python}
 import sys

@@ -16,14 +16,14 @@ import pytest
 from faults import EXPIRED, LOST_ANSWER, RESET, SLOW_DOWN, VANISHED, Fault, faulty
 from helpers import assert_same_features, features_of, go, rejected_of, verger
 from stores import aws_env, aws_settings, make_bucket, make_client, moto_server, upload
-from verger import s3, storage
 from verger.errors import SetupError
-from verger.images.listing import ListedImage
+from verger.images.decoding import to_square
 from verger.images.loading import Loader
-from verger.results import FILES_SCHEMA
+from verger.output.layout import FILES_SCHEMA, ListedImage
+from verger.output.table import DataFile, Table
 from verger.spark.extraction import Extractor
-from verger.storage import Location
-from verger.table import DataFile, Table
+from verger.store import client, storage
+from verger.store.location import Location
 
 FOLDER = Location("s3://plays/in")
 PLACE = Location("s3://plays/a b/files")
@@ -39,7 +39,7 @@ def port(orchard: Path) -> Iterator[int]:
 
 
 def loader() -> Loader:
-    return Loader(FOLDER, max_pixels=10**8, max_bytes=10**8)
+    return Loader(FOLDER, to_square(224), max_pixels=10**8, max_bytes=10**8)
 
 
 @pytest.mark.parametrize("fault", [SLOW_DOWN, RESET], ids=["SlowDown", "reset"])
@@ -79,7 +79,7 @@ def test_a_store_that_throttles_answers(port: int, monkeypatch) -> None:
 
 
 def test_a_store_that_swallows_what_it_is_asked_is_no_fault_of_an_image(monkeypatch) -> None:
-    monkeypatch.setattr(s3, "SOON_SECONDS", 0.5)
+    monkeypatch.setattr(client, "SOON_SECONDS", 0.5)
     extractor = Extractor(loader(), None, 1, 1.0, None, None)
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,

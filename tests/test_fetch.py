@@ -26,9 +26,9 @@ import typer
 from typer.testing import CliRunner
 
 from verger.cli import fetch as command
+from verger.datasets import download, fruits360
+from verger.datasets.fruits360 import Fetched, fetch
 from verger.errors import InputError, SetupError, UsageError, VergerError
-from verger.images import download, fruits360
-from verger.images.fruits360 import Fetched, fetch
 from verger.progress import Progress
 
 RANDOM = np.random.default_rng(0)
@@ -340,7 +340,7 @@ def test_a_later_call_goes_on_with_the_download(orchard: Orchard, folder: Path) 
 
 def test_a_killed_process_is_taken_up_by_the_next(orchard: Orchard, folder: Path) -> None:
     orchard.drops, orchard.stalled = [30_000], threading.Event()
-    code = f"from verger.images.fruits360 import fetch; fetch({str(folder)!r}, {orchard.url!r})"
+    code = f"from verger.datasets.fruits360 import fetch; fetch({str(folder)!r}, {orchard.url!r})"
     with subprocess.Popen([sys.executable, "-c", code]) as process:
         partial = folder / ".download/fruits.zip.partial"
         while process.poll() is None and not (partial.exists() and partial.stat().st_size):

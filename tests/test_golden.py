@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from golden.make_golden import GOLDEN, digest, make_pixels
-from verger.backbone.engines import Features, Pixels, engine_for
-from verger.backbone.graph import load_backbone
-from verger.backbone.mobilenet_v2 import build_model
-from verger.backbone.weights import find_weights
+from verger.networks.engines import Features, Pixels, engine_for
+from verger.networks.graph import load_backbone
+from verger.networks.mobilenet_v2 import build_model
+from verger.networks.weights import find_weights
 
 TOLERANCE = 1e-3
 """What may lie between two engines, or two processors."""

@@ -20,8 +20,9 @@ from verger.errors import (
     TooManyRejectedError,
     UsageError,
 )
-from verger.results import Output, read_manifest
-from verger.storage import Location
+from verger.output.layout import Output
+from verger.output.manifest import read_manifest
+from verger.store.location import Location
 
 pytestmark = pytest.mark.usefixtures("spark")
 
@@ -196,13 +197,13 @@ def test_a_deadline_ends_a_run_between_waves_and_the_next_one_goes_on(
 
 def run_until_pace_is_known(images: Path, output: Path) -> None:
     """Waves of 4, and a deadline that the second would miss by its expected length."""
-    from verger import checks, pipeline
+    from verger import chain, checks
 
     def check(settings, left: int, seconds_an_image: float) -> None:
         checks.check_deadline(settings, left, seconds_an_image and 1e6)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "check_deadline", check)
+        patch.setattr(chain, "check_deadline", check)
         go(images, output, wave_size=4, deadline=datetime.now(timezone.utc) + timedelta(hours=1))
 
 

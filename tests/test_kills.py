@@ -24,7 +24,7 @@ from helpers import (
     spark_workers,
     table_of,
 )
-from verger.images.demo import write_demo_images
+from verger.datasets.demo import write_demo_images
 
 pytestmark = pytest.mark.spark
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from verger.errors import InputError
-from verger.images.listing import ListedImage, label_rule, list_images
-from verger.storage import Location
+from verger.images.listing import label_rule, list_images
+from verger.output.layout import ListedImage
+from verger.store.location import Location
 
 
 def make(root: Path, *paths: str) -> None:

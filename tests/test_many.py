@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from helpers import features_of
-from verger.images.demo import KINDS, render
+from verger.datasets.demo import KINDS, render
 from verger.spark.changes import FEW
 
 # The real chain, but for a network so small that only listing, planning and rows take time.

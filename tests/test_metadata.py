@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin, TiffImagePlugin
 
-from verger.images.decoding import Rejection, decode
-from verger.images.metadata import as_png, strip_metadata
+from verger.datasets.stripping import as_png, strip_metadata
+from verger.images.decoding import at_full_size, decode
+from verger.output.layout import Rejection
 
 SECRET = b"SERIAL-12345"
 MAKER = b"Maker of Cameras"
@@ -77,7 +78,7 @@ def webp(body: bytes) -> bytes:
 
 
 def pixels(data: bytes) -> np.ndarray:
-    result = decode(data)
+    result = decode(data, at_full_size)
     assert not isinstance(result, Rejection), result
     return result
 

@@ -9,7 +9,7 @@ import papermill
 import pytest
 
 from helpers import matrix_of
-from verger.cloud.submit import spark_properties
+from verger.cloud.jobs.submit import spark_properties
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks/verger_emr.ipynb"
 

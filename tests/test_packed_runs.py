@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from helpers import assert_same_features, go, matrix_of, rejected_of
+from verger.datasets.packing import pack
 from verger.errors import InputError
-from verger.images.packing import pack
-from verger.storage import Location
+from verger.store.location import Location
 
 pytestmark = pytest.mark.usefixtures("spark")
 

@@ -19,15 +19,18 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from stores import aws_settings, make_bucket, moto_server
-from verger import s3
 from verger.cli.pack import pack as command
+from verger.datasets import packing
+from verger.datasets.packing import pack, requests_saved
 from verger.errors import InputError, SetupError, UsageError
-from verger.images import loading, packing, shard_files
-from verger.images.decoding import Rejection, decode
-from verger.images.listing import ListedImage
-from verger.images.packing import pack, requests_saved
-from verger.images.shard_files import SCHEMA, Pack, Place, Shard, in_order, read_pack, sort_key
-from verger.storage import Location
+from verger.images import loading
+from verger.images.decoding import at_full_size, decode
+from verger.output.layout import ListedImage, Rejection
+from verger.packs import format as packed_format
+from verger.packs.format import SCHEMA, Pack, Place, Shard, in_order, read_pack, sort_key
+from verger.store import objects
+from verger.store.lease import Lease
+from verger.store.location import Location
 
 SERIAL = "SERIAL-12345"
 
@@ -56,6 +59,10 @@ def source(tmp_path: Path) -> Path:
     for number in range(20):
         put(folder, f"kind {number % 2}/{number:02}.jpg", photo(number))
     return folder
+
+
+def seen(data: bytes) -> np.ndarray | Rejection:
+    return decode(data, at_full_size)
 
 
 def go(source: Path, target: Path, **options: Any) -> Pack:
@@ -102,7 +109,7 @@ def test_images_come_back_with_their_pixels_and_without_their_metadata(
     assert len(packed.shards) > 1
     for row in rows_of(tmp_path / "out"):
         original = (source / row["path"]).read_bytes()
-        np.testing.assert_array_equal(decode(row["bytes"]), decode(original))
+        np.testing.assert_array_equal(seen(row["bytes"]), seen(original))
         assert SERIAL.encode() in original
         assert SERIAL.encode() not in row["bytes"]
         assert row["size"] == len(row["bytes"])
@@ -148,13 +155,13 @@ def test_refused_files_have_the_reason_that_decoding_gives(
         "empty": 1, "not_an_image": 2, "truncated": 1, "unreadable": 1, "unsupported": 1,
     }  # fmt: skip
     for name, data in bad.items():
-        row, expected = rows[name], decode(data)
+        row, expected = rows[name], seen(data)
         assert row["source_size"] == len(data)
         if isinstance(expected, Rejection):
             assert (row["bytes"], row["sha256"], row["size"]) == (None, None, 0)
             assert (row["reason"], row["detail"]) == (expected.reason, expected.detail)
     # Its structure is wrong, and its picture is there: so it is written anew.
-    np.testing.assert_array_equal(decode(rows["strip.tif"]["bytes"]), decode(bad["strip.tif"]))
+    np.testing.assert_array_equal(seen(rows["strip.tif"]["bytes"]), seen(bad["strip.tif"]))
     assert rows[r"\xff.jpg"]["reason"] == "unreadable"
     assert packed.bytes_before == sum(
         row["source_size"] for row in rows.values() if row["bytes"] is not None
@@ -308,8 +315,8 @@ def test_names_that_are_not_utf_8_sort_as_listed() -> None:
 def test_shards_and_row_groups_are_as_large_as_they_should_be(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shard_files, "ROW_GROUP_BYTES", 3000)
-    monkeypatch.setattr(shard_files, "ROW_GROUP_ROWS", 5)
+    monkeypatch.setattr(packed_format, "ROW_GROUP_BYTES", 3000)
+    monkeypatch.setattr(packed_format, "ROW_GROUP_ROWS", 5)
     for number in range(12):
         put(source, f"text/{number:02}.txt", b"no image")
     packed = go(source, tmp_path / "out", shard_bytes=12_000)
@@ -347,14 +354,14 @@ def test_packed_rows_are_read_from_few_shards_at_once(
                 yield path, Place(shard.name, 0, row), (path, 1, 1, None)
             opened.discard(shard.name)
 
-    monkeypatch.setattr(shard_files, "_chained", rows)
+    monkeypatch.setattr(packed_format, "_chained", rows)
     made = [
         Shard(name=str(number), images=2, bytes=1, first=f"{number:04}a", last=f"{number:04}b")
         for number in range(1000)
     ]
     made += [Shard(name="grown", images=2, bytes=1, first="0003", last="0990")]
     images = [ListedImage(f"{n:04}{letter}", "", 1, 1) for n in range(1000) for letter in "ab"]
-    joined = list(shard_files.join(images, Location("/nowhere"), made))
+    joined = list(packed_format.join(images, Location("/nowhere"), made))
     assert most == 2
     assert sum(image is not None and row is not None for image, row in joined) == 2000
     assert [row.key for image, row in joined if image is None and row] == ["0003", "0990"]
@@ -448,7 +455,7 @@ def test_a_target_has_one_writer(source: Path, tmp_path: Path) -> None:
 def test_a_full_disk_is_said_in_one_line_and_the_same_command_goes_on(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, left = shard_files.written, iter(range(2))
+    whole, left = packed_format.written, iter(range(2))
 
     @contextmanager
     def full(file: Location) -> Iterator[Any]:
@@ -554,7 +561,7 @@ def test_s3_is_packed_resumed_and_leased(
 ) -> None:
     source, target = (Location.parse(f"s3://{bucket}/{name}") for name in ("in", "out"))
     for number, name in enumerate(NAMES):
-        s3.put(source.child(name).path, photo(number))
+        objects.put(source.child(name).path, photo(number))
     with monkeypatch.context() as patch:
         break_after(patch, 7, KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
@@ -566,24 +573,24 @@ def test_s3_is_packed_resumed_and_leased(
     assert packed.status == "complete"
     assert packed.shards[: len(before.shards)] == before.shards
     names = [shard.name for shard in packed.shards]
-    assert s3.names(target.path) == ["pack.json", *names]
+    assert objects.names(target.path) == ["pack.json", *names]
     # The number of the shard that may still be on its way is left out.
     assert f"shard-{len(before.shards):06}.parquet" not in names
     rows = [
         row
         for name in names
-        for row in pq.read_table(io.BytesIO(s3.get(target.child(name).path))).to_pylist()
+        for row in pq.read_table(io.BytesIO(objects.get(target.child(name).path))).to_pylist()
     ]
     assert [row["path"] for row in rows] == sorted(NAMES)
     assert all(row["source_etag"] and row["source_mtime_ns"] is None for row in rows)
     assert pack(source, target) == packed
-    lease = s3.Lease(target.child(".lock").path)
+    lease = Lease(target.child(".lock").path)
     assert lease.acquire()
     try:
         with pytest.raises(SetupError, match="in use"):
             pack(source, target)
     finally:
         lease.release()
-    s3.put(source.child(NAMES[0]).path, photo(99))
+    objects.put(source.child(NAMES[0]).path, photo(99))
     with pytest.raises(UsageError, match="1 have changed"):
         pack(source, target)

@@ -11,9 +11,11 @@ from pyspark.sql import DataFrame, SparkSession
 from sklearn import decomposition
 
 from verger.errors import InputError, UsageError
-from verger.spark import pca
+from verger.reduce.moments import Moments
+from verger.reduce.pca import solve
+from verger.spark import reduce
 from verger.spark.model import write_model
-from verger.storage import Location
+from verger.store.location import Location
 
 
 def random_rows(rows: int, d: int, seed: int = 0) -> np.ndarray:
@@ -40,19 +42,19 @@ def align(scores: np.ndarray, reference: np.ndarray) -> np.ndarray:
 def test_it_equals_scikit_learn(spark: SparkSession) -> None:
     rows = random_rows(200, 30)
     frame = to_frame(spark, rows)
-    fitted = pca.fit(frame, 10)
+    fitted = reduce.fit(frame, 10)
     reference = decomposition.PCA(10, svd_solver="full").fit(rows.astype(np.float64))
     assert_allclose(
         fitted.explained_variance_ratio[:10], reference.explained_variance_ratio_, atol=1e-9
     )
     assert_allclose(fitted.explained_variance[:10], reference.explained_variance_, rtol=1e-9)
     expected = reference.transform(rows.astype(np.float64))
-    assert_allclose(align(scores_of(pca.project(frame, fitted)), expected), expected, atol=1e-6)
+    assert_allclose(align(scores_of(reduce.project(frame, fitted)), expected), expected, atol=1e-6)
 
 
 def test_it_equals_spark_ml_but_for_the_mean(spark: SparkSession) -> None:
     frame = to_frame(spark, random_rows(120, 12))
-    fitted = pca.fit(frame, 5)
+    fitted = reduce.fit(frame, 5)
     reference = feature.PCA(k=5, inputCol="features", outputCol="pca").fit(
         frame.select(array_to_vector("features").alias("features"))
     )
@@ -65,22 +67,22 @@ def test_it_equals_spark_ml_but_for_the_mean(spark: SparkSession) -> None:
 
 def test_the_saved_model_gives_the_matrix(spark: SparkSession, tmp_path) -> None:
     frame = to_frame(spark, random_rows(60, 20))
-    fitted = pca.fit(frame, 7)
+    fitted = reduce.fit(frame, 7)
     write_model(fitted, Location(f"{tmp_path}/model"))
     from pyspark.ml import PipelineModel
 
     vectors = frame.withColumn("features", array_to_vector("features"))
     transformed = PipelineModel.load(f"file://{tmp_path}/model").transform(vectors)
     from_model = transformed.select("path", vector_to_array("pca").alias("pca"))
-    expected = scores_of(pca.project(frame, fitted))
+    expected = scores_of(reduce.project(frame, fitted))
     assert_allclose(scores_of(from_model), expected, atol=1e-9)
 
 
 @pytest.mark.parametrize("partitions", [1, 3, 7])
 def test_partitioning_does_not_matter(spark: SparkSession, partitions: int) -> None:
     rows = random_rows(50, 8)
-    whole = pca.solve(pca.Moments.of(rows.astype(np.float64)), 4)
-    parted = pca.fit(to_frame(spark, rows, partitions), 4)
+    whole = solve(Moments.of(rows.astype(np.float64)), 4)
+    parted = reduce.fit(to_frame(spark, rows, partitions), 4)
     assert_allclose(parted.components, whole.components, atol=1e-9)
     assert_allclose(parted.explained_variance, whole.explained_variance, rtol=1e-9)
 
@@ -95,8 +97,8 @@ def test_partitioning_does_not_matter(spark: SparkSession, partitions: int) -> N
 def test_merged_moments_equal_those_of_all_rows(rows: int, d: int, cut: int, seed: int) -> None:
     data = random_rows(rows, d, seed).astype(np.float64)
     cut = min(cut, rows - 1)
-    merged = pca.Moments.of(data[:cut]).merge(pca.Moments.of(data[cut:]))
-    whole = pca.Moments.of(data)
+    merged = Moments.of(data[:cut]).merge(Moments.of(data[cut:]))
+    whole = Moments.of(data)
     assert merged.count == rows
     assert_allclose(merged.mean, whole.mean, rtol=1e-12)
     assert_allclose(merged.scatter, whole.scatter, atol=1e-9)
@@ -106,7 +108,7 @@ def test_merged_moments_equal_those_of_all_rows(rows: int, d: int, cut: int, see
 @given(rows=st.integers(2, 30), d=st.integers(1, 20), seed=st.integers(0, 1000))
 def test_components_are_orthonormal_ordered_and_signed(rows: int, d: int, seed: int) -> None:
     most = min(rows - 1, d)
-    fitted = pca.solve(pca.Moments.of(random_rows(rows, d, seed).astype(np.float64)), most)
+    fitted = solve(Moments.of(random_rows(rows, d, seed).astype(np.float64)), most)
     assert_allclose(fitted.components.T @ fitted.components, np.eye(most), atol=1e-9)
     assert (np.diff(fitted.explained_variance) <= 1e-9).all()
     largest = np.abs(fitted.components).argmax(axis=0)
@@ -117,34 +119,34 @@ def test_components_are_orthonormal_ordered_and_signed(rows: int, d: int, seed: 
 def test_a_share_takes_the_fewest_components_that_reach_it(share: float, expected: int) -> None:
     # Variances 6, 2 and 2 on the axes: 0.6, 0.2, 0.2 of the total.
     axes = np.diag(np.sqrt([6.0, 2.0, 2.0]))
-    moments = pca.Moments.of(np.concatenate([axes, -axes]))
-    assert pca.solve(moments, share).components.shape == (3, expected)
+    moments = Moments.of(np.concatenate([axes, -axes]))
+    assert solve(moments, share).components.shape == (3, expected)
 
 
 def test_one_component_is_a_count_and_one_point_zero_a_share() -> None:
-    moments = pca.Moments.of(random_rows(10, 4).astype(np.float64))
-    assert pca.solve(moments, 1).components.shape == (4, 1)
-    assert pca.solve(moments, 1.0).components.shape == (4, 4)
+    moments = Moments.of(random_rows(10, 4).astype(np.float64))
+    assert solve(moments, 1).components.shape == (4, 1)
+    assert solve(moments, 1.0).components.shape == (4, 4)
 
 
 def test_the_default_is_lowered_for_few_rows() -> None:
-    moments = pca.Moments.of(random_rows(10, 1280).astype(np.float64))
-    assert pca.solve(moments, None).components.shape == (1280, 9)
+    moments = Moments.of(random_rows(10, 1280).astype(np.float64))
+    assert solve(moments, None).components.shape == (1280, 9)
 
 
 def test_more_components_than_rows_allow_are_refused() -> None:
     with pytest.raises(UsageError, match="at most 9"):
-        pca.solve(pca.Moments.of(random_rows(10, 1280).astype(np.float64)), 10)
+        solve(Moments.of(random_rows(10, 1280).astype(np.float64)), 10)
 
 
 def test_a_single_row_and_equal_rows_are_refused() -> None:
     row = random_rows(1, 6).astype(np.float64)
     with pytest.raises(InputError, match="only one image"):
-        pca.solve(pca.Moments.of(row), None)
+        solve(Moments.of(row), None)
     with pytest.raises(InputError, match="no variance"):
-        pca.solve(pca.Moments.of(np.repeat(row, 5, axis=0)), None)
+        solve(Moments.of(np.repeat(row, 5, axis=0)), None)
 
 
 def test_no_row_is_refused(spark: SparkSession) -> None:
     with pytest.raises(InputError, match="no features"):
-        pca.fit(to_frame(spark, np.empty((0, 3), np.float32)), None)
+        reduce.fit(to_frame(spark, np.empty((0, 3), np.float32)), None)

@@ -16,14 +16,13 @@ import psutil
 import pytest
 
 from helpers import assert_same_features, features_of, go, rejected_of, spark_workers
-from verger import pipeline
+from verger.datasets.demo import KINDS
 from verger.errors import SetupError
 from verger.images.decoding import decode
-from verger.images.demo import KINDS
 from verger.images.guard import Guard
 from verger.images.loading import Loader
-from verger.spark import waves
-from verger.table import DataFile
+from verger.output.table import DataFile
+from verger.spark import extraction, waves
 
 pytestmark = pytest.mark.usefixtures("spark")
 
@@ -33,16 +32,16 @@ POISON = b"poison"
 def poisoned(monkeypatch: pytest.MonkeyPatch, *effects: Callable[[], None]) -> None:
     """Have the workers decode with a decoder on which poisons, by their last byte, have effects."""
 
-    def decoder(data: bytes, max_pixels: int):
+    def decoder(data: bytes, resize, max_pixels: int):
         if data.startswith(b"poison"):
             effects[data[-1]]()
-        return decode(data, max_pixels)
+        return decode(data, resize, max_pixels)
 
     def loader(*arguments):
         return Loader(*arguments, decoder=decoder)
 
     # Functions of a test are pickled whole only when no module holds them.
-    monkeypatch.setattr(pipeline, "Loader", loader)
+    monkeypatch.setattr(extraction, "Loader", loader)
 
 
 def die() -> Callable[[], None]:
@@ -179,7 +178,7 @@ def test_what_cannot_be_read_is_tried_again_and_then_says_why(
     class FlakyLoader(Loader):
         read_once = read
 
-    monkeypatch.setattr(pipeline, "Loader", FlakyLoader)
+    monkeypatch.setattr(extraction, "Loader", FlakyLoader)
     manifest = go(orchard, tmp_path / "out", max_rejected=0.5)
     assert manifest.rejected_by_reason == {"unreadable": 4}
     assert {name.split("/")[1] for name in rejected_of(tmp_path / "out")} == {"r_2_100.jpg"}
@@ -223,7 +222,7 @@ def test_a_broken_environment_is_no_fault_of_an_image(orchard: Path, tmp_path: P
 
         return BrokenLoader(*arguments)
 
-    monkeypatch.setattr(pipeline, "Loader", loader)
+    monkeypatch.setattr(extraction, "Loader", loader)
     with pytest.raises(SetupError, match="credentials are gone") as raised:
         go(orchard, tmp_path / "out", max_rejected=1)
     assert raised.value.hint == "Renew them."
@@ -240,7 +239,7 @@ def test_a_wave_of_which_nothing_can_be_read_is_not_committed(
 
         return BrokenLoader(*arguments)
 
-    monkeypatch.setattr(pipeline, "Loader", loader)
+    monkeypatch.setattr(extraction, "Loader", loader)
     with pytest.raises(SetupError, match="None of 24 images could be read"):
         go(orchard, tmp_path / "out", max_rejected=1)
     monkeypatch.undo()

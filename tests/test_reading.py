@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from verger.images import reading
-from verger.images.listing import ListedImage
-from verger.images.reading import read_ahead
+from verger.images import ahead
+from verger.images.ahead import read_ahead
+from verger.output.layout import ListedImage
 
 
 def images(count: int, size: int = 1) -> list[ListedImage]:
@@ -64,12 +64,12 @@ def test_twice_the_threads_wait_and_no_more(threads: int) -> None:
 
 
 def test_bytes_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "MAX_AHEAD_BYTES", 100)
+    monkeypatch.setattr(ahead, "MAX_AHEAD_BYTES", 100)
     assert_ahead(images(12, size=40), threads=4, ahead=2)
 
 
 def test_a_file_above_the_bound_waits_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "MAX_AHEAD_BYTES", 100)
+    monkeypatch.setattr(ahead, "MAX_AHEAD_BYTES", 100)
     assert_ahead(images(4, size=1000), threads=4, ahead=1)
 
 

@@ -12,16 +12,16 @@ from playwright.sync_api import Browser
 
 from browsers import open_page
 from helpers import go, verger
-from verger import pipeline
+from verger import chain
 from verger.cli.summary import show_summary
+from verger.datasets import packing
 from verger.errors import InputError, TooManyRejectedError
-from verger.images import packing
+from verger.output.layout import Output
 from verger.progress import Progress
 from verger.report import explorer
 from verger.report.page import write_report
-from verger.results import Output
 from verger.settings import RunSettings
-from verger.storage import Location
+from verger.store.location import Location
 
 EVIL = "<img src=x onerror=alert(1)>"
 
@@ -137,9 +137,9 @@ def test_a_report_that_fails_does_not_fail_the_run(
         def note(self, text: str) -> None:
             self.heard.append(text)
 
-    monkeypatch.setattr(pipeline, "write_report", fail)
+    monkeypatch.setattr(chain, "write_report", fail)
     settings = RunSettings(input=str(orchard), output=str(tmp_path / "out"), limit=4)
-    assert pipeline.run(settings, Notes()).status == "complete"
+    assert chain.run(settings, Notes()).status == "complete"
     assert any("no ink" in note for note in Notes.heard)
     assert not (tmp_path / "out/report.html").exists()
 

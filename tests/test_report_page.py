@@ -14,14 +14,14 @@ from playwright.sync_api import Browser, Page
 
 from browsers import open_page
 from outputs import colour, make_output
-from verger.files import read_scores
+from verger.output.files import read_scores
+from verger.output.layout import Output, Reason
 from verger.progress import Progress
 from verger.report import page as pages
 from verger.report.page import write_report
 from verger.report.plots import map_figure, scree_figure
 from verger.report.scores import COMPARED_ROWS, MAP_ROWS, summarize
 from verger.report.texts import LANGUAGES, number_formats, reason_names, stage_names, texts
-from verger.results import Output, Reason
 
 EVIL = "<img src=x onerror=alert(1)>"
 LABELS = [EVIL] * 6 + ["pear"] * 6 + ["plum"] * 6

@@ -13,8 +13,9 @@ from pyspark.sql import SparkSession
 
 from helpers import features_of, go, matrix_of, table_of
 from verger.errors import InputError, TooManyRejectedError, UsageError
-from verger.results import FILES_SCHEMA, Manifest, Output, read_manifest
-from verger.storage import Location
+from verger.output.layout import FILES_SCHEMA, Output
+from verger.output.manifest import Manifest, read_manifest
+from verger.store.location import Location
 
 ODD_NAMES = [
     "with space.jpg",

@@ -21,10 +21,12 @@ from stores import (
     seaweedfs,
     upload,
 )
-from verger import s3, storage
 from verger.errors import InputError, SetupError
 from verger.images.listing import list_images
-from verger.storage import Location
+from verger.store import listing, objects, storage
+from verger.store.errors import bucket_errors
+from verger.store.lease import Lease
+from verger.store.location import Location
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +145,7 @@ def test_listing_is_in_the_order_of_a_local_folder(
         client.put_object(Bucket="plays", Key=f"{shape}/{name}", Body=b"x")
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
-    monkeypatch.setattr(s3, "PAGE_SIZE", page_size)
+    monkeypatch.setattr(listing, "PAGE_SIZE", page_size)
     local = [image.path for image in list_images(Location(str(tmp_path)))]
     assert [image.path for image in list_images(Location(f"s3://plays/{shape}"))] == local
 
@@ -165,7 +167,7 @@ def test_names_exist_and_are_deleted_as_in_a_folder(aws, port: int, bucket: str)
 
 def test_a_lease_is_held_by_one_and_taken_over_from_the_dead(aws, bucket: str) -> None:
     path = f"{bucket}/leased/_run/lease.json"
-    first, second = s3.Lease(path, seconds=2), s3.Lease(path, seconds=2)
+    first, second = Lease(path, seconds=2), Lease(path, seconds=2)
     assert first.acquire()
     assert not second.acquire()
     first._stopped.wait(3)
@@ -176,11 +178,11 @@ def test_a_lease_is_held_by_one_and_taken_over_from_the_dead(aws, bucket: str) -
     assert second.acquire()
     assert not first._put(IfMatch=first._etag)
     second.release()
-    assert not s3.exists(path)
+    assert not objects.exists(path)
 
 
 def test_an_output_in_use_on_s3_is_refused(aws, bucket: str, orchard: Path) -> None:
-    lease = s3.Lease(f"{bucket}/held/_run/lease.json")
+    lease = Lease(f"{bucket}/held/_run/lease.json")
     assert lease.acquire()
     done = verger("run", orchard, f"s3://{bucket}/held")
     lease.release()
@@ -218,7 +220,7 @@ def test_errors_of_the_store_have_their_meaning() -> None:
             "Error": {"Code": code},
             "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": headers or {}},
         }
-        with pytest.raises((InputError, SetupError)) as raised, s3.bucket_errors("orchard/key"):
+        with pytest.raises((InputError, SetupError)) as raised, bucket_errors("orchard/key"):
             raise ClientError(response, "GetObject")
         return raised.value
 

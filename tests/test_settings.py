@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from verger.errors import UsageError
 from verger.settings import RunSettings
-from verger.storage import Location
+from verger.store.location import Location
 
 
 def settings(**given: Any) -> RunSettings:

@@ -12,7 +12,7 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
 from helpers import go
-from verger.images.demo import KINDS, write_demo_images
+from verger.datasets.demo import KINDS, write_demo_images
 from verger.spark.session import java_home
 from yarn import trust_store_option
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from verger import storage
-from verger.storage import Location
+from verger.store import storage
+from verger.store.location import Location
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
 from verger.errors import SetupError, UsageError
-from verger.results import FILES_SCHEMA
+from verger.output.layout import FILES_SCHEMA
+from verger.output.table import DataFile, Table
 from verger.spark.scan import write_rows
-from verger.storage import Location
-from verger.table import DataFile, Table
+from verger.store.location import Location
 
 ERASED = "kitchen/me-in-the-mirror.jpg"
 

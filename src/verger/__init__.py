@@ -1,15 +1,16 @@
 """verger turns pictures of fruit into a matrix: MobileNetV2 features and exact PCA on Spark.
 
-The functions of `verger.api` are attributes of this package. Importing it loads neither Spark nor
+The functions of `verger.steps` are attributes of this package. Importing it loads neither Spark nor
 TensorFlow; the first use of one of them does.
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from verger.version import VERSION
+
 if TYPE_CHECKING:
-    from verger.api import (
+    from verger.steps import (
         Extraction,
         draw_map,
         draw_scree,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
         write_matrix,
     )
 
-__version__ = version("verger")
+__version__ = VERSION
 __all__ = [
     "Extraction",
     "draw_map",
@@ -47,7 +48,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        return getattr(import_module("verger.api"), name)
+        return getattr(import_module("verger.steps"), name)
     raise AttributeError(f"module 'verger' has no attribute {name!r}")
 
 

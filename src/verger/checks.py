@@ -15,14 +15,14 @@ from verger.errors import (
     TooManyRejectedError,
     UsageError,
 )
-from verger.files import Identity, open_files
-from verger.results import Output, Reason
+from verger.output.files import Identity, open_files
+from verger.output.layout import Output, Reason
 from verger.settings import RunSettings, check_apart
 from verger.spark.changes import Account
 from verger.spark.failures import explain
 from verger.spark.model import find_model, is_whole
 from verger.spark.takeover import read_old_ledger
-from verger.storage import Location
+from verger.store.location import Location
 
 
 def check_settings(settings: RunSettings) -> None:

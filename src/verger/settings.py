@@ -16,7 +16,7 @@ from pydantic import (
 from typing_extensions import Self
 
 from verger.errors import UsageError
-from verger.storage import Location
+from verger.store.location import Location
 
 DEFAULT_COMPONENTS = 50
 MAX_FILE_BYTES = 256 * 2**20

@@ -13,7 +13,7 @@ from verger.cli.reporting import reporting
 from verger.errors import SetupError, UsageError
 
 if TYPE_CHECKING:
-    from verger.cloud.stack import Stack
+    from verger.cloud.account.stack import Stack
 
 __all__ = ["cloud_app"]
 
@@ -42,8 +42,9 @@ def init(
 ) -> None:
     """Make the bucket, roles, network and budget that a cluster needs; again to change them."""
     with reporting(debug):
-        from verger.cloud import budget, machines, stack
-        from verger.cloud.session import make_session
+        from verger.cloud.account import machines, stack
+        from verger.cloud.account.session import make_session
+        from verger.cloud.money import budget
 
         session = make_session(region)
         with console.stage("stack"):
@@ -74,8 +75,9 @@ def destroy(
 ) -> None:
     """Remove what `init` made. The bucket stays with its data, unless --purge erases both."""
     with reporting(debug):
-        from verger.cloud import budget, stack
-        from verger.cloud.session import make_session
+        from verger.cloud.account import stack
+        from verger.cloud.account.session import make_session
+        from verger.cloud.money import budget
 
         if (place or listing) and not purge:
             raise UsageError("--place and --list go with --purge.", "Add --purge to erase data.")
@@ -93,7 +95,7 @@ def destroy(
             budget.delete_budget(session, found.account)
             stack.delete_stack(session, found.region)
         if purge:
-            from verger.cloud.erase import delete_bucket
+            from verger.cloud.account.erase import delete_bucket
 
             delete_bucket(session, found.bucket)
             console.say(f"The stack, the budget and the bucket {found.bucket} are gone.")
@@ -148,9 +150,9 @@ def upload(
 ) -> None:
     """Upload images without their metadata; give it again to go on or add."""
     with reporting(debug):
-        from verger.cloud.session import make_session
-        from verger.cloud.upload import upload_images, upload_packed
-        from verger.storage import Location
+        from verger.cloud.account.session import make_session
+        from verger.cloud.account.upload import upload_images, upload_packed
+        from verger.store.location import Location
 
         session = make_session()
         places = Location.parse(source), Location.parse(target)
@@ -193,8 +195,8 @@ def prices(
     """Show the prices that plans are made with."""
     with reporting(debug):
         from verger.cli.cloud_plan import show_prices
-        from verger.cloud import prices as price_list
-        from verger.cloud.session import make_session
+        from verger.cloud.account.session import make_session
+        from verger.cloud.money import prices as price_list
 
         if refresh:
             with console.stage("prices"):
@@ -226,9 +228,9 @@ def _show_stack(made: "Stack", email: str, monthly_usd: float, encrypted: bool) 
 
 def _purge(session: Any, bucket: str, more: list[str], listing: Path | None, yes: bool) -> None:
     """Erase the bucket's objects and other places, after asking; say what was erased."""
-    from verger.cloud.erase import by_folder, erase, list_versions
-    from verger.cloud.regions import check_buckets
-    from verger.storage import Location
+    from verger.cloud.account.erase import by_folder, erase, list_versions
+    from verger.cloud.account.regions import check_buckets
+    from verger.store.location import Location
 
     places = [Location.parse(text) for text in dict.fromkeys((f"s3://{bucket}", *more))]
     for place in places:

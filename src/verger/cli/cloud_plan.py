@@ -9,8 +9,8 @@ from verger.cli import console
 from verger.errors import UsageError
 
 if TYPE_CHECKING:
-    from verger.cloud.plan import Plan
-    from verger.cloud.prices import Prices
+    from verger.cloud.money.plan import Plan
+    from verger.cloud.money.prices import Prices
 
 ARCHITECTURES = {"arm64": "Graviton (arm64)", "x86_64": "Intel (x86_64)"}
 
@@ -32,8 +32,8 @@ def plan(
         UsageError: neither or both of an input and a number of images are given.
         RefusedError: the region is outside the European Union, or the ceiling is too low.
     """
-    from verger.cloud.plan import CORE_RATES, make_plan
-    from verger.cloud.prices import load
+    from verger.cloud.money.plan import CORE_RATES, make_plan
+    from verger.cloud.money.prices import load
 
     if (source is None) == (images is None):
         raise UsageError("Give either INPUT or --images.", "verger cloud plan --images 67692")
@@ -65,10 +65,11 @@ def plan(
 
 def _region_and_spot(source: str | None, region: str | None) -> tuple[str, dict[str, float] | None]:
     """Where to plan for, and the spot prices of now if the credentials allow to ask for them."""
-    from verger import s3
-    from verger.cloud import prices, session
-    from verger.cloud.regions import check_region
+    from verger.cloud.account import session
+    from verger.cloud.account.regions import check_region
+    from verger.cloud.money import prices
     from verger.errors import SetupError, VergerError
+    from verger.store.client import DEFAULT_REGION
 
     if region is not None:
         check_region(region)
@@ -77,11 +78,11 @@ def _region_and_spot(source: str | None, region: str | None) -> tuple[str, dict[
     except SetupError:
         if source is not None and source.startswith("s3://"):
             raise
-        return region or s3.DEFAULT_REGION, None
+        return region or DEFAULT_REGION, None
     where: str = made.region_name
     if source is not None and source.startswith("s3://"):
-        from verger.cloud.upload import check_place
-        from verger.storage import Location
+        from verger.cloud.account.upload import check_place
+        from verger.store.location import Location
 
         found = check_place(made, Location.parse(source))
         if region is not None and region != found:
@@ -104,8 +105,8 @@ def _region_and_spot(source: str | None, region: str | None) -> tuple[str, dict[
 def _count(source: str) -> int:
     """The images of an input: those that a pack names, or all files."""
     from verger.images.listing import list_images
-    from verger.images.shard_files import read_pack
-    from verger.storage import Location
+    from verger.packs.format import read_pack
+    from verger.store.location import Location
 
     place = Location.parse(source)
     with console.stage("count"):
@@ -114,7 +115,7 @@ def _count(source: str) -> int:
 
 
 def _show(chosen: "Plan", plans: list["Plan"], is_live: bool) -> None:
-    from verger.cloud.plan import FIXED_MINUTES, PUBLISHED, START_MINUTES
+    from verger.cloud.money.plan import FIXED_MINUTES, PUBLISHED, START_MINUTES
 
     table = Table(title=f"{chosen.images:,} images in {chosen.region}", title_justify="left")
     for name in ("", "processors", "machines", "images/s", "minutes", "EUR", "EUR an hour"):

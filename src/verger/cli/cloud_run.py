@@ -14,9 +14,9 @@ from verger.cli.reporting import reporting
 from verger.errors import InputError, SetupError, UsageError
 
 if TYPE_CHECKING:
-    from verger.cloud.bundle import Architecture
-    from verger.cloud.inventory import Inventory
-    from verger.cloud.job import Running
+    from verger.cloud.jobs.bundle import Architecture
+    from verger.cloud.jobs.inventory import Inventory
+    from verger.cloud.jobs.job import Running
 
 __all__ = ["cloud_app"]
 
@@ -64,9 +64,9 @@ def run(
     """Run on a cluster that ends with the run; give it again to go on or add."""
     with reporting(debug):
         from verger.cli.main import make_settings
-        from verger.cloud.launch import launch
-        from verger.cloud.prepare import Launch
-        from verger.results import Output
+        from verger.cloud.jobs.launch import launch
+        from verger.cloud.jobs.prepare import Launch
+        from verger.output.layout import Output
 
         settings = make_settings(
             input=source,
@@ -117,8 +117,8 @@ def notebook(
     """Execute a notebook on a cluster that ends with it, and fetch the executed copy."""
     with reporting(debug):
         from verger.cli.main import make_settings
-        from verger.cloud.notebook import launch_notebook
-        from verger.cloud.prepare import Launch
+        from verger.cloud.jobs.notebook import launch_notebook
+        from verger.cloud.jobs.prepare import Launch
 
         asked = Launch(
             run=make_settings(input=source, output=output, components=components, limit=limit),
@@ -147,8 +147,8 @@ def execute_notebook(
     """Execute a notebook as the driver of a cluster: what `notebook` has a cluster do."""
     with reporting(debug):
         from verger.cli.main import make_settings
-        from verger.cloud.notebook import execute_notebook
-        from verger.storage import Location
+        from verger.cloud.jobs.notebook import execute_notebook
+        from verger.store.location import Location
 
         settings = make_settings(
             input=source, output=output, components=components, limit=limit, deadline=deadline
@@ -180,7 +180,7 @@ def status(*, debug: Debug = False) -> None:
 def stop(*, debug: Debug = False) -> None:
     """Stop all of ours that runs, in all regions of the European Union, and wait for it."""
     with reporting(debug):
-        from verger.cloud.inventory import stop_all
+        from verger.cloud.jobs.inventory import stop_all
 
         found = _look()
         with console.progress() as shown:
@@ -203,9 +203,9 @@ def logs(
 ) -> None:
     """Show why a job failed, in its own words."""
     with reporting(debug):
-        from verger.cloud.logs import error_of
-        from verger.cloud.session import make_session
-        from verger.cloud.stack import find_stack
+        from verger.cloud.account.session import make_session
+        from verger.cloud.account.stack import find_stack
+        from verger.cloud.jobs.logs import error_of
 
         found = _look(days).running
         chosen = [one for one in found if job is None or one.id == job]
@@ -230,7 +230,7 @@ def costs(
 ) -> None:
     """Show what runs have cost, from the hours that machines were there."""
     with reporting(debug):
-        from verger.cloud.prices import load
+        from verger.cloud.money.prices import load
         from verger.errors import VergerError
 
         known = load()
@@ -262,8 +262,8 @@ def _architecture(name: str) -> "Architecture":
 
 
 def _look(days: int | None = None) -> "Inventory":
-    from verger.cloud.inventory import take_inventory
-    from verger.cloud.session import make_session
+    from verger.cloud.account.session import make_session
+    from verger.cloud.jobs.inventory import take_inventory
 
     since = datetime.now(timezone.utc) - timedelta(days=days) if days else None
     with console.stage("look"):
@@ -286,7 +286,7 @@ def _nothing(found: "Inventory") -> str:
 
 
 def _cost(running: "Running") -> str:
-    from verger.cloud.prices import load
+    from verger.cloud.money.prices import load
     from verger.errors import VergerError
 
     try:
@@ -296,7 +296,7 @@ def _cost(running: "Running") -> str:
 
 
 def _end(running: Any) -> str:
-    from verger.cloud.job import ends_at
+    from verger.cloud.jobs.job import ends_at
 
     end = ends_at(running)
     return f"; ends by {end.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC" if end else ""

@@ -13,10 +13,10 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from verger.backbone.graph import engine_version
-from verger.backbone.weights import BUNDLED_DIGESTS, bundled_bytes, find_weights
 from verger.cli import console
 from verger.errors import VergerError
+from verger.networks.graph import engine_version
+from verger.networks.weights import BUNDLED_DIGESTS, bundled_bytes, find_weights
 
 MEMORY_NEEDED = 4 * 2**30
 """Bytes: 2 GiB for Spark's Java machine, the rest for its workers."""

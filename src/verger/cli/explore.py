@@ -17,9 +17,9 @@ def explore(folder: str, port: int) -> None:
     Raises:
         VergerError: it is no output, or the viewer cannot be installed or started.
     """
+    from verger.output.layout import Output
     from verger.report import explorer
-    from verger.results import Output
-    from verger.storage import Location
+    from verger.store.location import Location
 
     output = Output(Location.parse(folder))
     with ExitStack() as stack:

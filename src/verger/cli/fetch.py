@@ -24,7 +24,7 @@ Fresh = Annotated[
 
 def fetch(dataset: Dataset, folder: Folder, source: From = None, fresh: Fresh = False) -> None:
     """Download, check and unpack Fruits-360; give it again to go on."""
-    from verger.images import download, fruits360
+    from verger.datasets import download, fruits360
 
     if dataset != DATASET:
         raise UsageError(f"There is no data set {dataset!r}.", f"Write {DATASET}.")

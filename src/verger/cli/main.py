@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from verger import __version__
 from verger.cli import console
 from verger.cli import explore as exploring
 from verger.cli import fetch as fetching
@@ -14,6 +13,7 @@ from verger.cli import report as reports
 from verger.cli.cloud_run import cloud_app
 from verger.cli.reporting import reporting
 from verger.errors import UsageError
+from verger.version import VERSION
 
 if TYPE_CHECKING:
     from verger.settings import RunSettings
@@ -142,7 +142,7 @@ def demo(
 ) -> None:
     """Render photographs of fruit and run the whole chain on them."""
     with reporting(debug):
-        from verger.images.demo import write_demo_images
+        from verger.datasets.demo import write_demo_images
 
         photographs = folder / "images"
         if not photographs.exists():
@@ -235,7 +235,7 @@ def _version(
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
 ) -> None:
     if version:
-        console.stdout.print(f"verger {__version__}", highlight=False)
+        console.stdout.print(f"verger {VERSION}", highlight=False)
         raise typer.Exit
 
 
@@ -265,9 +265,9 @@ def run_chain(options: dict[str, Any]) -> None:
     as_json, debug = options.pop("json"), options.pop("debug")
     settings = make_settings(**options)
 
+    from verger.chain import run as run_pipeline
     from verger.cli.summary import show_summary
-    from verger.pipeline import run as run_pipeline
-    from verger.results import Output
+    from verger.output.layout import Output
 
     with console.progress() as shown:
         manifest = run_pipeline(settings, shown, debug=debug)

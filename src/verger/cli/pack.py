@@ -9,8 +9,8 @@ from rich.text import Text
 from verger.cli import console
 
 if TYPE_CHECKING:
-    from verger.images.shard_files import Pack
-    from verger.storage import Location
+    from verger.packs.format import Pack
+    from verger.store.location import Location
 
 MEBIBYTE = 2**20
 
@@ -38,8 +38,8 @@ def pack(
     json: Json = False,
 ) -> None:
     """Pack images into Parquet files, without metadata; give it again to go on or add."""
-    from verger.images import packing
-    from verger.storage import Location
+    from verger.datasets import packing
+    from verger.store.location import Location
 
     folder = Location.parse(target)
     with console.progress() as shown:
@@ -60,7 +60,7 @@ def pack(
 
 def show_pack(packed: "Pack", folder: "Location") -> None:
     """Print what was packed, and what that saves."""
-    from verger.images.packing import requests_saved
+    from verger.datasets.packing import requests_saved
 
     refused = sum(packed.refused.values())
     images = f"{packed.images:,} listed: {packed.images - refused:,} packed, {refused:,} refused"

@@ -23,9 +23,9 @@ def report(folder: str, language: str) -> None:
     if language not in LANGUAGES:
         raise UsageError(f"--lang {language}: there is no such page.", "Give en or fr.")
 
+    from verger.output.layout import Output
     from verger.report.page import write_report
-    from verger.results import Output
-    from verger.storage import Location
+    from verger.store.location import Location
 
     output = Output(Location.parse(folder))
     with console.progress() as shown:

@@ -4,8 +4,9 @@ from rich.table import Table
 from rich.text import Text
 
 from verger.cli.console import stdout
+from verger.output.layout import MATRIX_ROWS, Output
+from verger.output.manifest import Manifest
 from verger.report.texts import number_formats, reason_names, stage_names, summary_texts
-from verger.results import MATRIX_ROWS, Manifest, Output
 
 SHOWN_SECONDS = 0.1
 """Stages shorter than this are left out."""

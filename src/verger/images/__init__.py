@@ -1,1 +1,1 @@
-"""Images: found, read and decoded."""
+"""From a listing to pixels."""

@@ -3,63 +3,65 @@
 import io
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
-from verger.results import Reason
+from verger.output.layout import Reason, Rejection
 from verger.settings import MAX_IMAGE_PIXELS
 
-IMAGE_SIDE = 224
 RULES = "1"
 """The version of the rules by which files become pixels; features of two are not comparable."""
-"""Pixels a side of the image that the network takes."""
+
+
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """Pillow's names; a JPEG may hold several pictures (MPO), of which the first is taken."""
 
+
 PHOTOMETRIC = 262
+
+
 WHITE_IS_ZERO = 0
 """A tag of TIFF 6.0 and its value for greys that run from white to black."""
+
 
 WHITE = (255, 255, 255, 255)
 
 
-@dataclass(frozen=True)
-class Rejection:
-    """Why a file gave no pixels."""
-
-    reason: Reason
-    detail: str
+Resize = Callable[[Image.Image], Image.Image]
+"""Gives a picture the size that is wanted."""
 
 
-def for_network(image: Image.Image) -> Image.Image:
-    """The whole picture in the shape that the network takes, by Pillow's bicubic filter.
+def to_square(side: int) -> Resize:
+    """The whole picture as a square, which networks take, by Pillow's bicubic filter.
 
     That filter is the reference: others give other features.
     """
-    return image.resize((IMAGE_SIDE, IMAGE_SIDE), Image.Resampling.BICUBIC)
+    return partial(Image.Image.resize, size=(side, side), resample=Image.Resampling.BICUBIC)
+
+
+def at_full_size(image: Image.Image) -> Image.Image:
+    """The picture as it is."""
+    return image
 
 
 def decode(
-    data: bytes,
-    max_pixels: int = MAX_IMAGE_PIXELS,
-    resize: Callable[[Image.Image], Image.Image] = for_network,
+    data: bytes, resize: Resize, max_pixels: int = MAX_IMAGE_PIXELS
 ) -> NDArray[np.uint8] | Rejection:
-    """Decode an image to what MobileNetV2 takes.
+    """Decode an image to 8-bit RGB.
 
     The orientation that EXIF gives is applied, transparency is laid on white, the first frame
     of an animation is taken, and 16 bits become 8.
 
     Args:
         data: the file's bytes, in any of `FORMATS` whatever its name.
-        max_pixels: the largest width x height that is decoded.
         resize: gives the picture its size.
+        max_pixels: the largest width x height that is decoded.
 
     Returns:
-        (224, 224, 3) uint8 in RGB unless `resize` gives another size, or a rejection; nothing is
-        raised.
+        (height, width, 3) uint8, or a rejection; nothing is raised.
     """
     if not data:
         return Rejection(Reason.EMPTY, "0 bytes")
@@ -72,7 +74,7 @@ def decode(
         # Pillow warns of damage, and from half of its limit on; ours is checked below.
         warnings.simplefilter("ignore")
         try:
-            return _decode(data, max_pixels, resize)
+            return _decode(data, resize, max_pixels)
         except (Image.DecompressionBombError, MemoryError) as error:
             return Rejection(Reason.TOO_LARGE, _describe(error))
         # A status goes back for each.
@@ -80,9 +82,7 @@ def decode(
             return Rejection(_reason(error, known, data), _describe(error))
 
 
-def _decode(
-    data: bytes, max_pixels: int, resize: Callable[[Image.Image], Image.Image]
-) -> NDArray[np.uint8] | Rejection:
+def _decode(data: bytes, resize: Resize, max_pixels: int) -> NDArray[np.uint8] | Rejection:
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         if image.width * image.height > max_pixels:
             size = f"{image.width} x {image.height} pixels, more than {max_pixels:,}"
@@ -128,8 +128,12 @@ _SIGNATURES = {
     b"\0\0\0\x0cjP  ": "JPEG 2000",
     b"8BPS": "Photoshop",
 }
+
+
 _BMP_HEADERS = {12, 16, 40, 52, 56, 64, 108, 124}
 """Sizes of the headers that follow a bitmap's 14 bytes: text that starts with BM has none."""
+
+
 _HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis"}
 
 

@@ -11,8 +11,7 @@ from typing import Any
 from typing_extensions import Self
 
 from verger.errors import SetupError, VergerError
-from verger.images.decoding import Rejection
-from verger.results import Reason
+from verger.output.layout import Reason, Rejection
 
 MEMORY_BYTES = 4 * 2**30
 """What the process may allocate: several times the largest image that is decoded by default."""

@@ -3,36 +3,31 @@
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from verger import s3
 from verger.errors import InputError
-from verger.storage import Location
+from verger.output.layout import ListedImage
+from verger.packs.format import read_pack, read_rows
+from verger.store.listing import list_objects
+from verger.store.location import Location, bucket_and_key
 
 
-@dataclass(frozen=True)
-class ListedImage:
-    r"""A file that may be an image.
+def list_input(folder: Location, label_from: str = "parent") -> Iterator[ListedImage]:
+    """List the images of a folder, be they files or packed; arguments as for `list_images`.
 
-    Attributes:
-        path: relative to the input, `/` between its parts; bytes that are not UTF-8 are shown as
-            `\xNN`, and such a file is later rejected as unreadable.
-        label: its class, empty when there is none.
-        size: in bytes.
-        mtime_ns: time of modification in nanoseconds since 1970, of a local file.
-        etag: of an object on S3, or the sha256 of a packed image.
-        shard, row_group, row: where a packed image is; see `verger.images.shards`.
+    Raises:
+        InputError: as `list_images`, or packing is not finished.
     """
-
-    path: str
-    label: str
-    size: int
-    mtime_ns: int | None = None
-    etag: str | None = None
-    shard: str | None = None
-    row_group: int | None = None
-    row: int | None = None
+    pack = read_pack(folder)
+    if pack is None:
+        return list_images(folder, label_from)
+    if pack.status != "complete":
+        raise InputError(f"Packing {folder} is not finished.", "Give `verger pack` again first.")
+    label = label_rule(label_from)
+    return (
+        ListedImage(path, label(path), size, etag=sha256, **place._asdict())
+        for _, place, (path, size, sha256) in read_rows(folder, pack.shards, ("size", "sha256"))
+    )
 
 
 def list_images(folder: Location, label_from: str = "parent") -> Iterator[ListedImage]:
@@ -48,8 +43,8 @@ def list_images(folder: Location, label_from: str = "parent") -> Iterator[Listed
     """
     label = label_rule(label_from)
     if folder.is_s3:
-        prefix = f"{s3.bucket_and_key(folder.path)[1]}/".lstrip("/")
-        for found in s3.list_objects(folder.path):
+        prefix = f"{bucket_and_key(folder.path)[1]}/".lstrip("/")
+        for found in list_objects(folder.path):
             path = found.key.removeprefix(prefix)
             yield ListedImage(path, label(path), found.size, etag=found.etag)
         return

@@ -8,12 +8,11 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from verger import storage
-from verger.images.decoding import Rejection, decode
-from verger.images.listing import ListedImage
-from verger.images.shards import read_packed
-from verger.results import Reason
-from verger.storage import Location
+from verger.images.decoding import Resize, decode
+from verger.output.layout import ListedImage, Reason, Rejection
+from verger.packs.reading import read_packed
+from verger.store import storage
+from verger.store.location import Location
 
 HEAD_BYTES = 64
 """What is read of a file that is too large, to tell an image from anything else."""
@@ -30,15 +29,17 @@ class Loader:
 
     Attributes:
         folder: the input.
+        resize: gives a picture the size that is wanted.
         max_pixels: the largest image that is decoded, width x height.
         max_bytes: the largest file that is read whole.
-        decoder: turns bytes into (224, 224, 3) uint8, or says why not.
+        decoder: as `decode`.
     """
 
     folder: Location
+    resize: Resize
     max_pixels: int
     max_bytes: int
-    decoder: Callable[[bytes, int], Pixels | Rejection] = decode
+    decoder: Callable[[bytes, Resize, int], Pixels | Rejection] = decode
 
     def __call__(self, image: ListedImage) -> Pixels | Rejection:
         """Read and decode."""
@@ -82,7 +83,7 @@ class Loader:
     def decode(self, image: ListedImage, data: bytes | OSError | Rejection) -> Pixels | Rejection:
         """The pixels in what `read` returned or raised."""
         refused = self.refuse(image, data)
-        return refused or self.decoder(cast("bytes", data), self.max_pixels)
+        return refused or self.decoder(cast("bytes", data), self.resize, self.max_pixels)
 
     def refuse(self, image: ListedImage, data: bytes | OSError | Rejection) -> Rejection | None:
         """Why what `read` returned or raised is not to be decoded, or None when it is."""
@@ -92,7 +93,7 @@ class Loader:
             return Rejection(Reason.UNREADABLE, f"{type(data).__name__}: {data.strerror or data}")
         if image.size <= self.max_bytes:
             return None
-        head = self.decoder(data, self.max_pixels)
+        head = self.decoder(data, self.resize, self.max_pixels)
         if isinstance(head, Rejection) and head.reason is Reason.NOT_AN_IMAGE:
             return head
         return Rejection(Reason.TOO_LARGE, f"{image.size:,} bytes, more than {self.max_bytes:,}")

@@ -2,8 +2,9 @@
 
 import re
 
-from verger.images.fruits360 import CREDIT, RECORD
-from verger.storage import Location, exists
+from verger.datasets.fruits360 import CREDIT, RECORD
+from verger.store.location import Location
+from verger.store.storage import exists
 
 CLASSES = frozenset({
     "Apple Braeburn", "Apple Crimson Snow", "Apple Golden", "Apple Granny Smith",

@@ -10,13 +10,15 @@ from typing import Any
 import pyarrow as pa
 from pydantic import ValidationError
 
-from verger import storage
 from verger.errors import InputError, VergerError
-from verger.files import open_files, read_scores
+from verger.output.files import open_files, read_scores
+from verger.output.layout import Outcome, Output
+from verger.output.manifest import Manifest, read_manifest
 from verger.progress import Progress
 from verger.report.neighbours import Findings, examine
 from verger.report.scores import Classes, Summary, count_classes, summarize
-from verger.results import Manifest, Outcome, Output, read_manifest
+from verger.store import storage
+from verger.store.location import Location
 
 SHOWN_REJECTED = 200
 """Rejected files of one reason that are named."""
@@ -167,7 +169,7 @@ def _read_spectrum(output: Output) -> tuple[list[Component], int]:
     return _read_components(output.pca.child("spectrum.csv")) or kept, len(kept)
 
 
-def _read_components(file: storage.Location) -> list[Component]:
+def _read_components(file: Location) -> list[Component]:
     try:
         text = storage.read_bytes(file).decode()
         return [

@@ -19,18 +19,17 @@ import pyarrow as pa
 from pyarrow.dataset import Dataset
 from pyarrow.parquet import ParquetWriter
 
-from verger.backbone.graph import cache_folder
 from verger.errors import InputError, SetupError
-from verger.files import read_scores
-from verger.images.listing import ListedImage
-from verger.images.shard_files import read_pack
-from verger.locks import flock
+from verger.output.files import read_scores
+from verger.output.layout import ListedImage, Output
+from verger.packs.format import read_pack
 from verger.progress import Progress
 from verger.report.data import DAMAGED, tolerant_manifest
 from verger.report.scores import in_batches
 from verger.report.thumbnails import find_images, make_thumbnails
-from verger.results import Output
-from verger.storage import Location
+from verger.store.cache import cache_folder
+from verger.store.location import Location
+from verger.store.lock import flock
 
 REQUIREMENTS = "explorer-requirements.txt"
 HOST = "127.0.0.1"

@@ -10,8 +10,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-import verger
-from verger import storage
+from verger.output.layout import Output
+from verger.output.manifest import Manifest
 from verger.progress import Progress
 from verger.report import plots
 from verger.report.credit import credit
@@ -19,7 +19,9 @@ from verger.report.data import Contents, read_output
 from verger.report.scores import MAP_ROWS, Rows, stratify
 from verger.report.texts import number_formats, reason_names, stage_names, texts
 from verger.report.thumbnails import data_uri, find_images, make_thumbnails
-from verger.results import Manifest, Output
+from verger.store import storage
+from verger.store.location import Location
+from verger.version import VERSION
 
 MAP_SIDE, PICTURE_SIDE = 64, 128
 """Pixels of the thumbnails on the map, and of the pictures in the page."""
@@ -65,7 +67,7 @@ class Gallery:
         found = find_images(self.contents.output, set(wanted))
         progress.start("pictures", len(wanted))
         made = make_thumbnails(
-            storage.Location.parse(place),
+            Location.parse(place),
             [found[path] for path in wanted],
             side,
             progress,
@@ -135,7 +137,7 @@ def render(
         stages=stage_names(language),
         reasons=reason_names(language),
         language=language,
-        version=verger.__version__,
+        version=VERSION,
         policy=_policy(scripts),
         # Ours and Plotly's, as they are; nothing of an output is in them.
         style=Markup(_asset("page.css")),  # noqa: S704

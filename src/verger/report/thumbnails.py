@@ -12,16 +12,15 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from PIL import Image
 
-from verger import storage
 from verger.errors import VergerError
-from verger.files import open_files
-from verger.images.decoding import Rejection, decode
-from verger.images.listing import ListedImage
+from verger.images.decoding import at_full_size, decode
 from verger.images.loading import Loader
+from verger.output.files import open_files
+from verger.output.layout import LISTING_SCHEMA, ListedImage, Outcome, Output, Rejection
 from verger.progress import Progress
-from verger.results import LISTING_SCHEMA, Outcome, Output
 from verger.settings import MAX_IMAGE_PIXELS
-from verger.storage import Location
+from verger.store import storage
+from verger.store.location import Location
 
 QUALITY = 75
 """WebP's, from 0 to 100: 64 pixels a side are half a kilobyte."""
@@ -64,7 +63,7 @@ def make_thumbnails(
     """
     try:
         storage.file_system(folder)  # once, and not in vain for each of thousands of images
-        loader = Loader(folder, MAX_IMAGE_PIXELS, MAX_BYTES)
+        loader = Loader(folder, at_full_size, MAX_IMAGE_PIXELS, MAX_BYTES)
     except (VergerError, OSError):
         yield from ((image.path, None) for image in images)
         return
@@ -94,7 +93,7 @@ def thumbnail(loader: Loader, image: ListedImage, side: int) -> bytes | None:
         return None
     if isinstance(data, Rejection):
         return None
-    pixels = decode(data, loader.max_pixels, lambda picture: _shrink(picture, side))
+    pixels = decode(data, lambda picture: _shrink(picture, side), loader.max_pixels)
     return None if isinstance(pixels, Rejection) else encode(pixels)
 
 

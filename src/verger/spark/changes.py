@@ -13,10 +13,11 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the name that PySpark's users know
 
 from verger.errors import DefectError
-from verger.results import FILES_SCHEMA, FINGERPRINT, LISTING_SCHEMA, Counts, Outcome, Output
+from verger.output.layout import FILES_SCHEMA, FINGERPRINT, LISTING_SCHEMA, Outcome, Output
+from verger.output.manifest import Counts
+from verger.output.table import DataFile, Table
 from verger.spark.scan import FILE, Batches, Reader, Scan, Slice, collect, write, write_here
 from verger.spark.waves import PENDING, Wave, waves_of
-from verger.table import DataFile, Table
 
 NEW, CHANGED, SAME, GONE = "new", "changed", "same", "gone"
 """A path is not in the table; is there as another file; as the same; or is no longer listed."""

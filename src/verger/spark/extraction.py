@@ -7,18 +7,18 @@ from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
-from pyspark import Accumulator, Broadcast, TaskContext
+from pyspark import Accumulator, Broadcast, SparkContext, TaskContext
 from pyspark.serializers import CloudPickleSerializer
 
-from verger import storage
-from verger.backbone.engines import BATCH_SIZE, Engine, Features, engine_for
-from verger.backbone.graph import Backbone
-from verger.images.decoding import IMAGE_SIDE, Rejection
+from verger.images.ahead import read_ahead
+from verger.images.decoding import to_square
 from verger.images.guard import Guard
-from verger.images.listing import ListedImage
 from verger.images.loading import Loader, Pixels
-from verger.images.reading import read_ahead
-from verger.results import FILES_SCHEMA, FINGERPRINT, Outcome, Reason
+from verger.networks.engines import Engine, Features, engine_for
+from verger.networks.graph import Backbone
+from verger.output.layout import FILES_SCHEMA, FINGERPRINT, ListedImage, Outcome, Reason, Rejection
+from verger.settings import RunSettings
+from verger.store import storage
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ ROWS_A_BATCH = 64
 
 @dataclass(frozen=True)
 class Row:
-    """What became of an image: features (1280 float32), or a rejection."""
+    """What became of an image: features (float32), or a rejection."""
 
     image: ListedImage
     outcome: Features | Rejection
@@ -57,6 +57,27 @@ class Extractor:
     rejected: "Accumulator[int]"
     packed: bool = False
     careful: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        settings: RunSettings,
+        backbone: "Broadcast[Backbone]",
+        context: SparkContext,
+        *,
+        packed: bool,
+    ) -> "Extractor":
+        """The one that settings ask for."""
+        resize = to_square(backbone.value.network.side)
+        return cls(
+            loader=Loader(settings.input, resize, settings.max_pixels, settings.max_bytes),
+            backbone=backbone,
+            read_ahead=settings.read_ahead,
+            image_seconds=settings.image_seconds,
+            packed=packed,
+            done=context.accumulator(0),
+            rejected=context.accumulator(0),
+        )
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Extract the images of a task: `LISTING_SCHEMA` to `FILES_SCHEMA`."""
@@ -125,7 +146,8 @@ def extract(
     loaded: Iterable[tuple[ListedImage, Pixels | Rejection]], engine: Engine
 ) -> Iterator[Row]:
     """Features or a rejection for each image, rejections ahead of their turn."""
-    pixels = np.empty((BATCH_SIZE, IMAGE_SIDE, IMAGE_SIDE, 3), np.uint8)
+    size, side = engine.batch_size, engine.network.side
+    pixels = np.empty((size, side, side, 3), np.uint8)
     batch: list[ListedImage] = []
     for image, outcome in loaded:
         if isinstance(outcome, Rejection):
@@ -133,7 +155,7 @@ def extract(
             continue
         pixels[len(batch)] = outcome
         batch.append(image)
-        if len(batch) == BATCH_SIZE:
+        if len(batch) == size:
             yield from map(Row, batch, engine.features(pixels))
             batch = []
     if batch:

@@ -10,12 +10,13 @@ import pyarrow.compute as pc
 from pyspark import Broadcast, TaskContext
 from pyspark.sql import SparkSession
 
-from verger import storage
-from verger.results import MATRIX_ROWS, SCORES_SCHEMA, Output
-from verger.spark.pca import Pca, Projection, scoring
+from verger.output.layout import MATRIX_ROWS, SCORES_SCHEMA, Output
+from verger.output.table import DataFile, Table, Words
+from verger.reduce.pca import Pca, Projection
+from verger.spark.reduce import scoring
 from verger.spark.scan import Batches, Rows, Scan, spark_schema, write
-from verger.storage import Location
-from verger.table import DataFile, Table, Words
+from verger.store import storage
+from verger.store.location import Location
 
 QUOTED = '[",\\r\\n]'
 """What a field of CSV must be quoted for (RFC 4180)."""

@@ -15,10 +15,11 @@ from pyarrow.parquet import read_table
 from pyspark.ml.linalg import MatrixUDT, VectorUDT
 from pyspark.sql.types import StructField, StructType
 
-from verger import storage
 from verger.errors import UsageError
-from verger.spark.pca import Float64, Projection
-from verger.storage import Location
+from verger.reduce.moments import Float64
+from verger.reduce.pca import Projection
+from verger.store import storage
+from verger.store.location import Location
 
 PACKAGE = "org.apache.spark.ml"
 SCALER = "verger_StandardScalerModel"

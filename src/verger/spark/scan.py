@@ -16,10 +16,10 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
 
-from verger import storage
 from verger.errors import SetupError
-from verger.storage import Location
-from verger.table import DataFile, Table
+from verger.output.table import DataFile, Table
+from verger.store import storage
+from verger.store.location import Location
 
 ROW_GROUP = 2048
 """Rows that are written, and read, at once: 10 MB of features."""

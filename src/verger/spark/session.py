@@ -16,11 +16,11 @@ from typing import Any
 from pyspark import SparkContext, java_gateway
 from pyspark.sql import SparkSession
 
-from verger import s3
 from verger.errors import SetupError
 from verger.progress import Progress
 from verger.spark.archive import archive_options
-from verger.storage import Location
+from verger.store.client import s3_client, s3_endpoint
+from verger.store.location import Location
 
 LOCAL_RETRIES = 4
 """Attempts at a task: without them one killed worker would end a local job."""
@@ -224,8 +224,8 @@ def worker_options(*locations: Location) -> dict[str, str]:
     """
     if not any(location.is_s3 for location in locations):
         return {}
-    options = {"spark.executorEnv.AWS_REGION": str(s3.s3_client().meta.region_name)}
-    if found := s3.s3_endpoint():
+    options = {"spark.executorEnv.AWS_REGION": str(s3_client().meta.region_name)}
+    if found := s3_endpoint():
         options["spark.executorEnv.AWS_ENDPOINT_URL"] = found
     return options
 

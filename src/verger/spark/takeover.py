@@ -7,12 +7,12 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ValidationError
 from pyspark.sql import SparkSession
 
-from verger import storage
 from verger.errors import SetupError
-from verger.files import Identity
-from verger.results import FILES_SCHEMA, FINGERPRINT, Outcome, Output
+from verger.output.files import Identity
+from verger.output.layout import FILES_SCHEMA, FINGERPRINT, Outcome, Output
+from verger.output.table import DataFile
 from verger.spark.scan import Batches, Reader, Slice, write
-from verger.table import DataFile
+from verger.store import storage
 
 OLD_DECODING = "1"
 """The rules by which files became pixels then."""

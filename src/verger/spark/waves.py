@@ -12,15 +12,14 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from verger import storage
 from verger.errors import DefectError, SetupError
-from verger.images.listing import ListedImage
+from verger.output.layout import FILES_SCHEMA, LISTING_SCHEMA, ListedImage, Outcome, Output, Reason
+from verger.output.table import DataFile
 from verger.progress import Progress
-from verger.results import FILES_SCHEMA, LISTING_SCHEMA, Outcome, Output, Reason
 from verger.spark.extraction import Extractor
 from verger.spark.failures import workers_died
 from verger.spark.scan import Reader, Scan, Slice, write, write_here
-from verger.table import DataFile
+from verger.store import storage
 
 PENDING = "pending"
 """The column that says which wave's file a row goes to, and the name of its folder in `_run`."""

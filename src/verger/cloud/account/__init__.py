@@ -1,0 +1,1 @@
+"""What is in an AWS account: region, roles, buckets, images."""

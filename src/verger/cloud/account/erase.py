@@ -1,0 +1,126 @@
+"""Erasure for good: every object below a place, in all its versions."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from verger.errors import SetupError
+from verger.progress import Progress
+from verger.store.errors import bucket_errors
+from verger.store.listing import PAGE_SIZE
+from verger.store.location import Location, bucket_and_key
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of an object, or the mark of its deletion.
+
+    Attributes:
+        key: of the object.
+        id: of the version, `null` in a bucket without versions.
+        size: in bytes; 0 of a mark.
+    """
+
+    key: str
+    id: str
+    size: int
+
+
+def list_versions(session: Any, place: Location) -> Iterator[Version]:
+    """All versions of all objects at or below a place, in the order of their keys.
+
+    Raises:
+        InputError: the bucket is missing or forbidden.
+        SetupError: there are no valid credentials, or S3 does not answer.
+    """
+    bucket, key = bucket_and_key(place.path)
+    pages = session.client("s3").get_paginator("list_object_versions")
+    with bucket_errors(bucket):
+        for page in pages.paginate(Bucket=bucket, Prefix=key):
+            for kind in ("Versions", "DeleteMarkers"):
+                for found in page.get(kind, ()):
+                    if _is_below(found["Key"], key):
+                        yield Version(found["Key"], found["VersionId"], found.get("Size", 0))
+
+
+def erase(session: Any, place: Location, progress: Progress) -> list[Version]:
+    """Erase all objects at or below a place, with all versions and what uploads left unfinished.
+
+    Args:
+        session: a session of boto3.
+        place: a bucket, or a prefix in it.
+        progress: who is told how far it is.
+
+    Returns:
+        What was erased.
+
+    Raises:
+        InputError: the bucket is missing or forbidden.
+        SetupError: something could not be erased; the same call goes on.
+    """
+    bucket, key = bucket_and_key(place.path)
+    client = session.client("s3")
+    erased: list[Version] = []
+    versions = list_versions(session, place)
+    progress.start("erase")
+    while batch := list(islice(versions, PAGE_SIZE)):
+        _delete(client, bucket, batch)
+        erased += batch
+        progress.update(len(erased))
+    with bucket_errors(bucket):
+        pages = client.get_paginator("list_multipart_uploads")
+        for page in pages.paginate(Bucket=bucket, Prefix=key):
+            for upload in page.get("Uploads", ()):
+                if not _is_below(upload["Key"], key):
+                    continue
+                client.abort_multipart_upload(
+                    Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                )
+    progress.finish()
+    return erased
+
+
+def delete_bucket(session: Any, bucket: str) -> None:
+    """Delete a bucket that is empty, if it is there.
+
+    Raises:
+        InputError: it is forbidden.
+        SetupError: it is not empty.
+    """
+    client = session.client("s3")
+    with bucket_errors(bucket), suppress(client.exceptions.NoSuchBucket):
+        client.delete_bucket(Bucket=bucket)
+
+
+def by_folder(erased: list[Version]) -> dict[str, tuple[int, int]]:
+    """Versions and bytes below each first part of the keys."""
+    found: dict[str, tuple[int, int]] = {}
+    for version in erased:
+        first, slash, _ = version.key.partition("/")
+        count, size = found.get(first + slash, (0, 0))
+        found[first + slash] = (count + 1, size + version.size)
+    return found
+
+
+def _is_below(key: str, place: str) -> bool:
+    """Whether a key is at or below a place, or anywhere if that is a whole bucket."""
+    return not place or key == place or key.startswith(f"{place}/")
+
+
+def _delete(client: Any, bucket: str, versions: list[Version]) -> None:
+    with bucket_errors(bucket):
+        answer = client.delete_objects(
+            Bucket=bucket,
+            Delete={
+                "Objects": [{"Key": found.key, "VersionId": found.id} for found in versions],
+                "Quiet": True,
+            },
+        )
+    # Each object has an answer of its own, under a status of 200 for all.
+    for failed in answer.get("Errors", ()):
+        raise SetupError(
+            f"s3://{bucket}/{failed['Key']} cannot be erased ({failed['Code']}).",
+            "Give the credentials s3:DeleteObjectVersion; the same command goes on.",
+        )

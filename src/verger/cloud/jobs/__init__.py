@@ -1,0 +1,1 @@
+"""A run on a cluster, from its start to its end."""

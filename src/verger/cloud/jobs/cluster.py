@@ -1,0 +1,257 @@
+"""A transient cluster of EMR: one step, and it ends with it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from functools import cached_property
+from typing import Any
+
+from verger.cloud.account.session import aws_errors
+from verger.cloud.account.stack import ALIVE, LOGS, TAGS, Stack
+from verger.cloud.jobs import schedule
+from verger.cloud.jobs.job import PROCESSORS, RELEASE, Cost, Job, State, undone_on_failure
+from verger.cloud.jobs.submit import submit_arguments
+from verger.cloud.money import prices
+from verger.cloud.money.plan import DISK_GB, HOURS_A_MONTH
+from verger.errors import SetupError
+from verger.progress import Progress
+from verger.store import storage
+from verger.store.listing import list_objects
+from verger.store.location import Location
+
+IDLE_SECONDS = 900
+"""Without a Spark job for so long, a cluster ends; starting takes less."""
+
+SPOT_MINUTES = 10
+"""What is waited for spot machines before machines on demand take their place."""
+
+EXECUTOR = {
+    # One executor a machine, with a Python process for each processor: most memory is Python's.
+    "spark.executor.cores": str(PROCESSORS),
+    "spark.executor.memory": "3g",
+    "spark.executor.memoryOverhead": "4g",
+    "spark.driver.memory": "2g",
+    "spark.driver.memoryOverhead": "2g",
+    "spark.dynamicAllocation.enabled": "false",
+    # A notebook may do something else before it starts Spark; YARN itself waits no longer.
+    "spark.yarn.am.waitTime": "600s",
+    # A failed run would fail again. YARN does not count attempts that ended with their machine.
+    "spark.yarn.maxAppAttempts": "1",
+}
+"""Fits the 12 GB that YARN has of a machine with 16, the driver on one of them included."""
+
+
+def cluster_request(job: Job, stack: Stack) -> dict[str, Any]:
+    """What EMR's RunJobFlow is asked.
+
+    The driver runs on the core machine, which is on demand: losing a spot machine costs tasks.
+    """
+    spots = job.workers - 1 if job.spot else 0
+    properties = {**job.properties, **EXECUTOR, "spark.executor.instances": str(job.workers)}
+    step = submit_arguments(properties, entry=job.entry, command=job.command)
+    fleets = [_fleet("MASTER", job, on_demand=1), _fleet("CORE", job, job.workers - spots)]
+    if spots:
+        fleets.append(_fleet("TASK", job, spot=spots))
+    configurations = [
+        {
+            "Classification": "spark-env",
+            "Configurations": [
+                {
+                    "Classification": "export",
+                    "Properties": {"PYSPARK_PYTHON": properties["spark.pyspark.python"]},
+                }
+            ],
+        },
+        {
+            "Classification": "yarn-site",
+            "Properties": {
+                "yarn.node-labels.enabled": "true",
+                "yarn.node-labels.am.default-node-label-expression": "CORE",
+            },
+        },
+    ]
+    return {
+        "Name": job.name,
+        "ReleaseLabel": RELEASE,
+        "LogUri": f"s3://{stack.bucket}/{LOGS}/",
+        "Applications": [{"Name": "Spark"}],
+        "Configurations": configurations,
+        "ServiceRole": stack.service_role,
+        "JobFlowRole": stack.instance_profile,
+        "SecurityConfiguration": stack.security_configuration,
+        "VisibleToAllUsers": True,
+        "Tags": [{"Key": key, "Value": value} for key, value in job.tags.items()],
+        "AutoTerminationPolicy": {"IdleTimeout": IDLE_SECONDS},
+        "Instances": {
+            "InstanceFleets": fleets,
+            "Ec2SubnetIds": [stack.subnet],
+            "KeepJobFlowAliveWhenNoSteps": False,
+            "TerminationProtected": False,
+        },
+        "Steps": [
+            {
+                "Name": "verger",
+                "ActionOnFailure": "TERMINATE_CLUSTER",
+                "HadoopJarStep": {"Jar": "command-runner.jar", "Args": ["spark-submit", *step]},
+            }
+        ],
+    }
+
+
+def _fleet(role: str, job: Job, on_demand: int = 0, spot: int = 0) -> dict[str, Any]:
+    fleet: dict[str, Any] = {
+        "Name": role.lower(),
+        "InstanceFleetType": role,
+        "TargetOnDemandCapacity": on_demand,
+        "TargetSpotCapacity": spot,
+        "InstanceTypeConfigs": [
+            {"InstanceType": machine, "WeightedCapacity": 1, "Priority": float(place)}
+            for place, machine in enumerate(job.machines)
+        ],
+        "LaunchSpecifications": {"OnDemandSpecification": {"AllocationStrategy": "prioritized"}},
+    }
+    if spot:
+        fleet["LaunchSpecifications"]["SpotSpecification"] = {
+            "AllocationStrategy": "price-capacity-optimized",
+            "TimeoutDurationMinutes": SPOT_MINUTES,
+            "TimeoutAction": "SWITCH_TO_ON_DEMAND",
+        }
+    return fleet
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster of ours."""
+
+    session: Any
+    region: str
+    id: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """What it is, in words."""
+        return f"cluster {self.id} in {self.region}"
+
+    @cached_property
+    def _client(self) -> Any:
+        return self.session.client("emr", region_name=self.region)
+
+    def state(self) -> State:
+        """How cluster and step stand.
+
+        Raises:
+            SetupError: AWS does not say.
+        """
+        with aws_errors(f"describe the {self.title}"):
+            status = self._client.describe_cluster(ClusterId=self.id)["Cluster"]["Status"]
+            step = self._step() or {"Status": {"State": "PENDING"}}
+        done = step["Status"]["State"]
+        change = status.get("StateChangeReason", {})
+        details = step["Status"].get("FailureDetails", {})
+        code = change.get("Code", "")
+        reason = change.get("Message") or details.get("Message") or details.get("Reason") or ""
+        match status["State"]:
+            case "TERMINATED" | "TERMINATED_WITH_ERRORS":
+                return State("ended", done == "COMPLETED", code, reason)
+            case "STARTING" | "BOOTSTRAPPING":
+                return State("starting")
+            case "RUNNING" | "WAITING" if done == "PENDING":
+                return State("starting")
+            case "RUNNING" | "WAITING" if done == "RUNNING":
+                return State("running")
+        return State("ending", done == "COMPLETED", code, reason)
+
+    def _step(self) -> dict[str, Any] | None:
+        steps: list[dict[str, Any]] = self._client.list_steps(ClusterId=self.id)["Steps"]
+        return steps[0] if steps else None
+
+    def stop(self) -> None:
+        """Ask EMR to terminate it."""
+        with aws_errors(f"terminate the {self.title}"):
+            self._client.terminate_job_flows(JobFlowIds=[self.id])
+
+    def clean_up(self) -> None:
+        """Delete its schedule."""
+        schedule.delete_schedule(self.session, self.region, self.id)
+
+    def logs(self, stack: Stack) -> list[Location]:
+        """The driver's words, then those of spark-submit."""
+        folder = Location(f"s3://{stack.bucket}/{LOGS}/{self.id}")
+        keys = [found.key for found in list_objects(folder.child("containers").path)]
+        containers = [
+            key
+            for key in sorted(keys, reverse=True)
+            # The first container of an application is the driver's.
+            if key.endswith(("_000001/stderr.gz", "_000001/stdout.gz"))
+        ]
+        step = folder.child("steps")
+        steps = [step.child(name, "stderr.gz") for name in storage.names(step)]
+        return [*(Location(f"s3://{stack.bucket}/{key}") for key in containers), *steps]
+
+    def cost(self) -> Cost:
+        """From the hours of each machine; started hours count by the second.
+
+        Raises:
+            SetupError: AWS does not say, or a price is not known.
+        """
+        known = prices.load()
+        here = known.region(self.region)
+        hours = usd = 0.0
+        with aws_errors(f"list the machines of the {self.title}"):
+            pages = self._client.get_paginator("list_instances").paginate(ClusterId=self.id)
+            instances = [found for page in pages for found in page["Instances"]]
+        for found in instances:
+            timeline = found["Status"]["Timeline"]
+            begun = timeline.get("CreationDateTime")
+            if begun is None or "Ec2InstanceId" not in found:
+                continue
+            ended = timeline.get("EndDateTime") or datetime.now(timezone.utc)
+            lasted = max((ended - begun).total_seconds(), 60) / 3600
+            machine = found["InstanceType"]
+            if machine not in here.machine_hour or machine not in here.emr_hour:
+                raise SetupError(
+                    f"The price of {machine} in {self.region} is not known.",
+                    "AWS' own Cost Explorer has what it cost, a day later.",
+                )
+            share = known.spot_share if found.get("Market") == "SPOT" else 1.0
+            rate = here.machine_hour[machine] * share + here.emr_hour[machine]
+            usd += lasted * (rate + here.ebs_gb_month * DISK_GB / HOURS_A_MONTH)
+            hours += lasted
+        return Cost(f"{hours:.2f} machine-hours", usd)
+
+
+def start_cluster(session: Any, stack: Stack, job: Job, progress: Progress) -> Cluster:
+    """Start a cluster, and the clock that ends it.
+
+    On any failure and on Ctrl-C nothing is left running.
+
+    Raises:
+        SetupError: AWS refuses.
+    """
+    client = session.client("emr", region_name=stack.region)
+    with undone_on_failure(job, lambda: list_clusters(session, stack.region), progress):
+        with aws_errors("start a cluster"):
+            made = client.run_job_flow(**cluster_request(job, stack))
+        cluster = Cluster(session, stack.region, made["JobFlowId"], job.tags)
+        schedule.create_schedule(session, stack, cluster.id, job.ends_at)
+    return cluster
+
+
+def list_clusters(session: Any, region: str, since: datetime | None = None) -> list[Cluster]:
+    """Our clusters in a region: those that run, or all that were made since a time.
+
+    Raises:
+        SetupError: AWS does not say.
+    """
+    client = session.client("emr", region_name=region)
+    which: dict[str, Any] = {"CreatedAfter": since} if since else {"ClusterStates": ALIVE}
+    found = []
+    with aws_errors(f"list the clusters in {region}"):
+        for page in client.get_paginator("list_clusters").paginate(**which):
+            for entry in page["Clusters"]:
+                described = client.describe_cluster(ClusterId=entry["Id"])["Cluster"]
+                tags = {tag["Key"]: tag["Value"] for tag in described.get("Tags", ())}
+                if tags.get("application") == TAGS["application"]:
+                    found.append(Cluster(session, region, entry["Id"], tags))
+    return found

@@ -1,0 +1,120 @@
+"""How far a job on AWS is, by its own waves, until it has ended, whatever happens to it."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from http import HTTPStatus
+from time import sleep
+from typing import TypeVar
+
+from verger.cloud.jobs.inventory import STOP_MINUTES
+from verger.cloud.jobs.job import Running, State, not_ended
+from verger.errors import SetupError, VergerError
+from verger.output.files import open_files
+from verger.output.layout import Outcome, Output
+from verger.progress import Progress
+
+POLL_SECONDS = 15.0
+"""Between two looks."""
+
+PATIENCE = timedelta(minutes=10)
+"""How long AWS may not answer before the reader is told."""
+
+GRACE = timedelta(minutes=2)
+"""What the clock in the account is given before this one ends a job that is out of time."""
+
+ENDING = timedelta(minutes=10)
+"""What machines may take to end after their work before they are told to."""
+
+STAGES = {"starting": "machines", "ending": "ending"}
+
+Answer = TypeVar("Answer")
+
+
+def now() -> datetime:
+    """The time."""
+    return datetime.now(timezone.utc)
+
+
+def follow(
+    running: Running,
+    output: Output,
+    listed: int | None,
+    ends_at: datetime | None,
+    progress: Progress,
+) -> State:
+    """Show how far a job is until it has ended; end it when its time is over.
+
+    Args:
+        running: the job.
+        output: where it writes.
+        listed: how many images there are; None for a notebook, whose waves nobody knows.
+        ends_at: when it is ended at the latest.
+        progress: is shown the waves that the job commits.
+
+    Returns:
+        How it ended.
+
+    Raises:
+        SetupError: AWS does not answer for `PATIENCE`, or the job does not end.
+    """
+    shown, since, told = "", now(), False
+    while True:
+        state = _patiently(running.state, progress)
+        if state.phase == "ended":
+            if shown:
+                progress.finish()
+            return state
+        stage = STAGES.get(state.phase, "notebook" if listed is None else "extract")
+        if stage != shown:
+            if shown:
+                progress.finish()
+            progress.start(stage, listed if stage == "extract" else None)
+            shown, since = stage, now()
+        progress.update(*(_done(output) if stage == "extract" else (0, 0)))
+        late = ends_at is not None and now() > ends_at + GRACE
+        idle = state.phase == "ending" and now() > since + ENDING
+        if (late or idle) and not told:
+            progress.note(f"The {running.title} is out of time and is told to end.")
+            _patiently(running.stop, progress)
+            told, since = True, now()
+        elif told and now() > since + timedelta(minutes=STOP_MINUTES):
+            raise not_ended(running, state)
+        sleep(POLL_SECONDS)
+
+
+def _patiently(ask: Callable[[], Answer], progress: Progress) -> Answer:
+    """Ask AWS again while the network is away."""
+    lost: datetime | None = None
+    while True:
+        try:
+            return ask()
+        except SetupError as error:
+            if not _may_pass(error.__cause__):
+                raise
+            if lost is None:
+                lost = now()
+                progress.note("AWS does not answer; asking again. The job goes on meanwhile.")
+            if now() > lost + PATIENCE:
+                raise
+        sleep(POLL_SECONDS)
+
+
+def _may_pass(cause: BaseException | None) -> bool:
+    """Whether an error of botocore is of the network, or of a service that is busy."""
+    from botocore.exceptions import ClientError, HTTPClientError
+    from botocore.exceptions import ConnectionError as BotoConnectionError
+
+    if isinstance(cause, ClientError):
+        status = cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        code = cause.response.get("Error", {}).get("Code", "")
+        return status >= HTTPStatus.INTERNAL_SERVER_ERROR or "Throttl" in code
+    return isinstance(cause, (HTTPClientError, BotoConnectionError))
+
+
+def _done(output: Output) -> tuple[int, int]:
+    """Images in committed waves, and how many of them were rejected."""
+    try:
+        counts = open_files(output).counts()
+    except (VergerError, OSError):  # only a bar hangs on it
+        return 0, 0
+    return counts.total(), counts[Outcome.REJECTED]

@@ -1,0 +1,118 @@
+"""All that is ours on AWS, in all regions of the Union: found by its tags, and stopped."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from time import sleep
+from typing import Any
+
+from verger.cloud.account.regions import EU_REGIONS, OPT_IN
+from verger.cloud.jobs.cluster import list_clusters
+from verger.cloud.jobs.job import Running, not_ended
+from verger.errors import VergerError
+from verger.progress import Progress
+
+POLL_SECONDS = 10.0
+STOP_MINUTES = 30
+"""Machines may take so long to end."""
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What was found.
+
+    Attributes:
+        running: jobs of ours.
+        unseen: where AWS did not answer, and why.
+        off: regions that are off in the account, or that do not know these credentials.
+    """
+
+    running: tuple[Running, ...]
+    unseen: dict[str, str]
+    off: tuple[str, ...] = ()
+
+
+def take_inventory(session: Any, since: datetime | None = None) -> Inventory:
+    """Look into all regions of the Union that the credentials are for.
+
+    Args:
+        session: a session of boto3.
+        since: find what was made after it, ended or not; by default, what is there now.
+
+    Raises:
+        SetupError: no region answers.
+    """
+    partition = session.get_partition_for_region(session.region_name)
+    running: list[Running] = []
+    unseen: dict[str, str] = {}
+    off: list[str] = []
+    problem: VergerError | None = None
+    answered = False
+    for region in EU_REGIONS:
+        if session.get_partition_for_region(region) != partition:
+            continue
+        try:
+            running += list_clusters(session, region, since)
+            answered = True
+        except VergerError as error:
+            problem = problem or error
+            if region != session.region_name and _is_off(region, error):
+                off.append(region)
+            else:
+                unseen[f"Clusters in {region}"] = error.message
+    if problem is not None and not answered:
+        raise problem
+    return Inventory(tuple(running), unseen, tuple(off))
+
+
+def _is_off(region: str, error: VergerError) -> bool:
+    from botocore.exceptions import ClientError
+
+    cause = error.__cause__
+    return (
+        region in OPT_IN
+        and isinstance(cause, ClientError)
+        and cause.response["Error"]["Code"] in _OFF
+    )
+
+
+_OFF = {"UnrecognizedClientException", "InvalidClientTokenId"}
+
+
+def stop_all(running: Sequence[Running], progress: Progress) -> None:
+    """Stop jobs, wait until AWS says that each has ended, and take away what is left of them.
+
+    Raises:
+        SetupError: AWS refuses, or one does not end; all others are stopped even so.
+    """
+    problems: list[VergerError] = []
+    for one in running:
+        try:
+            if one.state().phase != "ended":
+                one.stop()
+        except VergerError as error:
+            problems.append(error)
+    for one in running:
+        try:
+            wait_until_ended(one, progress)
+            one.clean_up()
+            progress.note(f"Stopped: {one.title}")
+        except VergerError as error:
+            problems.append(error)
+    if problems:
+        raise problems[0]
+
+
+def wait_until_ended(running: Running, progress: Progress) -> None:
+    """Wait until AWS says that it has ended.
+
+    Raises:
+        SetupError: it does not end.
+    """
+    for _ in range(int(STOP_MINUTES * 60 / POLL_SECONDS)):
+        state = running.state()
+        if state.phase == "ended":
+            return
+        progress.update(0)
+        sleep(POLL_SECONDS)
+    raise not_ended(running, state)

@@ -1,0 +1,187 @@
+"""A job on AWS: what is asked for, and what is known of it."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import Literal, Protocol
+
+from verger.cloud.account.stack import TAGS, Stack
+from verger.errors import SetupError, VergerError
+from verger.progress import Progress
+from verger.store.location import Location
+
+RELEASE = "emr-7.14.0"
+"""Of EMR: Spark 3.5, with Python 3.11 beside its default."""
+
+PROCESSORS = 4
+"""Of each machine in `prices.MACHINES`."""
+
+RUN_TAG, OUTPUT_TAG, WORK_TAG, END_TAG, ARCH_TAG = "run", "output", "work", "ends-at", "arch"
+"""Tags of a job: its id, digests of its output and its work, its end at the latest, processors."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is asked for.
+
+    Attributes:
+        run_id: made for this run, such as `20260131-1200-a1b2`.
+        output: where the results go.
+        properties: of Spark; see `submit.spark_properties`.
+        entry: URI of the script that starts verger.
+        command: of verger, without its weights.
+        arch: of the processors.
+        machines: types of machine to choose from, the preferred one first.
+        workers: machines, besides a cluster's primary one.
+        spot: whether all workers but one may be spot machines.
+        ends_at: when the money would be spent, and all is ended whatever it does.
+        work: `run`, or a digest of the notebook that is executed.
+    """
+
+    run_id: str
+    output: Location
+    properties: Mapping[str, str]
+    entry: str
+    command: tuple[str, ...]
+    arch: Literal["arm64", "x86_64"]
+    machines: tuple[str, ...]
+    workers: int
+    spot: bool
+    ends_at: datetime
+    work: str = "run"
+
+    @property
+    def name(self) -> str:
+        """Of the cluster."""
+        return f"verger-{self.run_id}"
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """By which it is found again."""
+        return {
+            **TAGS,
+            RUN_TAG: self.run_id,
+            OUTPUT_TAG: output_digest(self.output),
+            WORK_TAG: self.work,
+            ARCH_TAG: self.arch,
+            END_TAG: self.ends_at.isoformat(timespec="seconds"),
+        }
+
+
+@dataclass(frozen=True)
+class State:
+    """How a job stands.
+
+    Attributes:
+        phase: starting, running, ending (the work is over, its machines are not) or ended.
+        succeeded: whether the work was done; only once it has ended.
+        code: AWS' own word for why it ended.
+        reason: the same in a sentence.
+    """
+
+    phase: Literal["starting", "running", "ending", "ended"]
+    succeeded: bool = False
+    code: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a job has cost, by the prices that are known.
+
+    Attributes:
+        usage: what was used, in words.
+        usd: US dollars, without tax.
+    """
+
+    usage: str
+    usd: float
+
+
+class Running(Protocol):
+    """A job that was started."""
+
+    @property
+    def id(self) -> str:
+        """Of the cluster."""
+
+    @property
+    def region(self) -> str:
+        """Where it is."""
+
+    @property
+    def title(self) -> str:
+        """What it is, in words, with its id and region."""
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """See `Job.tags`."""
+
+    def state(self) -> State:
+        """Ask AWS how it stands."""
+
+    def stop(self) -> None:
+        """Ask AWS to end it; returns at once."""
+
+    def clean_up(self) -> None:
+        """Take away what is left of it once it has ended."""
+
+    def logs(self, stack: Stack) -> list[Location]:
+        """Where its own words are, those of the driver first."""
+
+    def cost(self) -> Cost:
+        """What it has cost so far."""
+
+
+def not_ended(running: Running, state: State) -> SetupError:
+    """What to say of a job that was told to end long ago, and has not."""
+    return SetupError(
+        f"The {running.title} was told to end and is still {state.phase}.",
+        "Look at it in AWS' console, under EMR; it costs money until it has ended.",
+    )
+
+
+def output_digest(output: Location) -> str:
+    """Of an output's place, since a tag takes neither all characters nor all lengths."""
+    return sha256(output.uri.encode()).hexdigest()[:16]
+
+
+def ends_at(running: Running) -> datetime | None:
+    """When a job is ended at the latest."""
+    text = running.tags.get(END_TAG)
+    return datetime.fromisoformat(text) if text else None
+
+
+@contextmanager
+def undone_on_failure(
+    job: Job, find: Callable[[], Sequence[Running]], progress: Progress
+) -> Iterator[None]:
+    """Leave nothing running when a start fails, or when Ctrl-C comes in the middle of it.
+
+    Args:
+        job: what is started.
+        find: lists what of ours runs in its region: a request may have arrived though its answer
+            did not.
+        progress: is told what was stopped.
+
+    Raises:
+        SetupError: AWS does not say whether something runs.
+    """
+    try:
+        yield
+    except BaseException:
+        try:
+            for running in find():
+                if running.tags.get(RUN_TAG) == job.run_id:
+                    running.stop()
+                    progress.note(f"The {running.title} was told to end before it began.")
+                    running.clean_up()
+        except VergerError as error:
+            raise SetupError(
+                f"AWS does not say whether {job.name} was started: {error.message}",
+                "It may run, and cost money. Look, and stop it: verger cloud status, "
+                "verger cloud stop",
+            ) from error
+        raise

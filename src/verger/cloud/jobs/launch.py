@@ -1,0 +1,223 @@
+"""A run on AWS from beginning to end: looked up, planned, started, followed, and gone."""
+
+from dataclasses import dataclass
+from datetime import timezone
+from typing import Any
+
+from verger.cloud.account import places
+from verger.cloud.account.stack import Stack
+from verger.cloud.jobs import download, follow
+from verger.cloud.jobs.cluster import list_clusters, start_cluster
+from verger.cloud.jobs.failures import AGAIN, ON, problem_of
+from verger.cloud.jobs.job import OUTPUT_TAG, WORK_TAG, Cost, Running, State, ends_at, output_digest
+from verger.cloud.jobs.prepare import Launch, make_job
+from verger.cloud.money import prices
+from verger.errors import (
+    DefectError,
+    InputError,
+    SetupError,
+    UsageError,
+    VergerError,
+)
+from verger.images.listing import list_input
+from verger.output.files import open_files
+from verger.output.layout import Output, check_foreign, check_no_run
+from verger.output.manifest import Manifest, read_manifest
+from verger.progress import Progress
+from verger.store.listing import PAGE_SIZE
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it.
+
+    Attributes:
+        title: what ran, and has ended.
+        manifest: of the output.
+        cost: in US dollars; None where AWS did not say.
+        eur: the same in euros.
+    """
+
+    title: str
+    manifest: Manifest
+    cost: Cost | None
+    eur: float | None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job that has ended, well or not.
+
+    Attributes:
+        session: of boto3, for the region where it ran.
+        stack: with which it ran.
+        running: the job.
+        manifest: of its output; None where it wrote none.
+        problem: what went wrong, if anything did.
+        cost: in US dollars; None where AWS did not say.
+        eur: the same in euros.
+    """
+
+    session: Any
+    stack: Stack
+    running: Running
+    manifest: Manifest | None
+    problem: VergerError | None
+    cost: Cost | None
+    eur: float | None
+
+
+def launch(asked: Launch, progress: Progress) -> Outcome:
+    """Run on AWS, and see that nothing is left running.
+
+    A run to the same output that is under way already is followed instead of a new one.
+
+    Raises:
+        UsageError: a notebook is being executed to the same output.
+        RefusedError: something is not inside the European Union, or the money does not suffice.
+        DeadlineReached: the money was spent before the work was done; it can be resumed.
+        VergerError: another of its children; on each, it was said whether something still runs.
+    """
+    ended = see_through(asked, progress)
+    if ended.problem is not None:
+        raise ended.problem
+    output = asked.run.output
+    if ended.manifest is None:
+        raise DefectError(f"The {ended.running.title} succeeded and left no manifest in {output}.")
+    if asked.download is not None:
+        download.download(ended.session, output, asked.download, progress)
+    return Outcome(ended.running.title, ended.manifest, ended.cost, ended.eur)
+
+
+def see_through(asked: Launch, progress: Progress) -> Ended:
+    """Start a job, or find the one that does the same to the same output; follow it to its end.
+
+    Raises:
+        VergerError: as `launch`, of all that goes wrong before or beside the job itself.
+    """
+    place = places.find_place(asked.run.input, asked.run.output)
+    session, stack, output = place.session, place.stack, Output(asked.run.output)
+    listed, done = _count(asked, output, progress)
+    running = _find(session, stack, asked)
+    before = None if running else _started_at(output)
+    if running is None:
+        _check_output(asked, output)
+        progress.note("Nothing runs on AWS yet.")
+        if listed == done:
+            progress.note(f"All {listed:,} images are done; the run only looks for changed ones.")
+        job = make_job(place, asked, listed - done, progress)
+        running = start_cluster(session, stack, job, progress)
+        word = f"Started the {running.title}."
+    else:
+        word = f"The {running.title} works on this output already; following it."
+    shown = None if asked.notebook else listed
+    state, cost, eur = _follow(running, output, shown, word, progress)
+    manifest = _manifest(output, before)
+    goes_on = AGAIN if asked.notebook else ON
+    problem = problem_of(running, stack, state, manifest, goes_on)
+    return Ended(session, stack, running, manifest, problem, cost, eur)
+
+
+def _count(asked: Launch, output: Output, progress: Progress) -> tuple[int, int]:
+    """How many images there are, and how many of them are done; a notebook does all again."""
+    run = asked.run
+    listed = 0
+    progress.start("list")
+    for listed, _ in enumerate(list_input(run.input, run.label_from), start=1):
+        if listed % PAGE_SIZE == 0:
+            progress.update(listed)
+    progress.update(listed)
+    progress.finish()
+    if not listed:
+        raise InputError(f"The input {run.input} holds no file.", "Give a folder of images.")
+    listed = min(listed, run.limit or listed)
+    done = 0 if run.fresh or asked.notebook else open_files(output).counts().total()
+    return listed, min(done, listed)
+
+
+def _check_output(asked: Launch, output: Output) -> None:
+    """Refuse here, before money is spent, what the job would refuse there."""
+    if asked.notebook is not None:
+        check_no_run(output)
+    elif asked.run.fresh or not open_files(output).exists:
+        check_foreign(output)
+
+
+def _find(session: object, stack: Stack, asked: Launch) -> Running | None:
+    """A job of ours that does the same to the same output.
+
+    Raises:
+        UsageError: one does something else to it.
+    """
+    digest = output_digest(asked.run.output)
+    for running in list_clusters(session, stack.region):
+        if running.tags.get(OUTPUT_TAG) == digest and running.state().phase != "ended":
+            if running.tags.get(WORK_TAG) != asked.work:
+                raise UsageError(
+                    f"The {running.title} works on {asked.run.output}, and does something else.",
+                    "Wait for it (verger cloud status), or give another --output.",
+                )
+            return running
+    return None
+
+
+def _how_to_stop(running: Running) -> str:
+    end = ends_at(running)
+    latest = f", at the latest at {end.astimezone(timezone.utc):%H:%M} UTC" if end else ""
+    return f"It ends by itself with its work{latest}. To stop it now: verger cloud stop"
+
+
+def _follow(
+    running: Running, output: Output, listed: int | None, word: str, progress: Progress
+) -> tuple[State, Cost | None, float | None]:
+    """Follow a job to its end, and take away what is left of it; how it ended, and its cost."""
+    try:
+        progress.note(f"{word} {_how_to_stop(running)}")
+        state = follow.follow(running, output, listed, ends_at(running), progress)
+    except BaseException:
+        progress.note(
+            f"As far as is known, the {running.title} still runs and costs money. "
+            f"{_how_to_stop(running)}"
+        )
+        raise
+    progress.note(f"The {running.title} has ended: no machine runs.")
+    try:
+        cost, eur = _cost(running, progress)
+    finally:
+        try:
+            running.clean_up()
+        except VergerError as error:
+            progress.note(f"{error.message} It costs nothing. To take it away: verger cloud stop")
+    return state, cost, eur
+
+
+def _started_at(output: Output) -> str | None:
+    try:
+        return read_manifest(output).started_at
+    except InputError:
+        return None
+
+
+def _manifest(output: Output, before: str | None) -> Manifest | None:
+    """The manifest of this run; None where the job did not get so far."""
+    try:
+        found = read_manifest(output)
+    except InputError:
+        return None
+    except OSError as error:
+        raise SetupError(
+            f"The job has ended, and its manifest cannot be read: {error}",
+            f"No machine runs. When S3 answers again, look at {output.manifest}.",
+        ) from error
+    return None if found.started_at == before else found
+
+
+def _cost(running: Running, progress: Progress) -> tuple[Cost | None, float | None]:
+    try:
+        cost = running.cost()
+        eur = cost.usd * prices.load().eur_per_usd
+    except VergerError as error:
+        progress.note(f"What it cost is not known: {error.message}")
+        return None, None
+    progress.note(f"It cost about {eur:.2f} EUR ({cost.usage}).")
+    return cost, eur

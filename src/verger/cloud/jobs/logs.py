@@ -1,0 +1,86 @@
+"""Why a job failed, in its own words: from the logs in the bucket, once they are there."""
+
+import re
+import zlib
+from collections.abc import Iterable
+
+from verger.cloud.account.stack import Stack
+from verger.cloud.jobs.job import Running
+from verger.store import storage
+from verger.store.location import Location
+
+MAX_BYTES = 64 * 2**20
+"""Of a log, after decompression."""
+
+LAST_LINES = 20
+
+_LOG4J = re.compile(r"^\d\d(\d\d)?[/-]\d\d[/-]\d\d \d\d:\d\d:\d\d")
+
+
+def read_log(file: Location) -> str:
+    """The text of a log; empty where it is not there.
+
+    Raises:
+        VergerError: the bucket is forbidden, or does not answer.
+    """
+    try:
+        data = storage.read_bytes(file)
+    except OSError:
+        return ""
+    if file.uri.endswith(".gz"):
+        try:
+            data = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data, MAX_BYTES)
+        except zlib.error:
+            return ""
+    return data.decode(errors="replace")
+
+
+def find_error(texts: Iterable[str]) -> list[str]:
+    """The lines that say why a job failed: verger's own, else the last traceback, else the end.
+
+    Args:
+        texts: logs, the one that knows best first.
+    """
+    texts = [text for text in texts if text.strip()]
+    for find in (_own_words, _traceback):
+        for text in texts:
+            if lines := find(text.splitlines()):
+                return lines
+    return texts[0].splitlines()[-LAST_LINES:] if texts else []
+
+
+def error_of(running: Running, stack: Stack) -> list[str]:
+    """The lines that say why a job failed; none while its logs are not in the bucket.
+
+    Raises:
+        VergerError: the bucket is forbidden, or does not answer.
+    """
+    return find_error(read_log(file) for file in running.logs(stack))
+
+
+def _own_words(lines: list[str]) -> list[str]:
+    """`Error: …` and what follows it, up to the next line of Spark's log."""
+    starts = [number for number, line in enumerate(lines) if line.startswith("Error: ")]
+    if not starts:
+        return []
+    found = [lines[starts[-1]]]
+    for line in lines[starts[-1] + 1 :]:
+        if not line.strip() or _LOG4J.match(line):
+            break
+        found.append(line)
+    return found
+
+
+def _traceback(lines: list[str]) -> list[str]:
+    """The last traceback of Python, or the last exception of Java with its first cause."""
+    starts = [n for n, line in enumerate(lines) if line.startswith("Traceback (most recent")]
+    if starts:
+        found = [lines[starts[-1]]]
+        for line in lines[starts[-1] + 1 :]:
+            if _LOG4J.match(line):
+                break
+            found.append(line)
+            if line and not line.startswith(" "):
+                break
+        return found
+    return [line for line in lines if line.startswith(("Exception in thread", "Caused by:"))][-2:]

@@ -1,0 +1,125 @@
+"""A job on AWS before it starts: what is asked for, what it would cost, what it needs."""
+
+import secrets
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from verger.cloud.account import places
+from verger.cloud.jobs import delivery, follow
+from verger.cloud.jobs.bundle import Architecture
+from verger.cloud.jobs.command import job_command, notebook_command
+from verger.cloud.jobs.job import Job
+from verger.cloud.jobs.submit import spark_properties
+from verger.cloud.money import prices
+from verger.cloud.money.plan import Plan, make_plan
+from verger.errors import RefusedError
+from verger.progress import Progress
+from verger.settings import RunSettings
+
+MARGIN = timedelta(minutes=10)
+"""Between the job's own deadline and its end from outside: to write, and for machines to end."""
+
+LEAST = timedelta(minutes=15)
+"""Less work than that is not worth the start of machines."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What is asked for.
+
+    Attributes:
+        run: what verger does there.
+        workers: machines besides the primary one; None for as many as the plan says.
+        arch: of the processors.
+        spot: whether all workers but one may be spot machines.
+        max_cost: in euros.
+        download: where the results are copied to on this machine.
+        notebook: what is executed there instead of `verger run`; see `notebook.launch_notebook`.
+    """
+
+    run: RunSettings
+    workers: int | None = None
+    arch: Architecture = "arm64"
+    spot: bool = False
+    max_cost: float = 10.0
+    download: Path | None = None
+    notebook: Path | None = None
+
+    @property
+    def work(self) -> str:
+        """See `Job.work`."""
+        return "run" if self.notebook is None else f"notebook-{delivery.digest(self.notebook)}"
+
+
+def make_job(place: places.Place, asked: Launch, images: int, progress: Progress) -> Job:
+    """Plan a job, refuse it if the money does not suffice, and upload what it needs.
+
+    Args:
+        place: where it will run.
+        asked: what is asked for.
+        images: how many there are to do.
+        progress: is told of the plan and of the uploads.
+
+    Raises:
+        RefusedError: the money pays for too little time.
+        VergerError: another of its children; nothing runs then.
+    """
+    stack = place.stack
+    known = prices.load()
+    plan = make_plan(
+        max(images, 1),
+        stack.region,
+        workers=asked.workers,
+        arch=asked.arch,
+        spot=asked.spot,
+        max_cost=asked.max_cost,
+        prices=known,
+    )
+    plan.check_ceiling()
+    paid = timedelta(minutes=plan.deadline_minutes)
+    if paid < LEAST + MARGIN:
+        raise RefusedError(
+            f"{asked.max_cost:.2f} EUR pay for {plan.deadline_minutes:.0f} minutes, too few to "
+            "start machines.",
+            "Give a higher --max-cost, or fewer --workers.",
+        )
+    _say_plan(plan, progress)
+    bundle = delivery.make_bundle(asked.run, asked.arch, progress)
+    files = bundle.files if asked.notebook is None else (*bundle.files, asked.notebook)
+    delivered = delivery.deliver(place.session, stack, files, progress)
+    end = follow.now() + paid
+    run_id = f"{follow.now():%Y%m%d-%H%M}-{secrets.token_hex(2)}"
+    if asked.notebook is None:
+        command = job_command(asked.run, end - MARGIN)
+    else:
+        command = notebook_command(asked.run, delivered[asked.notebook], run_id, end - MARGIN)
+    return Job(
+        run_id=run_id,
+        output=asked.run.output,
+        properties=spark_properties(
+            environment=delivered[bundle.environment],
+            code=delivered[bundle.code],
+            backbone=delivered[bundle.backbone],
+        ),
+        entry=delivered[bundle.entry],
+        command=command,
+        arch=asked.arch,
+        machines=known.machines(stack.region, asked.arch),
+        workers=plan.workers,
+        spot=asked.spot,
+        ends_at=end,
+        work=asked.work,
+    )
+
+
+def _say_plan(plan: Plan, progress: Progress) -> None:
+    hourly, dearest = plan.eur_per_hour, plan.most_usd_per_hour * plan.eur_per_usd
+    without = f", {dearest:.2f} without spot machines" if dearest > hourly else ""
+    low, high = plan.minutes
+    progress.note(
+        f"{plan.images:,} images in {plan.region}: {plan.workers} + 1 machines {plan.machine}, "
+        f"{hourly:.2f} EUR an hour{without}; "
+        f"expected {low:.0f} to {high:.0f} minutes, at most {plan.max_cost:.2f} EUR "
+        f"({plan.eur_per_usd} EUR a USD of {plan.prices.eur_dated}; prices of {plan.prices.dated})."
+    )

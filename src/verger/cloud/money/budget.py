@@ -1,0 +1,62 @@
+"""An AWS Budget: somebody is told when the account's month becomes expensive."""
+
+from typing import Any
+
+from verger.cloud.account.session import aws_errors
+
+BUDGET_NAME = "verger"
+
+ALARMS = (("ACTUAL", 50.0), ("ACTUAL", 100.0), ("FORECASTED", 100.0))
+"""What of the month's costs, and per cent of the limit."""
+
+
+def set_budget(session: Any, account: str, email: str, monthly_usd: float) -> None:
+    """Make the budget anew, for all costs of the account, with an alarm by e-mail.
+
+    AWS Budgets has one endpoint for the whole world; it sees costs and the address, no image.
+
+    Args:
+        session: a session of boto3.
+        account: its number.
+        email: who is told.
+        monthly_usd: the limit, in US dollars a month.
+
+    Raises:
+        SetupError: AWS refuses.
+    """
+    delete_budget(session, account)
+    with aws_errors("make the budget"):
+        session.client("budgets").create_budget(
+            AccountId=account,
+            Budget={
+                "BudgetName": BUDGET_NAME,
+                "BudgetType": "COST",
+                "TimeUnit": "MONTHLY",
+                "BudgetLimit": {"Amount": f"{monthly_usd:g}", "Unit": "USD"},
+            },
+            NotificationsWithSubscribers=[
+                {
+                    "Notification": {
+                        "NotificationType": what,
+                        "ComparisonOperator": "GREATER_THAN",
+                        "Threshold": percent,
+                    },
+                    "Subscribers": [{"SubscriptionType": "EMAIL", "Address": email}],
+                }
+                for what, percent in ALARMS
+            ],
+        )
+
+
+def delete_budget(session: Any, account: str) -> None:
+    """Take the budget away, if there is one.
+
+    Raises:
+        SetupError: AWS refuses.
+    """
+    client = session.client("budgets")
+    with aws_errors("delete the budget"):
+        try:
+            client.delete_budget(AccountId=account, BudgetName=BUDGET_NAME)
+        except client.exceptions.NotFoundException:
+            return

@@ -1,0 +1,190 @@
+"""What a run would take and cost, before a euro is spent."""
+
+import math
+from dataclasses import dataclass
+
+from verger.cloud.money.prices import Prices, load
+from verger.errors import RefusedError, UsageError
+
+Range = tuple[float, float]
+"""The least and the most that is expected."""
+
+CORE_RATES: dict[str, Range] = {"x86_64": (80.2, 235.0), "arm64": (40.1, 80.2)}
+"""Images a second of one physical core that nothing else uses, extraction only.
+
+x86_64: the least by two threads of a core with AVX2, the most by one process on a machine with
+AVX-512 (`bare` in presentation/data/workers.json). arm64: not measured; taken for half a core with
+AVX2 to a whole one. A cluster counts as the sum of its cores, each with a worker that may use any
+of them: engines that were pinned would share the first one.
+"""
+
+CORES = {"m7g.xlarge": 4, "m6g.xlarge": 4, "m6i.xlarge": 2}
+"""Physical cores: a Graviton processor is a core, an Intel processor half of one."""
+
+START_MINUTES: Range = (6.0, 12.0)
+"""From the request to the start of the step, while all machines are paid: an assumption."""
+
+FIXED_MINUTES: Range = (2.0, 5.0)
+"""Start of Spark, listing, PCA, writing, and the end of the machines: an assumption."""
+
+TARGET_MINUTES = 15
+"""Workers are added until extraction takes no longer, at the lower rate."""
+
+WORKERS = (2, 7)
+"""The fewest, and as many as a new account's usual quota of 32 processors allows."""
+
+DISK_GB = 79
+"""What EMR gives a machine of this size: 64 GB and 15 GB for the system."""
+
+STORED_BYTES = 16_384
+"""Of an image: itself (a small one), its features (5 kB), its row twice."""
+
+PUTS = 2_000
+"""Requests that write, of a run."""
+
+HOURS_A_MONTH = 730
+
+PUBLISHED = "67,692 images, 3 x m5.2xlarge: 83 min, 1.60 EUR"
+"""The published reference run; its costs came mostly from idle clusters and retries."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run on a cluster of one primary machine and some workers.
+
+    Attributes:
+        images: how many.
+        region: where.
+        arch: arm64 or x86_64.
+        spot: whether all workers but one are spot machines; the primary one never is.
+        machine: the type of all machines.
+        workers: how many, besides the primary machine.
+        images_per_second: of all workers.
+        minutes: from the request to the end.
+        usd_per_hour: of the whole cluster: machines, EMR, disks.
+        most_usd_per_hour: the same if spot machines cost as much as others, which is their limit.
+        usd_fixed: requests of S3, and storage for a month.
+        eur_per_usd: the rate, of `prices.eur_dated`.
+        max_cost: the ceiling in euros.
+        prices: where prices and rate come from.
+    """
+
+    images: int
+    region: str
+    arch: str
+    spot: bool
+    machine: str
+    workers: int
+    images_per_second: Range
+    minutes: Range
+    usd_per_hour: float
+    most_usd_per_hour: float
+    usd_fixed: float
+    eur_per_usd: float
+    max_cost: float
+    prices: Prices
+
+    @property
+    def eur_per_hour(self) -> float:
+        """Of the whole cluster."""
+        return self.usd_per_hour * self.eur_per_usd
+
+    @property
+    def eur(self) -> Range:
+        """What the run is expected to cost."""
+        low, high = (
+            (self.usd_per_hour * minutes / 60 + self.usd_fixed) * self.eur_per_usd
+            for minutes in self.minutes
+        )
+        return low, high
+
+    @property
+    def deadline_minutes(self) -> float:
+        """The ceiling is not reached before so many minutes, whatever spot machines cost."""
+        left = max(0.0, self.max_cost - self.usd_fixed * self.eur_per_usd)
+        return left / (self.most_usd_per_hour * self.eur_per_usd) * 60
+
+    def check_ceiling(self) -> None:
+        """Refuse what cannot be done for the money.
+
+        Raises:
+            RefusedError: even the least that is expected costs more than the ceiling.
+        """
+        if self.eur[0] > self.max_cost:
+            raise RefusedError(
+                f"{self.images:,} images cost {self.eur[0]:.2f} EUR at least; the ceiling is "
+                f"{self.max_cost:.2f} EUR.",
+                "Give a higher --max-cost, or fewer images.",
+            )
+
+
+def make_plan(
+    images: int,
+    region: str,
+    *,
+    workers: int | None = None,
+    arch: str = "arm64",
+    spot: bool = False,
+    rate_per_core: Range | None = None,
+    max_cost: float = 10.0,
+    prices: Prices | None = None,
+    spot_usd: dict[str, float] | None = None,
+) -> Plan:
+    """Plan a run.
+
+    Args:
+        images: how many.
+        region: where, inside the European Union.
+        workers: how many machines besides the primary one; by default as many as extract all
+            images in `TARGET_MINUTES` at the lower rate, within `WORKERS`.
+        arch: arm64 or x86_64.
+        spot: whether all workers but one are spot machines.
+        rate_per_core: images a second of a physical core; by default `CORE_RATES`.
+        max_cost: the ceiling in euros.
+        prices: by default those of `verger.cloud.money.prices.load`.
+        spot_usd: spot prices of now by type of machine; by default a typical share.
+
+    Raises:
+        UsageError: a number or the architecture makes no sense.
+        RefusedError: the region is not inside the European Union.
+        SetupError: its prices are not known.
+    """
+    if arch not in CORE_RATES:
+        raise UsageError(f"--arch: {arch!r} is none of {', '.join(CORE_RATES)}.")
+    for option, number in (("--images", images), ("--max-cost", max_cost), ("--workers", workers)):
+        if number is not None and not 0 < number < math.inf:
+            raise UsageError(f"{option}: {number} is not a number above 0.")
+    prices = prices or load()
+    here = prices.region(region)
+    machine = prices.machines(region, arch)[0]
+    rates = [CORES[machine] * rate for rate in rate_per_core or CORE_RATES[arch]]
+    if workers is None:
+        wanted = math.ceil(images / rates[0] / 60 / TARGET_MINUTES)
+        workers = min(max(wanted, WORKERS[0]), WORKERS[1])
+    slow, fast = (workers * rate for rate in rates)
+    on_demand = here.machine_hour[machine]
+    worker = (spot_usd or {}).get(machine, on_demand * prices.spot_share) if spot else on_demand
+    # One worker is never a spot machine: it holds the driver.
+    workers_usd = on_demand + (workers - 1) * worker
+    others = here.emr_hour[machine] + here.ebs_gb_month * DISK_GB / HOURS_A_MONTH
+    requests = (images * here.s3_get_thousand + PUTS * here.s3_put_thousand) / 1000
+    stored = images * STORED_BYTES / 1e9 * here.s3_gb_month
+    return Plan(
+        images=images,
+        region=region,
+        arch=arch,
+        spot=spot,
+        machine=machine,
+        workers=workers,
+        images_per_second=(slow, fast),
+        minutes=(
+            START_MINUTES[0] + FIXED_MINUTES[0] + images / fast / 60,
+            START_MINUTES[1] + FIXED_MINUTES[1] + images / slow / 60,
+        ),
+        usd_per_hour=on_demand + workers_usd + (workers + 1) * others,
+        most_usd_per_hour=(workers + 1) * (on_demand + others),
+        usd_fixed=requests + stored,
+        eur_per_usd=prices.eur_per_usd,
+        max_cost=max_cost,
+        prices=prices,
+    )

@@ -1,0 +1,288 @@
+"""Prices of AWS in US dollars without tax: from a dated file, or from AWS' own price list."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from datetime import date, datetime, timezone
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from verger.cloud.account.regions import check_region
+from verger.cloud.account.session import aws_errors
+from verger.errors import SetupError
+from verger.store.cache import cache_folder
+
+MACHINES = {"arm64": ("m7g.xlarge", "m6g.xlarge"), "x86_64": ("m6i.xlarge",)}
+"""4 processors and 16 GB each, the one to prefer first; not every region has each."""
+
+PRICE_LIST_REGION = "eu-central-1"
+"""One of the few regions that answer for the price list of all."""
+
+RATES_URL = "https://www.ecb.europa.eu/stats/eurofxref/eurofxref-daily.xml"
+"""Reference rates of the European Central Bank."""
+
+TIMEOUT_SECONDS = 10
+
+
+class _Record(BaseModel):
+    # Prices that an earlier version refreshed had some that are not wanted any more.
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class RegionPrices(_Record):
+    """Prices in a region; machines and EMR's share by type."""
+
+    machine_hour: dict[str, float]
+    """On demand, Linux."""
+    emr_hour: dict[str, float]
+    """What EMR adds to each machine."""
+    ebs_gb_month: float
+    """Disks, gp3."""
+    s3_gb_month: float
+    s3_put_thousand: float
+    s3_get_thousand: float
+
+
+class Prices(_Record):
+    """`prices.json`."""
+
+    dated: date
+    source: str
+    spot_share: float
+    """What spot machines typically cost, as a share of on demand."""
+    eur_per_usd: float
+    eur_dated: date
+    eur_source: str
+    regions: dict[str, RegionPrices]
+
+    def region(self, name: str) -> RegionPrices:
+        """The prices in a region.
+
+        Raises:
+            RefusedError: it is not inside the European Union.
+            SetupError: its prices are not known.
+        """
+        check_region(name)
+        if name not in self.regions:
+            raise SetupError(
+                f"The prices in {name} are not known.",
+                f"Take one of {', '.join(self.regions)}, or look at AWS' own calculator.",
+            )
+        return self.regions[name]
+
+    def machines(self, region: str, arch: str) -> tuple[str, ...]:
+        """Those of `MACHINES` that a region has, the one to prefer first.
+
+        Raises:
+            RefusedError, SetupError: as `region`, or there is none.
+        """
+        known = self.region(region)
+        found = tuple(
+            machine
+            for machine in MACHINES[arch]
+            if machine in known.machine_hour and machine in known.emr_hour
+        )
+        if not found:
+            raise SetupError(
+                f"{region} has no machine of {arch} that verger knows.",
+                f"Take another --arch ({', '.join(MACHINES)}) or --region.",
+            )
+        return found
+
+
+def load() -> Prices:
+    """The prices last refreshed on this machine, else those of the package.
+
+    Raises:
+        SetupError: what was refreshed is damaged.
+    """
+    packaged = Prices.model_validate_json(
+        files("verger.cloud.money").joinpath("prices.json").read_text()
+    )
+    try:
+        found = Prices.model_validate_json(_cached().read_bytes())
+    except FileNotFoundError:
+        return packaged
+    except (OSError, ValidationError) as error:
+        raise SetupError(
+            f"The prices in {_cached()} cannot be read.",
+            "Delete that file, or give: verger cloud prices --refresh",
+        ) from error
+    return found if found.dated >= packaged.dated else packaged
+
+
+def refresh(
+    session: Any, regions: Iterable[str] | None = None, *, rates_url: str = RATES_URL
+) -> Prices:
+    """Ask AWS for its prices and the European Central Bank for its rate, and keep both.
+
+    Args:
+        session: a session of boto3; its credentials need pricing:GetProducts.
+        regions: whose prices; by default all that have some already.
+        rates_url: where the rate comes from.
+
+    Raises:
+        SetupError: one of them does not answer, or not as expected; nothing is changed then.
+    """
+    from botocore.config import Config
+
+    old = load()
+    today = datetime.now(timezone.utc).date()
+    config = Config(
+        connect_timeout=TIMEOUT_SECONDS,
+        read_timeout=3 * TIMEOUT_SECONDS,
+        retries={"max_attempts": 3},
+    )
+    client = session.client("pricing", region_name=PRICE_LIST_REGION, config=config)
+    with aws_errors("show its price list"):
+        asked = {name: _ask(client, name) for name in regions or old.regions}
+    rate, rate_date = _euros(rates_url)
+    new = Prices(
+        dated=today,
+        source="AWS price list (pricing:GetProducts)",
+        spot_share=old.spot_share,
+        eur_per_usd=rate,
+        eur_dated=rate_date,
+        eur_source="European Central Bank, reference rate",
+        regions={**old.regions, **asked},
+    )
+    path = _cached()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(new.model_dump_json(indent=1) + "\n")
+    except OSError as error:
+        raise SetupError(f"{path} cannot be written: {error.strerror}.", "Look at it.") from error
+    return new
+
+
+def spot_now(session: Any, region: str, machines: Iterable[str]) -> dict[str, float]:
+    """What spot machines cost an hour at this moment, the mean over the zones of a region.
+
+    Args:
+        session: a session of boto3; its credentials need ec2:DescribeSpotPriceHistory.
+        region: where.
+        machines: their types.
+
+    Returns:
+        US dollars an hour of each type that has a price.
+
+    Raises:
+        SetupError: AWS does not say.
+    """
+    client = session.client("ec2", region_name=region)
+    found: dict[str, list[float]] = {}
+    with aws_errors("show the prices of spot machines"):
+        pages = client.get_paginator("describe_spot_price_history").paginate(
+            InstanceTypes=list(machines),
+            ProductDescriptions=["Linux/UNIX"],
+            StartTime=datetime.now(timezone.utc),
+        )
+        for page in pages:
+            for entry in page["SpotPriceHistory"]:
+                found.setdefault(entry["InstanceType"], []).append(float(entry["SpotPrice"]))
+    return {machine: sum(prices) / len(prices) for machine, prices in found.items()}
+
+
+def _cached() -> Path:
+    return cache_folder() / "prices.json"
+
+
+def _ask(client: Any, region: str) -> RegionPrices:
+    """The prices in a region, from AWS."""
+    check_region(region)
+    machines = [machine for types in MACHINES.values() for machine in types]
+    emr = _by_usage(client, "ElasticMapReduce", regionCode=region)
+    s3 = _by_usage(client, "AmazonS3", regionCode=region)
+    machine_hour = {
+        machine: max(prices)
+        for machine in machines
+        if (
+            prices := [
+                usd
+                for _, usd in _products(
+                    client,
+                    "AmazonEC2",
+                    regionCode=region,
+                    instanceType=machine,
+                    operatingSystem="Linux",
+                    tenancy="Shared",
+                    preInstalledSw="NA",
+                    capacitystatus="Used",
+                )
+            ]
+        )
+    }
+    disks = [
+        usd for _, usd in _products(client, "AmazonEC2", regionCode=region, volumeApiName="gp3")
+    ]
+    return RegionPrices(
+        machine_hour=machine_hour,
+        emr_hour={name: _one(emr, f"BoxUsage:{name}", region) for name in machine_hour},
+        ebs_gb_month=max(disks, default=0) or _missing("gp3", region),
+        s3_gb_month=_one(s3, "TimedStorage-ByteHrs", region),
+        s3_put_thousand=1000 * _one(s3, "Requests-Tier1", region),
+        s3_get_thousand=1000 * _one(s3, "Requests-Tier2", region),
+    )
+
+
+def _by_usage(client: Any, service: str, **filters: str) -> dict[str, float]:
+    """The highest price of each kind of usage, without the region that most kinds begin with."""
+    found: dict[str, float] = {}
+    for attributes, usd in _products(client, service, **filters):
+        usage = re.sub(r"^[A-Z]{2,4}\d?-", "", attributes.get("usagetype", ""))
+        if attributes.get("softwareType", "EMR") == "EMR":
+            found[usage] = max(usd, found.get(usage, 0))
+    return found
+
+
+def _products(client: Any, service: str, **filters: str) -> Iterator[tuple[dict[str, str], float]]:
+    """Attributes and price on demand of products; of a price in steps, the dearest."""
+    pages = client.get_paginator("get_products").paginate(
+        ServiceCode=service,
+        FormatVersion="aws_v1",
+        Filters=[
+            {"Type": "TERM_MATCH", "Field": field, "Value": value}
+            for field, value in filters.items()
+        ],
+    )
+    for page in pages:
+        for text in page["PriceList"]:
+            product = json.loads(text)
+            prices = [
+                float(step["pricePerUnit"].get("USD", 0))
+                for term in product.get("terms", {}).get("OnDemand", {}).values()
+                for step in term["priceDimensions"].values()
+            ]
+            if usd := max(prices, default=0):
+                yield product["product"]["attributes"], usd
+
+
+def _one(prices: dict[str, float], usage: str, region: str) -> float:
+    return prices.get(usage) or _missing(usage, region)
+
+
+def _missing(what: str, region: str) -> float:
+    raise SetupError(
+        f"AWS' price list has no price of {what} in {region}.",
+        "The prices known before stay; the list may have changed its names.",
+    )
+
+
+def _euros(url: str) -> tuple[float, date]:
+    """Euros for a US dollar, and the day of the rate."""
+    try:
+        with urlopen(url, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310 - a constant, or a test
+            text = answer.read(1_000_000).decode()
+    except (URLError, OSError, UnicodeDecodeError) as error:
+        raise SetupError(f"{url} does not answer: {error}.", "Try again later.") from error
+    # A few lines whose form is known: no parser of XML, which would need a safe one.
+    day = re.search(r"time=['\"](\d{4}-\d\d-\d\d)['\"]", text)
+    rate = re.search(r"currency=['\"]USD['\"]\s+rate=['\"]([\d.]+)['\"]", text)
+    if day is None or rate is None or not float(rate[1]):
+        raise SetupError(f"{url} has no rate of the US dollar.", "Its form may have changed.")
+    return round(1 / float(rate[1]), 4), date.fromisoformat(day[1])

@@ -1,0 +1,1 @@
+"""What makes a folder of images: fetched, rendered, packed."""

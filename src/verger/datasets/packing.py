@@ -1,0 +1,316 @@
+"""Many small image files become a few shards, without metadata but the orientation.
+
+A shard counts when `pack.json` names it and not before.
+"""
+
+import errno
+import hashlib
+import pickle
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import cast
+
+from pydantic import ValidationError
+
+from verger.datasets.stripping import as_png, strip_metadata
+from verger.errors import InputError, SetupError, UsageError
+from verger.images.ahead import read_ahead
+from verger.images.decoding import at_full_size, decode
+from verger.images.guard import Guard
+from verger.images.listing import list_images
+from verger.images.loading import HEAD_BYTES, Loader
+from verger.output.layout import ListedImage, Reason, Rejection
+from verger.packs.format import (
+    SHARD_NAME,
+    Pack,
+    Row,
+    Shard,
+    in_order,
+    join,
+    read_pack,
+    row_groups,
+    written,
+)
+from verger.progress import Progress
+from verger.settings import RunSettings, check_apart
+from verger.store import storage
+from verger.store.location import Location
+from verger.store.lock import held
+from verger.version import VERSION
+
+SHARD_BYTES = 128 * 2**20
+"""A shard is closed when its images have so many bytes."""
+
+FAILED_READS = 64
+"""So many files in a row that cannot be read, though they are there: it is the store that fails."""
+
+GETS_A_SHARD = 34
+"""Two for the footer, and one for each row group of a shard of `SHARD_BYTES`."""
+
+
+def pack(
+    source: Location,
+    target: Location,
+    *,
+    label_from: str = "parent",
+    shard_bytes: int = SHARD_BYTES,
+    threads: int = 16,
+    fresh: bool = False,
+    progress: Progress | None = None,
+) -> Pack:
+    """Pack the images of a folder into shards, go on with that, or add images that are new.
+
+    Damaged images are decoded in a child process, which imports the caller's main module: a script
+    needs its `if __name__ == "__main__"`.
+
+    Args:
+        source: a folder of images.
+        target: where the shards go; other files in it are left alone.
+        label_from: where labels come from, as for `list_images`.
+        shard_bytes: a shard is closed when its images have so many.
+        threads: files that are read at once.
+        fresh: delete the shards in the target, and start over.
+        progress: who is told how far it is.
+
+    Raises:
+        UsageError: the target lies inside the source, or holds what does not fit.
+        InputError: the source holds no file, or cannot be listed; what was packed is damaged.
+        SetupError: the target is in use or cannot be written, or the source fails.
+    """
+    settings = _settings(source, target, label_from)
+    if read_pack(source):
+        raise UsageError(f"{source} is packed already.", "Copy its files, or give the images.")
+    images = list_images(source, label_from)
+    first = next(images, None)
+    if first is None:
+        raise InputError(f"The input {source} holds no file.", "Give a folder of images.")
+    images = chain([first], images)
+    with _explained(target), held(target, target.child(".lock")) as check_lock:
+        packer = _Packer(settings, shard_bytes, threads, progress or Progress(), check_lock)
+        packed = packer.open(fresh)
+        if packed.shards:
+            if not packer.compare(packed, images) and packed.status == "complete":
+                return packed
+            images = packer.missing(packed)
+        return packer.write(packed, images)
+
+
+def _settings(source: Location, target: Location, label_from: str) -> RunSettings:
+    """The settings of a run over the same images: its limits, and its rules for labels."""
+    check_apart(source, target)
+    try:
+        return RunSettings(input=source, output=target, label_from=label_from)
+    except ValidationError as error:
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise UsageError(f"--label-from: {message} (got {label_from!r}).") from error
+
+
+class _Packer:
+    """The stages of packing, which share their settings."""
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        shard_bytes: int,
+        threads: int,
+        progress: Progress,
+        check_lock: Callable[[], None],
+    ) -> None:
+        self.settings = settings
+        self.source = settings.input
+        self.target = settings.output
+        self.shard_bytes = shard_bytes
+        self.threads = threads
+        self.progress = progress
+        self.check_lock = check_lock
+        self.next_number = 0
+
+    def open(self, fresh: bool) -> Pack:
+        """Read what the target holds, refuse what does not fit, delete what does not count."""
+        found = None if fresh else read_pack(self.target)
+        present = [name for name in storage.names(self.target) if SHARD_NAME.fullmatch(name)]
+        if found is None and present and not fresh:
+            raise UsageError(
+                f"{self.target} holds {present[0]}, and no pack.json that names it.",
+                "Give another output folder, or have such files deleted with --fresh.",
+            )
+        if found is None:
+            found = Pack(
+                verger_version=VERSION,
+                source=str(self.source),
+                label_from=self.settings.label_from,
+            )
+            # From here on, files with the names of shards are ours.
+            found.write(self.target)
+        self._check_fits(found)
+        named = {shard.name for shard in found.shards}
+        for name in set(present) - named:
+            storage.delete(self.target.child(name))
+        numbers = [int(match[1]) for name in named if (match := SHARD_NAME.fullmatch(name))]
+        # On S3, the last upload of a process that was thought dead may yet arrive.
+        self.next_number = max(numbers, default=-1) + (2 if self.target.is_s3 and present else 1)
+        return found
+
+    def _check_fits(self, packed: Pack) -> None:
+        for option, old, new in (
+            ("input", packed.source, str(self.source)),
+            ("--label-from", packed.label_from, self.settings.label_from),
+        ):
+            if old != new:
+                raise UsageError(
+                    f"{self.target} was packed with {option} {old!r} instead of {new!r}.",
+                    "Give another output folder, or start this one over with --fresh.",
+                )
+
+    def compare(self, packed: Pack, images: Iterable[ListedImage]) -> int:
+        """The number of images that are not packed yet.
+
+        Raises:
+            UsageError: others have changed or gone since they were packed.
+        """
+        self.progress.start("plan")
+        new = changed = vanished = 0
+        for done, (image, row) in enumerate(join(images, self.target, packed.shards), 1):
+            if row is None:
+                new += 1
+            elif image is None:
+                vanished += 1
+            else:
+                changed += (image.size, image.mtime_ns, image.etag) != row[1:]
+            self.progress.update(done)
+        self.progress.finish()
+        if changed or vanished:
+            raise UsageError(
+                f"Of the images packed in {self.target}, {changed:,} have changed in "
+                f"{self.source} and {vanished:,} have gone from it.",
+                "Give another output folder, or start this one over with --fresh.",
+            )
+        return new
+
+    def missing(self, packed: Pack) -> Iterator[ListedImage]:
+        """The images that are not packed yet, listed anew."""
+        images = list_images(self.source, self.settings.label_from)
+        for image, row in join(images, self.target, packed.shards):
+            if image is not None and row is None:
+                yield image
+
+    def write(self, packed: Pack, images: Iterable[ListedImage]) -> Pack:
+        """Write images to new shards, and name each in `pack.json` when it is whole."""
+        packed = packed.model_copy(update={"status": "incomplete"})
+        packed.write(self.target)
+        self.progress.start("pack")
+        with Guard(pickle.dumps(as_png), self.settings.image_seconds) as guard:
+            rows = self._rows(images, guard)
+            while (row := next(rows, None)) is not None:
+                packed = self._write_shard(packed, chain([row], rows))
+        packed = packed.model_copy(update={"status": "complete"})
+        self.check_lock()
+        packed.write(self.target)
+        self.progress.finish()
+        return packed
+
+    def _rows(self, images: Iterable[ListedImage], guard: Guard) -> Iterator[Row]:
+        settings = self.settings
+        loader = Loader(self.source, at_full_size, settings.max_pixels, settings.max_bytes)
+        ahead = read_ahead(in_order(images), loader.read, self.threads)
+        refused = failed = 0
+        for done, (image, data) in enumerate(ahead, 1):
+            failed = failed + 1 if type(data) is OSError else 0
+            if failed == FAILED_READS and isinstance(data, OSError):
+                raise SetupError(
+                    f"{failed} files in a row could not be read, at last {image.path}: {data}.",
+                    "When the store answers again, the same command goes on.",
+                )
+            cleaned = _clean(loader, guard, image, data)
+            refused += isinstance(cleaned, Rejection)
+            yield _row(image, cleaned)
+            self.progress.update(done, refused)
+
+    def _write_shard(self, packed: Pack, rows: Iterator[Row]) -> Pack:
+        """Write a shard of the next rows; returns what is packed then."""
+        name = f"shard-{self.next_number:06}.parquet"
+        self.next_number += 1
+        refused = Counter(packed.refused)
+        images = before = after = 0
+        first = last = ""
+        with written(self.target.child(name)) as write:
+            for group in row_groups(rows, self.shard_bytes):
+                write(group)
+                first, last = first or group[0]["path"], group[-1]["path"]
+                images += len(group)
+                refused.update(row["reason"] for row in group if row["reason"])
+                before += sum(row["source_size"] for row in group if not row["reason"])
+                after += sum(row["size"] for row in group)
+        shard = Shard(name=name, images=images, bytes=after, first=first, last=last)
+        packed = packed.model_copy(
+            update={
+                "images": packed.images + images,
+                "refused": dict(sorted(refused.items())),
+                "bytes_before": packed.bytes_before + before,
+                "bytes_after": packed.bytes_after + after,
+                "shards": (*packed.shards, shard),
+            }
+        )
+        self.check_lock()
+        packed.write(self.target)
+        return packed
+
+
+def _clean(
+    loader: Loader, guard: Guard, image: ListedImage, data: bytes | OSError | Rejection
+) -> bytes | Rejection:
+    """An image without its metadata, or the reason why there is none."""
+    refused = loader.refuse(image, data)
+    if refused:
+        return refused
+    data = cast("bytes", data)
+    try:
+        return strip_metadata(data)
+    except ValueError:
+        # A video is not sent to another process to learn that it is no image.
+        seen = decode(data[:HEAD_BYTES], at_full_size)
+        if isinstance(seen, Rejection) and seen.reason in _NO_IMAGE:
+            return seen
+    made: bytes | Rejection = guard(data)
+    return made
+
+
+_NO_IMAGE = {Reason.EMPTY, Reason.NOT_AN_IMAGE}
+
+
+def _row(image: ListedImage, cleaned: bytes | Rejection) -> Row:
+    refused = cleaned if isinstance(cleaned, Rejection) else None
+    data = cleaned if isinstance(cleaned, bytes) else None
+    return {
+        "path": image.path,
+        "label": image.label,
+        "bytes": data,
+        "size": len(data or b""),
+        "sha256": None if data is None else hashlib.sha256(data).hexdigest(),
+        "source_size": image.size,
+        "source_mtime_ns": image.mtime_ns,
+        "source_etag": image.etag,
+        "reason": refused and refused.reason.value,
+        "detail": refused and refused.detail,
+    }
+
+
+@contextmanager
+def _explained(target: Location) -> Iterator[None]:
+    """Say what a failure of the disk means."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        first, *_ = str(error).splitlines()
+        raise SetupError(
+            f"The disk of {target} is full." if full else f"The output {target} failed: {first}.",
+            "When that is mended, the same command goes on from the last shard.",
+        ) from error
+
+
+def requests_saved(packed: Pack) -> int:
+    """GET requests that a run on S3 saves when it reads shards instead of images."""
+    return max(0, packed.images - len(packed.shards) * GETS_A_SHARD)

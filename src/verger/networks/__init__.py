@@ -1,0 +1,1 @@
+"""What is true of one network: its weights, its graph, its engines."""

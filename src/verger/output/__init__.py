@@ -1,0 +1,1 @@
+"""What an output folder holds: names, schemas, the manifest, and its tables."""

@@ -1,0 +1,77 @@
+"""The table of files: one row a file that was listed and dealt with, and what all rows share."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from verger.output.layout import FILES_SCHEMA, SCORES_SCHEMA, Output
+from verger.output.table import Table
+from verger.store import storage
+from verger.store.lock import held
+
+if TYPE_CHECKING:
+    from pyarrow.dataset import Dataset
+
+
+class Identity(BaseModel):
+    """What all rows of an output have in common; another identity needs another output."""
+
+    model_config = ConfigDict(frozen=True)
+
+    backbone: str
+    weights_sha256: str
+    precision: str
+    label_from: str
+    decoding: str
+    """The version of the rules by which files become pixels."""
+
+    @classmethod
+    def of(cls, table: Table) -> "Identity":
+        """That of a table that exists."""
+        properties = table.properties
+        return cls(**{name: properties.get(name, "") for name in cls.model_fields})
+
+
+def open_files(output: Output) -> Table:
+    """The table of an output's files, which may not exist yet.
+
+    Raises:
+        SetupError: it cannot be read.
+    """
+    return Table(output.files, FILES_SCHEMA, partition="outcome")
+
+
+def open_scores(output: Output) -> Table:
+    """The table of an output's scores, which may not exist yet.
+
+    Raises:
+        SetupError: it cannot be read.
+    """
+    return Table(output.scores, SCORES_SCHEMA)
+
+
+def read_scores(output: Output) -> "Dataset | None":
+    """The rows of `SCORES_SCHEMA` of an output for Arrow, or None where there is no matrix.
+
+    Earlier versions, and other programs, leave plain Parquet.
+
+    Raises:
+        SetupError, OSError, pyarrow.ArrowException: the table or its files cannot be read.
+    """
+    from pyarrow.dataset import dataset  # slow to import
+
+    table = open_scores(output)
+    if table.exists:
+        return table.dataset()
+    if not storage.exists(output.scores):
+        return None
+    files = storage.file_system(output.scores)
+    return dataset(output.scores.path, filesystem=files, format="parquet")
+
+
+def locked(output: Output) -> AbstractContextManager[Callable[[], None]]:
+    """Hold the output for this process, so that no two runs write to it; see `locks.held`."""
+    name = "lease.json" if output.location.is_s3 else "lock"
+    return held(output.location, output.work.child(name))

@@ -1,0 +1,364 @@
+"""An open table: Parquet files that count from the commit that names them, in Delta's log.
+
+Whoever writes a file makes it whole and tells nobody; a commit adds files to the table and takes
+others out, all at once. Delta Lake's own readers see the same: DuckDB, polars, Spark, Trino.
+https://github.com/delta-io/delta/blob/master/PROTOCOL.md
+"""
+
+import json
+import re
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import pyarrow as pa
+
+from verger.errors import SetupError, UsageError
+from verger.store import storage
+from verger.store.client import delta_options
+from verger.store.location import Location, bucket_and_key
+
+if TYPE_CHECKING:
+    from deltalake import CommitProperties, DeltaTable
+    from pyarrow.dataset import FileSystemDataset
+
+LOG = "_delta_log"
+
+COMPACTED_BYTES = 64 * 2**20
+"""About the size of a file that others were merged into: 12,000 images' features."""
+
+CONFIGURATION = {
+    # Names of files and labels stay out of the log: an erased row leaves nothing there.
+    "delta.dataSkippingNumIndexedCols": "0",
+    # Opening a table reads the log since the last checkpoint.
+    "delta.checkpointInterval": "10",
+}
+
+WRITER = "verger"
+"""Under this name each commit counts itself, so that of two from the same version one fails."""
+
+Words = Mapping[str, str | int]
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A Parquet file of a table.
+
+    Attributes:
+        name: relative to the table, such as `outcome=featurized/x.parquet`.
+        size: in bytes.
+        rows: how many it has.
+        part: the value of the column that the table is partitioned by; None where it is not.
+    """
+
+    name: str
+    size: int
+    rows: int
+    part: str | None = None
+
+
+class Table:
+    """The table in a folder, at the version that this process has read or made.
+
+    Args:
+        location: the folder; nothing else may be kept in it.
+        schema: its columns, that of the partition last.
+        partition: the name of the column whose value names the folder of a file.
+    """
+
+    def __init__(self, location: Location, schema: pa.Schema, partition: str | None = None) -> None:
+        self.location = location
+        self.schema = schema
+        self.partition = partition
+        self._delta = self._open()
+        self.version = self._delta.version() if self._delta else -1
+
+    @property
+    def exists(self) -> bool:
+        """Whether it was made."""
+        return self._delta is not None
+
+    @property
+    def properties(self) -> dict[str, str]:
+        """What all its rows have in common: names and values as `create` was given them."""
+        if self._delta is None:
+            return {}
+        with self._explained():
+            found = self._delta.metadata().configuration
+        own = f"{WRITER}."
+        return {
+            name.removeprefix(own): value for name, value in found.items() if name.startswith(own)
+        }
+
+    def files(self, part: str | None = None) -> list[DataFile]:
+        """The files that count, or those of one partition."""
+        if self._delta is None:
+            return []
+        with self._explained():
+            actions = pa.table(self._delta.get_add_actions(flatten=True)).to_pylist()
+        found = [
+            DataFile(
+                action["path"],
+                action["size_bytes"],
+                action["num_records"],
+                action.get(f"partition.{self.partition}"),
+            )
+            for action in actions
+        ]
+        return sorted(
+            (file for file in found if part is None or file.part == part), key=lambda f: f.name
+        )
+
+    def counts(self) -> Counter[str]:
+        """How many rows each partition has; from the log alone."""
+        counts: Counter[str] = Counter()
+        for file in self.files():
+            counts[file.part or ""] += file.rows
+        return counts
+
+    def dataset(self, part: str | None = None) -> "FileSystemDataset":
+        """The rows for Arrow, those of one partition where it is given; read when they are used."""
+        from pyarrow.dataset import FileSystemDataset, ParquetFileFormat, dataset
+
+        columns = [field for field in self.schema if field.name != self.partition]
+        paths = [self.location.child(file.name).path for file in self.files(part)]
+        files = storage.file_system(self.location)
+        if not paths:
+            return FileSystemDataset.from_paths([], pa.schema(columns), ParquetFileFormat(), files)
+        return dataset(paths, schema=pa.schema(columns), filesystem=files, format="parquet")
+
+    def create(self, properties: Words, said: Words) -> None:
+        """Make it, with no row.
+
+        Args:
+            properties: what its rows will have in common.
+            said: about this commit, for its history.
+        """
+        from deltalake import DeltaTable, Schema
+
+        with self._explained():
+            DeltaTable.create(
+                _uri(self.location),
+                Schema.from_arrow(self.schema),
+                partition_by=[self.partition] if self.partition else None,
+                configuration=CONFIGURATION | _own(properties),
+                storage_options=_options(self.location),
+                commit_properties=self._commit_properties(said),
+                raise_if_key_not_exists=False,
+            )
+        self._advance()
+
+    def delete(self) -> None:
+        """Delete it with all its files; the log first, so that what is left of it is no table."""
+        storage.delete(self.location.child(LOG))
+        storage.delete(self.location)
+        self._delta, self.version = None, -1
+
+    def set_properties(self, properties: Words, said: Words) -> None:
+        """Change what its rows have in common."""
+        with self._explained():
+            self._opened().alter.set_table_properties(
+                _own(properties),
+                raise_if_not_exists=False,
+                commit_properties=self._commit_properties(said),
+            )
+        self._advance()
+
+    def commit(self, added: Iterable[DataFile], removed: Iterable[DataFile], said: Words) -> None:
+        """Make files part of the table and take others out, all at once.
+
+        Raises:
+            SetupError: another process has changed the table since; nothing was changed.
+        """
+        from deltalake import Schema
+        from deltalake.exceptions import CommitFailedError
+        from deltalake.transaction import AddAction, RemoveAction
+
+        now = int(time.time() * 1000)
+        actions = [
+            AddAction(
+                path=file.name,
+                size=file.size,
+                partition_values=self._part_of(file),
+                modification_time=now,
+                data_change=True,
+                stats=json.dumps({"numRecords": file.rows}),
+            )
+            for file in added
+        ] + [
+            RemoveAction(
+                path=file.name,
+                data_change=True,
+                deletion_timestamp=now,
+                size=file.size,
+                partition_values=self._part_of(file),
+            )
+            for file in removed
+        ]
+        token = uuid.uuid4().hex
+        try:
+            with self._explained():
+                self._opened().create_write_transaction(
+                    actions,
+                    "append",
+                    Schema.from_arrow(self.schema),
+                    partition_by=[self.partition] if self.partition else None,
+                    commit_properties=self._commit_properties({**said, "token": token}),
+                )
+        except SetupError as error:
+            # A put whose answer was lost is repeated, and then meets its own work.
+            conflict = isinstance(error.__cause__, CommitFailedError)
+            if not conflict or not self._is_next(token):
+                raise
+        self._advance()
+
+    def compact(self, most: int, said: Words) -> bool:
+        """Merge small files when a partition has more than `most` of them; whether it did."""
+        if self._delta is None:
+            return False
+        small = Counter(file.part for file in self.files() if file.size < COMPACTED_BYTES / 2)
+        if max(small.values(), default=0) <= most:
+            return False
+        with self._explained():
+            self._opened().optimize.compact(
+                target_size=COMPACTED_BYTES,
+                max_concurrent_tasks=1,
+                commit_properties=self._commit_properties(said),
+            )
+        self._advance()
+        return True
+
+    def vacuum(self, hours: int, check: Callable[[], None] = lambda: None) -> int:
+        """Delete what the table has not named for so many hours; how many files that were.
+
+        Args:
+            hours: with 0 nothing is left but what counts; files of a commit that failed go as well.
+            check: called before each deletion; raises when the table is another process' by now,
+                whose files have no commit yet.
+        """
+        if self._delta is None:
+            return 0
+        # Found by Delta, deleted here: its own deletion would be two commits more, every night.
+        with self._explained():
+            names = self._opened().vacuum(
+                hours, dry_run=True, enforce_retention_duration=False, full=True
+            )
+        folders = {"", *(name.rpartition("/")[0] for name in names)}
+        folders |= {f"{self.partition}={file.part}" for file in self.files() if file.part}
+        for folder in () if self.location.is_s3 else map(self.location.child, folders):
+            for name in storage.names(folder):
+                if name.startswith("."):  # what a killed process was writing
+                    storage.delete(folder.child(name))
+        for name in names:
+            check()
+            storage.delete(self.location.child(name))
+        return len(names)
+
+    def history(self) -> list[dict[str, Any]]:
+        """What each commit said, the latest first."""
+        with self._explained():
+            return self._opened().history()
+
+    def _part_of(self, file: DataFile) -> dict[str, str | None]:
+        return {self.partition: file.part} if self.partition else {}
+
+    def _open(self) -> "DeltaTable | None":
+        # It takes 50 ms to load, and no worker needs it.
+        from deltalake import DeltaTable
+        from deltalake.exceptions import TableNotFoundError
+
+        if re.search("%[0-9A-Fa-f]{2}", self.location.uri):
+            raise UsageError(
+                f"The name {self.location} has a % with two digits, which no table may be below.",
+                "Give another output.",
+            )
+        with self._explained():
+            try:
+                return DeltaTable(_uri(self.location), storage_options=_options(self.location))
+            except TableNotFoundError:
+                return None
+
+    def _opened(self) -> "DeltaTable":
+        """The table as it was left; on S3 with credentials as they are now.
+
+        Raises:
+            SetupError: somebody else has changed it.
+        """
+        if self._delta is None or self.location.is_s3:
+            self._delta = self._open()
+        if self._delta is None or self._delta.version() != self.version:
+            raise _changed(self.location)
+        return self._delta
+
+    def _advance(self) -> None:
+        """Go to the version that this process made."""
+        if self._delta is None or self.location.is_s3:
+            self._delta = self._open()
+        else:
+            with self._explained():
+                self._delta.update_incremental()
+        if self._delta is None:
+            raise _changed(self.location)
+        self.version = self._delta.version()
+        # The commit, and the checkpoint that some make.
+        storage.sync(self.location.child(LOG), f"{self.version:020}.*", "_last_checkpoint")
+
+    def _is_next(self, token: str) -> bool:
+        """Whether the next commit is the one with this token."""
+        entry = self.location.child(LOG, f"{self.version + 1:020}.json")
+        try:
+            return token.encode() in storage.read_bytes(entry)
+        except FileNotFoundError:
+            return False
+
+    def _commit_properties(self, said: Words) -> "CommitProperties":
+        from deltalake import CommitProperties, Transaction
+
+        return CommitProperties(
+            custom_metadata=dict(said),
+            max_commit_retries=0,
+            app_transactions=[Transaction(WRITER, self.version + 1)],
+        )
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say what an error of Delta means.
+
+        Raises:
+            SetupError: another process has changed the table, or it cannot be read or written.
+        """
+        from deltalake.exceptions import CommitFailedError, DeltaError
+
+        try:
+            yield
+        except CommitFailedError as error:
+            raise _changed(self.location) from error
+        except DeltaError as error:
+            raise SetupError(
+                f"The table {self.location} cannot be used: {error}",
+                "Look at the disk, or at the store and its credentials; the same command goes on.",
+            ) from error
+
+
+def _own(properties: Words) -> dict[str, str]:
+    return {f"{WRITER}.{name}": str(value) for name, value in properties.items()}
+
+
+def _changed(location: Location) -> SetupError:
+    return SetupError(
+        f"Another process has changed the table {location}; nothing of this commit counts.",
+        "Wait until the other one has ended; the same command goes on.",
+    )
+
+
+def _uri(location: Location) -> str:
+    return location.uri if location.is_s3 else f"file://{quote(location.uri)}"
+
+
+def _options(location: Location) -> dict[str, str] | None:
+    return delta_options(bucket_and_key(location.path)[0]) if location.is_s3 else None

@@ -1,0 +1,1 @@
+"""Shards of many small images: their format, and reading them."""

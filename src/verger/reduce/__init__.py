@@ -1,0 +1,1 @@
+"""PCA with numpy alone: moments that merge, and projections."""

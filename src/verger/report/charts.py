@@ -1,0 +1,228 @@
+"""Small charts as SVG, without any library: they show in notebooks, in browsers and on slides."""
+
+import colorsys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from math import floor, log10
+
+from verger.store import storage
+from verger.store.location import Location
+
+WIDTH, HEIGHT = 960, 480
+LEFT, RIGHT, TOP, BOTTOM = 80, 70, 30, 70
+"""Margins in pixels, for the axes and their titles."""
+INK, FAINT, LEAF, FRUIT = "#26312a", "#d9ded8", "#3f7d4e", "#c8553d"
+LEAST_TICKS = 4
+"""On an axis: as many as are read at a glance."""
+LINE = 16
+"""What a line of text takes, in pixels."""
+GOLDEN_ANGLE = 0.381966
+"""A share of the circle of hues: multiples of it never fall on one another."""
+
+
+@dataclass(frozen=True, repr=False)
+class Drawing:
+    """A chart, which notebooks show.
+
+    Attributes:
+        svg: the whole picture.
+    """
+
+    svg: str
+
+    def __repr__(self) -> str:
+        return f"<Drawing of {len(self.svg):,} characters; save() it>"
+
+    def _repr_svg_(self) -> str:
+        return self.svg
+
+    def save(self, file: str) -> "Drawing":
+        """Write it to a file (`.svg`) or to an object, and return it.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        storage.write_bytes(Location.parse(file), self.svg.encode())
+        return self
+
+
+def scree(
+    ratios: Sequence[float],
+    *,
+    x_title: str = "component",
+    y_title: str = "share of the variance",
+    sum_title: str = "together",
+    decimal_mark: str = ".",
+) -> Drawing:
+    """Bars of what each component explains, and a line of what those up to it explain together.
+
+    Args:
+        ratios: shares of the total variance, by falling size.
+        x_title: below the horizontal axis.
+        y_title: beside the bars' axis, on the left.
+        sum_title: beside the line's axis, on the right.
+        decimal_mark: in what is written beside the axes.
+    """
+    wide, high = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+    step, most = wide / len(ratios), max(ratios)
+    bars, points, total = [], [], 0.0
+    for index, ratio in enumerate(ratios):
+        total += ratio
+        x, height = LEFT + index * step, high * ratio / most
+        bars.append(_rectangle(x + step * 0.1, TOP + high - height, step * 0.8, height, LEAF))
+        points.append(f"{x + step / 2:.1f},{TOP + high * (1 - total):.1f}")
+    line = f'<polyline points="{" ".join(points)}" fill="none" stroke="{FRUIT}" stroke-width="3"/>'
+    axes = []
+    for value in _ticks(most):
+        written = f"{100 * value:g} %".replace(".", decimal_mark)
+        axes.append(_label(LEFT - 10, _y(value / most) + 5, written, "end"))
+    for quarter in (0.0, 0.25, 0.5, 0.75, 1.0):
+        axes += [
+            f'<path d="M{LEFT} {_y(quarter):.1f}h{wide}" stroke="{FAINT}"/>',
+            _label(WIDTH - RIGHT + 10, _y(quarter) + 5, f"{100 * quarter:g} %", "start", FRUIT),
+        ]
+    for number in sorted({1, *range(10, len(ratios) + 1, 10), len(ratios)}):
+        x = LEFT + (number - 0.5) * step
+        axes.append(_label(x, HEIGHT - BOTTOM + 24, f"{number}", "middle"))
+    titles = [
+        _label(LEFT + wide / 2, HEIGHT - 12, x_title, "middle"),
+        _label(LEFT, TOP - 12, y_title, "start", LEAF),
+        _label(WIDTH - RIGHT, TOP - 12, sum_title, "end", FRUIT),
+    ]
+    return _drawing([*axes, *bars, line, *titles])
+
+
+def scatter(
+    points: Sequence[tuple[float, float, str]],
+    *,
+    x_title: str = "pc_1",
+    y_title: str = "pc_2",
+    named: int = 25,
+) -> Drawing:
+    """Points in the colours of their labels; the most frequent labels are written at their middle.
+
+    Args:
+        points: x, y and label.
+        x_title: below the horizontal axis.
+        y_title: beside the vertical one.
+        named: how many labels are written at most.
+    """
+    xs, ys = [x for x, _, _ in points], [y for _, y, _ in points]
+    wide, high = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        right = (x - min(xs)) / ((max(xs) - min(xs)) or 1)
+        up = (y - min(ys)) / ((max(ys) - min(ys)) or 1)
+        return LEFT + right * wide, TOP + (1 - up) * high
+
+    groups: dict[str, list[tuple[float, float]]] = {}
+    for x, y, label in points:
+        groups.setdefault(label, []).append(place(x, y))
+    marks: list[str] = []
+    middles: list[tuple[float, float, str]] = []
+    for index, label in enumerate(sorted(groups)):
+        colour = _colour(index)
+        marks += [
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}" fill-opacity="0.7"/>'
+            for x, y in groups[label]
+        ]
+    for label in sorted(groups, key=lambda label: (-len(groups[label]), label))[:named]:
+        across, down = (sum(values) / len(values) for values in zip(*groups[label], strict=True))
+        # A name that would lie on another is left out.
+        if all(
+            abs(across - x) > 4.5 * (len(label) + len(other)) or abs(down - y) > LINE
+            for x, y, other in middles
+        ):
+            middles.append((across, down, label))
+    names = [_label(x, y, label, "middle", halo=True) for x, y, label in middles]
+    frame = (
+        f'<rect x="{LEFT}" y="{TOP}" width="{wide}" height="{high}" fill="none" stroke="{FAINT}"/>'
+    )
+    titles = [
+        _label(LEFT + wide / 2, HEIGHT - 30, x_title, "middle"),
+        _label(LEFT - 12, TOP + high / 2, y_title, "end"),
+    ]
+    return _drawing([frame, *marks, *names, *titles])
+
+
+def bars(
+    values: Sequence[tuple[str, float]],
+    *,
+    unit: str = "",
+    strong: int = 0,
+    decimal_mark: str = ".",
+) -> Drawing:
+    """Horizontal bars, each with its name and its number.
+
+    Args:
+        values: name and value, from top to bottom; at least one value is above zero.
+        unit: written after each number.
+        strong: the index of the bar that stands out.
+        decimal_mark: in the numbers.
+    """
+    name_width, row = 380, 62
+    most = max(value for _, value in values)
+    shapes = []
+    for index, (name, value) in enumerate(values):
+        y, length = 20 + index * row, (WIDTH - name_width - 210) * value / most
+        colour = FRUIT if index == strong else LEAF
+        written = f"{value:.3g}".replace(".", decimal_mark)
+        shapes += [
+            _label(name_width - 16, y + 30, name, "end", size=19),
+            _rectangle(name_width, y + 4, length, row - 22, colour),
+            _label(name_width + length + 12, y + 30, f"{written} {unit}", "start", size=21),
+        ]
+    return _drawing(shapes, height=30 + row * len(values))
+
+
+def _y(share: float) -> float:
+    return TOP + (HEIGHT - TOP - BOTTOM) * (1 - share)
+
+
+def _ticks(most: float) -> list[float]:
+    """Round numbers from 0 up to `most`, `LEAST_TICKS` at least."""
+    step = 10 ** floor(log10(most))
+    while most / step < LEAST_TICKS:
+        step /= 2
+    return [index * step for index in range(int(most / step) + 1)]
+
+
+def _colour(index: int) -> str:
+    lightness = (0.38, 0.5, 0.62)[index % 3]
+    red, green, blue = colorsys.hls_to_rgb(index * GOLDEN_ANGLE % 1, lightness, 0.6)
+    return f"#{int(red * 255):02x}{int(green * 255):02x}{int(blue * 255):02x}"
+
+
+def _rectangle(x: float, y: float, width: float, height: float, colour: str) -> str:
+    return (
+        f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="2" '
+        f'fill="{colour}"/>'
+    )
+
+
+def _label(
+    x: float,
+    y: float,
+    text: str,
+    anchor: str,
+    colour: str = INK,
+    *,
+    size: int = 15,
+    halo: bool = False,
+) -> str:
+    around = ' stroke="#fff" stroke-width="4" paint-order="stroke"' if halo else ""
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}" '
+        f'font-size="{size}"{around}>{escape(text)}</text>'
+    )
+
+
+def _drawing(shapes: Sequence[str], height: float = HEIGHT) -> Drawing:
+    return Drawing(
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:g}" '
+        f'width="{WIDTH}" height="{height:g}" font-family="DejaVu Sans, Arial, sans-serif">\n'
+        f'<rect width="{WIDTH}" height="{height:g}" fill="#fff"/>\n'
+        + "\n".join(shapes)
+        + "\n</svg>\n"
+    )

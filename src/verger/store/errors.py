@@ -1,0 +1,89 @@
+"""What the errors of S3 mean."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Any
+
+from verger.errors import InputError, SetupError, VergerError
+from verger.store.location import bucket_and_key
+
+
+@contextmanager
+def bucket_errors(place: str) -> Iterator[None]:
+    """Say what an error of the store means.
+
+    Raises:
+        InputError: the bucket is missing, forbidden or elsewhere.
+        SetupError: there are no valid credentials, or the store does not answer.
+    """
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+    bucket = bucket_and_key(place)[0]
+    try:
+        yield
+    except NoCredentialsError as error:
+        raise no_credentials() from error
+    except ClientError as error:
+        raise _meaning(error, bucket) from error
+    except (BotoCoreError, Boto3Error) as error:
+        # Transfers of files wrap what S3 said.
+        if isinstance(error.__context__, ClientError):
+            raise _meaning(error.__context__, bucket) from error
+        raise SetupError(
+            f"The store of {bucket} does not answer: {error}",
+            "Look at the network, AWS_ENDPOINT_URL and AWS_REGION; the same command goes on.",
+        ) from error
+
+
+def no_credentials() -> SetupError:
+    """What to say where the AWS chain finds none."""
+    return SetupError(
+        "There are no AWS credentials.",
+        "Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use a role.",
+    )
+
+
+def credentials_problem(error: Any) -> SetupError | None:
+    """What is wrong with the credentials, if that is what an error of any AWS service says."""
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    if code in _EXPIRED:
+        return SetupError(
+            "The AWS credentials have expired.", "Renew them; the same command goes on."
+        )
+    if code in _REFUSED:
+        return SetupError(
+            f"The service refuses the AWS credentials ({code}).",
+            "Look at AWS_PROFILE and at the keys that it names.",
+        )
+    return None
+
+
+_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
+
+
+_REFUSED = {
+    "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidSignatureException", "InvalidToken",
+    "InvalidClientTokenId", "UnrecognizedClientException", "AuthFailure",
+}  # fmt: skip
+
+
+def _meaning(error: Any, bucket: str) -> VergerError:
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    if problem := credentials_problem(error):
+        return problem
+    if code in {"NoSuchBucket", "404"} or status == HTTPStatus.NOT_FOUND:
+        return InputError(f"The bucket {bucket} does not exist.", "Look at its name.")
+    if code in {"PermanentRedirect", "301"} or status == HTTPStatus.MOVED_PERMANENTLY:
+        headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        where = headers.get("x-amz-bucket-region", "another region")
+        return InputError(f"The bucket {bucket} is in {where}.", f"Set AWS_REGION={where}.")
+    if code in {"AccessDenied", "403"} or status == HTTPStatus.FORBIDDEN:
+        return InputError(
+            f"The bucket {bucket} is forbidden to these AWS credentials.",
+            "Give them s3:ListBucket, s3:GetObject and, for an output, s3:PutObject and "
+            "s3:DeleteObject.",
+        )
+    return SetupError(f"The store of {bucket} failed: {code or status}.", "Try again.")

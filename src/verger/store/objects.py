@@ -1,0 +1,95 @@
+"""Objects of S3: whether they are there, read, written, deleted."""
+
+from verger.errors import SetupError, VergerError
+from verger.store.client import s3_client
+from verger.store.errors import bucket_errors
+from verger.store.listing import PAGE_SIZE
+from verger.store.location import bucket_and_key
+
+
+def exists(path: str) -> bool:
+    """Whether there is an object, or any below it as below a folder."""
+    bucket, key = bucket_and_key(path)
+    with bucket_errors(bucket):
+        found = s3_client().list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
+        keys = [entry["Key"] for entry in found.get("Contents", ())]
+        return bool(keys) and (keys[0] == key or is_folder(path))
+
+
+def is_folder(path: str) -> bool:
+    """Whether there is an object below it."""
+    bucket, key = bucket_and_key(path)
+    with bucket_errors(bucket):
+        found = s3_client().list_objects_v2(Bucket=bucket, Prefix=f"{key}/", MaxKeys=1)
+    return bool(found.get("Contents"))
+
+
+def names(path: str) -> list[str]:
+    """The names directly below a prefix, sorted."""
+    bucket, key = bucket_and_key(path)
+    prefix = f"{key}/" if key else ""
+    pages = s3_client().get_paginator("list_objects_v2")
+    found: set[str] = set()
+    with bucket_errors(bucket):
+        for page in pages.paginate(Bucket=bucket, Prefix=prefix, Delimiter="/"):
+            keys = [entry["Key"] for entry in page.get("Contents", ())]
+            keys += [entry["Prefix"] for entry in page.get("CommonPrefixes", ())]
+            found.update(key.removeprefix(prefix).rstrip("/") for key in keys)
+    return sorted(found - {""})
+
+
+def get(path: str, limit: int | None = None) -> bytes:
+    """The whole object, or its first `limit` bytes; slower than Arrow, which refuses some keys.
+
+    Raises:
+        OSError: it is missing or cannot be read.
+    """
+    bucket, key = bucket_and_key(path)
+    some = {"Range": f"bytes=0-{limit - 1}"} if limit else {}
+    try:
+        with bucket_errors(bucket):
+            return bytes(s3_client().get_object(Bucket=bucket, Key=key, **some)["Body"].read())
+    except VergerError as error:
+        raise OSError(f"s3://{path}: {error.message}") from error
+
+
+def put(path: str, data: bytes) -> None:
+    """Write an object, which appears whole."""
+    bucket, key = bucket_and_key(path)
+    with bucket_errors(bucket):
+        s3_client().put_object(Bucket=bucket, Key=key, Body=data)
+
+
+def delete(path: str) -> None:
+    """Delete an object, and all below it."""
+    bucket, key = bucket_and_key(path)
+    pages = s3_client().get_paginator("list_objects_v2")
+    with bucket_errors(bucket):
+        for page in pages.paginate(
+            Bucket=bucket, Prefix=key, PaginationConfig={"PageSize": PAGE_SIZE}
+        ):
+            keys = [
+                {"Key": entry["Key"]}
+                for entry in page.get("Contents", ())
+                if entry["Key"] == key or entry["Key"].startswith(f"{key}/")
+            ]
+            if keys:
+                answer = s3_client().delete_objects(
+                    Bucket=bucket, Delete={"Objects": keys, "Quiet": True}
+                )
+                # Each object has an answer of its own, under a status of 200 for all.
+                for failed in answer.get("Errors", ()):
+                    raise SetupError(
+                        f"s3://{bucket}/{failed['Key']} cannot be deleted ({failed['Code']}).",
+                        "Give the credentials s3:DeleteObject; the same command goes on.",
+                    )
+        _delete_empty_folders(bucket, f"{key}/")
+
+
+def _delete_empty_folders(bucket: str, prefix: str) -> None:
+    """Delete empty folders, which some stores keep: Spark would take one for a table."""
+    answer = s3_client().list_objects_v2(Bucket=bucket, Prefix=prefix, Delimiter="/")
+    for folder in answer.get("CommonPrefixes", ()):
+        _delete_empty_folders(bucket, folder["Prefix"])
+    if answer["KeyCount"]:
+        s3_client().delete_object(Bucket=bucket, Key=prefix)

@@ -1,0 +1,5 @@
+"""Which verger this is."""
+
+from importlib.metadata import version
+
+VERSION = version("verger")
