@@ -30,6 +30,7 @@ import pytest
 from stores import aws_settings, make_bucket, seaweedfs
 from verger import chain
 from verger.chain import run
+from verger.output import table
 from verger.output.files import open_files, open_scores
 from verger.output.layout import Output
 from verger.settings import RunSettings
@@ -40,6 +41,7 @@ TOLD = (1, 30, 100, 365)
 """The nights that are shown."""
 TABLE_STAGES = ("list", "plan", "waves", "account", "tidy")
 """What comparing, committing and tidying take; the other stages compute."""
+STORE_RETENTION = "interval 60 seconds"
 PHOTOGRAPHS = ("*.jpg", "*.jpeg", "*.png")
 
 console = Console()
@@ -73,7 +75,7 @@ def sizes(output: Output) -> dict[str, int]:
 
 
 def grow_older(output: Path) -> None:
-    """Let a day pass for the logs of tables, which forget what is older than 30."""
+    """Let a day pass for the logs of tables, which forget what is older than 30; not on S3."""
     for file in output.glob("**/_delta_log/*"):
         at = file.stat().st_mtime - 24 * 3600
         os.utime(file, (at, at))
@@ -119,6 +121,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder.parent) as scratch, ExitStack() as stack:
         place = Path(scratch)
         target = stack.enter_context(stored(place)) if options.store else str(place / "out")
+        if options.store:
+            # Objects cannot be made older: a log forgets what is older than about 30 nights.
+            table.CONFIGURATION["delta.logRetentionDuration"] = STORE_RETENTION
         photographs = itertools.cycle(found)
         records = measure(place / "in", target, photographs, options.nights, options.images)
         # The same images, all in one run.

@@ -182,9 +182,9 @@ def write_manifest(status: str = "complete", started_at: str = "2026-01-31T12:01
 
 def write_table() -> None:
     table = open_files(Output(Location(OUTPUT)))
-    table.create({"input": SOURCE}, {})
+    table.create({"input": SOURCE})
     outcomes = ("featurized", "rejected")
-    table.commit([DataFile(f"outcome={part}/1.parquet", 1, 1, part) for part in outcomes], [], {})
+    table.commit([DataFile(f"outcome={part}/1.parquet", 1, 1, part) for part in outcomes], [])
 
 
 def schedules(aws: FakeAws) -> list[dict]:

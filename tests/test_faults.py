@@ -129,8 +129,8 @@ def table(port: int, monkeypatch) -> Iterator[Table]:
     with aws_settings(port, monkeypatch):
         storage.delete(PLACE)
         made = open_table()
-        made.create({"precision": "f32"}, {})
-        made.commit([file_of("first")], [], {})
+        made.create({"precision": "f32"})
+        made.commit([file_of("first")], [])
         yield made
 
 
@@ -160,8 +160,8 @@ def test_a_commit_on_a_bad_day_is_there_once(
         return fault if len(puts) == 1 else None
 
     with faulty(port, bad_at_first) as bad, aws_settings(bad, monkeypatch):
-        table.commit([file_of("second")], [], {})
-        table.commit([file_of("third")], [], {})
+        table.commit([file_of("second")], [])
+        table.commit([file_of("third")], [])
     assert len(puts) >= 3
     assert names_of(port, monkeypatch) == ["first", "second", "third"]
 
@@ -182,7 +182,7 @@ def test_of_two_drivers_that_believe_to_hold_the_lease_one_commits(
 
     def commit(name: str, of: Table) -> str:
         try:
-            of.commit([file_of(name)], [], {})
+            of.commit([file_of(name)], [])
         except SetupError as error:
             return error.message
         return "won"
@@ -204,7 +204,7 @@ def test_credentials_that_expire_before_a_commit_end_the_run(
 ) -> None:
     with faulty(port, lambda *_: EXPIRED) as bad, aws_settings(bad, monkeypatch):
         with pytest.raises(SetupError) as raised:
-            table.commit([file_of("second")], [], {})
+            table.commit([file_of("second")], [])
         assert "expired" in f"{raised.value.message} {raised.value.hint}".lower()
     assert names_of(port, monkeypatch) == ["first"]
 

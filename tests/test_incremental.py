@@ -197,10 +197,11 @@ def test_a_deadline_ends_a_run_between_waves_and_the_next_one_goes_on(
 
 def run_until_pace_is_known(images: Path, output: Path) -> None:
     """Waves of 4, and a deadline that the second would miss by its expected length."""
-    from verger import chain, checks
+    from verger import chain
+    from verger.spark import waves
 
     def check(settings, left: int, seconds_an_image: float) -> None:
-        checks.check_deadline(settings, left, seconds_an_image and 1e6)
+        waves.check_deadline(settings, left, seconds_an_image and 1e6)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chain, "check_deadline", check)
@@ -260,7 +261,7 @@ def test_transform_projects_another_folder_through_a_fitted_pca(
 
 
 def test_a_pca_of_other_features_is_refused(images: Path, output: Path, tmp_path: Path) -> None:
-    table_of(output).set_properties({"precision": "bf16"}, {})
+    table_of(output).set_properties({"precision": "bf16"})
     with pytest.raises(UsageError, match="other weights or precision"):
         go(images, tmp_path / "new", model=str(output))
     with pytest.raises(UsageError, match="holds no fitted PCA"):
@@ -289,7 +290,7 @@ def test_a_path_that_is_there_twice_is_an_error(images: Path, output: Path, gone
     first = next(file for file in table.files("featurized"))
     again = replace(first, name="outcome=featurized/again.parquet")
     shutil.copy(output / "files" / first.name, output / "files" / again.name)
-    table.commit([again], [], {})
+    table.commit([again], [])
     with pytest.raises(DefectError, match="there twice"):
         go(images, output)
     assert json.loads((output / "manifest.json").read_text())["status"] == "interrupted"
@@ -298,7 +299,7 @@ def test_a_path_that_is_there_twice_is_an_error(images: Path, output: Path, gone
 def test_rows_that_were_taken_out_of_the_table_are_made_again(images: Path, output: Path) -> None:
     table = table_of(output)
     some = table.files("featurized")[0]
-    table.commit([], [some], {})
+    table.commit([], [some])
     assert counts_of(images, output)["featurized"] == some.rows
     assert len(features_of(output)) == 24
 

@@ -34,7 +34,8 @@ def test_the_users_java_comes_first_then_vergers_then_the_machines(
 
 KILLED = """
 import psutil
-from verger.spark.failures import explain
+from verger.errors import VergerError
+from verger.spark.failures import spark_errors
 from verger.spark.scan import collect
 from verger.spark.session import start_session
 
@@ -49,9 +50,10 @@ class Cut:
         return ["a part of the answer"]
 
 try:
-    print(collect(Cut()))
-except Exception as error:
-    print(explain(error).message)
+    with spark_errors():
+        print(collect(Cut()))
+except VergerError as error:
+    print(error.message)
 """
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from helpers import features_of
 from verger.datasets.demo import KINDS, render
-from verger.spark.changes import FEW
+from verger.spark.comparison import FEW
 
 # The real chain, but for a network so small that only listing, planning and rows take time.
 RUN = """

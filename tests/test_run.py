@@ -40,10 +40,10 @@ def finished(sound: Path) -> tuple[Manifest, Path]:
 def test_spark_is_started_before_the_listing_where_a_cluster_waits_for_it(
     finished, orchard: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    assert list(finished[0].timings)[:2] == ["list", "spark"]
+    assert list(finished[0].timings)[:3] == ["backbone", "list", "spark"]
     monkeypatch.setenv("PYSPARK_GATEWAY_PORT", "1")
     manifest = go(orchard, tmp_path / "out", limit=2)
-    assert list(manifest.timings)[:2] == ["spark", "list"]
+    assert list(manifest.timings)[:3] == ["backbone", "spark", "list"]
 
 
 def test_the_output_is_the_one_that_is_promised(finished) -> None:
@@ -169,7 +169,7 @@ def test_rows_of_another_kind_in_the_output_are_refused_with_both_remedies(
     finished, orchard: Path, tmp_path: Path, name: str
 ) -> None:
     shutil.copytree(finished[1], tmp_path / "out")
-    table_of(tmp_path / "out").set_properties({name: "other"}, {})
+    table_of(tmp_path / "out").set_properties({name: "other"})
     with pytest.raises(UsageError, match=name) as raised:
         go(orchard, tmp_path / "out")
     assert "another output folder" in raised.value.hint

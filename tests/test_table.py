@@ -24,8 +24,8 @@ from verger.store.location import Location
 ERASED = "kitchen/me-in-the-mirror.jpg"
 
 
-def open_table(folder: Path) -> Table:
-    return Table(Location(str(folder / "files")), FILES_SCHEMA, partition="outcome")
+def open_table(folder: Path, **writer: object) -> Table:
+    return Table(Location(str(folder / "files")), FILES_SCHEMA, partition="outcome", **writer)
 
 
 def write_some(folder: Path, *paths: str, outcome: str = "featurized") -> list[DataFile]:
@@ -50,8 +50,8 @@ def write_some(folder: Path, *paths: str, outcome: str = "featurized") -> list[D
 
 @pytest.fixture
 def table(tmp_path: Path) -> Table:
-    made = open_table(tmp_path)
-    made.create({"precision": "f32", "input": "/images"}, {"run": "first"})
+    made = open_table(tmp_path, said={"run": "first"})
+    made.create({"precision": "f32", "input": "/images"})
     return made
 
 
@@ -62,18 +62,19 @@ def paths_of(table: Table, part: str = "featurized") -> list[str]:
 def test_rows_count_from_the_commit_on_that_names_their_file(table: Table, tmp_path: Path) -> None:
     files = [*write_some(tmp_path, "a/1", "a/2"), *write_some(tmp_path, "b/3", outcome="rejected")]
     assert open_table(tmp_path).counts().total() == 0
-    table.commit(files, [], {"run": "first", "featurized": 2})
+    table.commit(files, [])
     again = open_table(tmp_path)
     assert again.counts() == {"featurized": 2, "rejected": 1}
     assert paths_of(again) == ["a/1", "a/2"]
     assert again.properties == {"precision": "f32", "input": "/images"}
-    assert again.history()[0]["featurized"] == 2
+    latest = again.history()[0]
+    assert (latest["run"], latest["featurized"], latest["rejected"]) == ("first", 2, 1)
 
 
 def test_a_commit_replaces_and_adds_at_once(table: Table, tmp_path: Path) -> None:
-    table.commit(old := write_some(tmp_path, "a/1", "a/2"), [], {})
+    table.commit(old := write_some(tmp_path, "a/1", "a/2"), [])
     before = table.version
-    table.commit(write_some(tmp_path, "a/1", "a/3"), old, {})
+    table.commit(write_some(tmp_path, "a/1", "a/3"), old)
     assert table.version == before + 1
     assert paths_of(table) == ["a/1", "a/3"]
 
@@ -81,13 +82,13 @@ def test_a_commit_replaces_and_adds_at_once(table: Table, tmp_path: Path) -> Non
 def test_of_two_writers_at_one_version_one_wins_and_the_other_is_told(
     table: Table, tmp_path: Path
 ) -> None:
-    table.commit(write_some(tmp_path, "a/0"), [], {})
+    table.commit(write_some(tmp_path, "a/0"), [])
     one, other = open_table(tmp_path), open_table(tmp_path)
-    one.commit(write_some(tmp_path, "a/1"), [], {})
+    one.commit(write_some(tmp_path, "a/1"), [])
     with pytest.raises(SetupError, match="Another process has changed the table"):
-        other.commit(write_some(tmp_path, "a/2"), [], {})
+        other.commit(write_some(tmp_path, "a/2"), [])
     with pytest.raises(SetupError, match="Another process has changed the table"):
-        other.set_properties({"precision": "bf16"}, {})
+        other.set_properties({"precision": "bf16"})
     assert paths_of(open_table(tmp_path)) == ["a/0", "a/1"]
 
 
@@ -102,8 +103,8 @@ def test_a_commit_whose_answer_was_lost_is_known_again(
 
     with monkeypatch.context() as patch:
         patch.setattr(DeltaTable, "create_write_transaction", lose_answer)
-        table.commit(write_some(tmp_path, "a/1"), [], {})
-    table.commit(write_some(tmp_path, "a/2"), [], {})
+        table.commit(write_some(tmp_path, "a/1"), [])
+    table.commit(write_some(tmp_path, "a/2"), [])
     assert paths_of(open_table(tmp_path)) == ["a/1", "a/2"]
 
 
@@ -111,26 +112,26 @@ def test_small_files_are_merged_and_the_folder_holds_what_counts_alone(
     table: Table, tmp_path: Path
 ) -> None:
     for number in range(6):
-        table.commit(write_some(tmp_path, f"a/{number}"), [], {})
-    table.commit(write_some(tmp_path, "b/bad", outcome="rejected"), [], {})
+        table.commit(write_some(tmp_path, f"a/{number}"), [])
+    table.commit(write_some(tmp_path, "b/bad", outcome="rejected"), [])
     write_some(tmp_path, "a/of-a-killed-run")
     folder = tmp_path / "files/outcome=featurized"
     (folder / ".half.parquet.partial").write_bytes(b"PAR1")
-    assert not table.compact(6, {})
-    assert table.compact(5, {"run": "last"})
+    assert not table.compact(6)
+    assert table.compact(5)
     assert table.vacuum(0) == 8
     assert len(list(folder.iterdir())) == len(table.files("featurized")) == 1
     assert table.counts() == {"featurized": 6, "rejected": 1}
     assert len(pd.read_parquet(folder)) == 6
     # And it goes on from there.
-    table.commit(write_some(tmp_path, "a/6"), [], {})
+    table.commit(write_some(tmp_path, "a/6"), [])
     assert paths_of(open_table(tmp_path)) == [f"a/{number}" for number in range(7)]
 
 
 def test_retired_files_may_be_kept_for_those_who_read_them(table: Table, tmp_path: Path) -> None:
-    table.commit(old := write_some(tmp_path, "a/1"), [], {})
+    table.commit(old := write_some(tmp_path, "a/1"), [])
     seen = DeltaTable(str(tmp_path / "files"))
-    table.commit(write_some(tmp_path, "a/2"), old, {})
+    table.commit(write_some(tmp_path, "a/2"), old)
     assert table.vacuum(1) == 0
     assert seen.to_pyarrow_table()["path"].to_pylist() == ["a/1"]
     assert table.vacuum(0) == 1
@@ -140,23 +141,23 @@ def test_retired_files_may_be_kept_for_those_who_read_them(table: Table, tmp_pat
 def test_what_another_writer_has_not_committed_yet_is_not_deleted(
     table: Table, tmp_path: Path
 ) -> None:
-    table.commit(write_some(tmp_path, "a/1"), [], {})
+    table.commit(write_some(tmp_path, "a/1"), [])
     theirs = write_some(tmp_path, "a/2")
 
     def lease_is_lost() -> None:
         raise SetupError("another process took the output over")
 
     with pytest.raises(SetupError, match="took the output over"):
-        table.vacuum(0, lease_is_lost)
+        open_table(tmp_path, check=lease_is_lost).vacuum(0)
     assert (tmp_path / "files" / theirs[0].name).exists()
 
 
 def test_an_erased_path_is_in_no_byte_that_is_left(table: Table, tmp_path: Path) -> None:
-    table.commit(old := write_some(tmp_path, ERASED, "a/1"), [], {})
+    table.commit(old := write_some(tmp_path, ERASED, "a/1"), [])
     for number in range(12):  # a checkpoint is among them
-        table.commit(write_some(tmp_path, f"b/{number}"), [], {})
-    table.commit(write_some(tmp_path, "a/1"), old, {})
-    table.compact(1, {})
+        table.commit(write_some(tmp_path, f"b/{number}"), [])
+    table.commit(write_some(tmp_path, "a/1"), old)
+    table.compact(1)
     table.vacuum(0)
     log = tmp_path / "files/_delta_log"
     assert list(log.glob("*.checkpoint.parquet"))
@@ -171,8 +172,8 @@ def test_an_erased_path_is_in_no_byte_that_is_left(table: Table, tmp_path: Path)
 
 def test_others_read_it(table: Table, tmp_path: Path) -> None:
     names = [f"a/{number}" for number in range(5)]
-    table.commit(write_some(tmp_path, *names), [], {})
-    table.commit(write_some(tmp_path, "b/bad", outcome="rejected"), [], {})
+    table.commit(write_some(tmp_path, *names), [])
+    table.commit(write_some(tmp_path, "b/bad", outcome="rejected"), [])
     place, features = tmp_path / "files", tmp_path / "files/outcome=featurized"
 
     frame = pl.read_delta(str(place)).filter(pl.col("outcome") == "featurized")
@@ -195,12 +196,12 @@ def test_others_read_it(table: Table, tmp_path: Path) -> None:
 def test_the_log_forgets_what_is_older_than_a_month(table: Table, tmp_path: Path) -> None:
     log = tmp_path / "files/_delta_log"
     for number in range(25):
-        table.commit(write_some(tmp_path, f"a/{number}"), [], {})
+        table.commit(write_some(tmp_path, f"a/{number}"), [])
         for file in log.iterdir():
             at = time.time() - 40 * 24 * 3600
             os.utime(file, (at, at))
     for number in range(25, 40):
-        table.commit(write_some(tmp_path, f"a/{number}"), [], {})
+        table.commit(write_some(tmp_path, f"a/{number}"), [])
     assert len(list(log.glob("*.json"))) < 30
     assert len(paths_of(open_table(tmp_path))) == 40
 
@@ -216,15 +217,15 @@ def test_a_name_that_delta_cannot_take_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="%"):
         open_table(tmp_path / "a%20b")
     made = open_table(tmp_path / "100% [é] {x}")
-    made.create({}, {})
-    made.commit(write_some(tmp_path / "100% [é] {x}", "a/1"), [], {})
+    made.create({})
+    made.commit(write_some(tmp_path / "100% [é] {x}", "a/1"), [])
     assert paths_of(open_table(tmp_path / "100% [é] {x}")) == ["a/1"]
 
 
 def test_a_table_that_is_deleted_is_no_table(table: Table, tmp_path: Path) -> None:
-    table.commit(write_some(tmp_path, "a/1"), [], {})
+    table.commit(write_some(tmp_path, "a/1"), [])
     table.delete()
     assert not table.exists
     assert not (tmp_path / "files").exists()
-    table.create({"precision": "bf16"}, {})
+    table.create({"precision": "bf16"})
     assert json.loads(json.dumps(open_table(tmp_path).properties)) == {"precision": "bf16"}

@@ -52,7 +52,7 @@ def test_its_features_are_kept_and_nothing_is_computed_again(images: Path, tmp_p
 def test_killed_before_and_after_the_commit_it_goes_on(
     images: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    from verger import chain
+    from verger.spark import planning
 
     output = tmp_path / "out"
     features = old_features(output)
@@ -62,7 +62,7 @@ def test_killed_before_and_after_the_commit_it_goes_on(
 
     for name in ("take_over", "remove_old"):
         with monkeypatch.context() as patch:
-            patch.setattr(chain, name, die)
+            patch.setattr(planning, name, die)
             with pytest.raises(KeyboardInterrupt):
                 go(images, output, max_rejected=0.5)
     assert (output / "_ledger").exists()

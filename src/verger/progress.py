@@ -1,4 +1,8 @@
-"""How the work tells how far it is, without knowing who listens."""
+"""How the work tells how far it is, without knowing who listens, and how long its stages take."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
 
 
 class Progress:
@@ -18,3 +22,41 @@ class Progress:
 
     def note(self, text: str) -> None:
         """Something that the reader should know."""
+
+
+class Clock:
+    """Times the stages of a run.
+
+    Args:
+        progress: who is told of them.
+        seconds: the time, from any start.
+
+    Attributes:
+        timings: seconds of each stage so far.
+        seconds: the time.
+    """
+
+    def __init__(self, progress: Progress, seconds: Callable[[], float] = monotonic) -> None:
+        self.progress = progress
+        self.timings: dict[str, float] = {}
+        self.seconds = seconds
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None) -> Iterator[None]:
+        """Time a stage, and tell that it runs; `total` is in images."""
+        self.progress.start(name, total)
+        try:
+            with self.timed(name):
+                yield
+        finally:
+            self.progress.finish()
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Time what tells of its own stages."""
+        started = self.seconds()
+        try:
+            yield
+        finally:
+            elapsed = self.seconds() - started
+            self.timings[name] = round(self.timings.get(name, 0.0) + elapsed, 3)

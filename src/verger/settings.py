@@ -16,6 +16,7 @@ from pydantic import (
 from typing_extensions import Self
 
 from verger.errors import UsageError
+from verger.output.layout import Output
 from verger.store.location import Location
 
 DEFAULT_COMPONENTS = 50
@@ -141,6 +142,8 @@ class RunSettings(BaseModel):
             raise ValueError("--limit with --prune would delete the rows of all other images")
         if self.components is not None and (self.keep_pca or self.model):
             raise ValueError("--components is fixed by the PCA that is kept")
+        if (self.engine, self.precision) == ("tensorflow", "bf16"):
+            raise ValueError("--precision bf16 is OpenVINO's: use --engine openvino, or f32")
         if self.keep_pca and (self.fresh or self.model):
             raise ValueError(
                 "--keep-pca takes the PCA of this output; leave out --fresh and --model"
@@ -158,4 +161,25 @@ def check_apart(source: Location, output: Location) -> None:
         raise UsageError(
             f"The output {output} lies inside the input {source}.",
             "Give an output elsewhere: its files would be listed as images by the next run.",
+        )
+
+
+def check_places(settings: RunSettings) -> None:
+    """Refuse an input, an output and a model that lie in one another.
+
+    Raises:
+        UsageError: naming them.
+    """
+    check_apart(settings.input, settings.output)
+    output = Output(settings.output)
+    for folder in (*output.folders, output.work):
+        if folder.contains(settings.input):
+            raise UsageError(
+                f"The input {settings.input} is where results go: runs delete what is in {folder}.",
+                "Give an output elsewhere.",
+            )
+    if settings.model and output.location.contains(settings.model):
+        raise UsageError(
+            f"The PCA {settings.model} lies inside the output {settings.output}.",
+            "Give an output elsewhere, or use --keep-pca with `verger run`.",
         )

@@ -331,8 +331,8 @@ def write_matrix(
     place = Output(Location.parse(output))
     _make_room(place.pca, place.model, fresh=fresh)
     rows = scores.select(*SCORES_SCHEMA.names)
-    table = open_scores(place)
-    matrix.replace_scores(write(rows, iter, place.scores), table, {"verger_version": VERSION})
+    table = open_scores(place, said={"verger_version": VERSION})
+    matrix.replace_scores(write(rows, iter, place.scores), table)
     matrix.write_csv(scores.sparkSession, table, place, projection.components.shape[1])
     if isinstance(projection, Pca):
         matrix.write_variance(projection, place)

@@ -57,6 +57,16 @@ def engine_for(backbone: Backbone) -> Engine:
     return _engines[key]
 
 
+def check_runs_here(backbone: Backbone) -> None:
+    """Refuse a precision that this processor lacks, before anything is done.
+
+    Raises:
+        SetupError: it does.
+    """
+    if backbone.precision != "f32":
+        engine_for(backbone)
+
+
 class OpenVinoEngine:
     """The graph, compiled by OpenVINO for this processor with a fixed batch."""
 

@@ -17,6 +17,7 @@ import numpy as np
 from verger.errors import SetupError, UsageError
 from verger.networks.registry import MOBILENET_V2, Network
 from verger.networks.weights import Weights, bundled_bytes, find_weights, tensorflow_is_missing
+from verger.output.manifest import BackboneRecord, EngineRecord
 from verger.store.cache import cache_folder
 
 FORMAT = "1"
@@ -41,6 +42,25 @@ class Backbone:
     weights: Weights
     payload: bytes
     network: Network = MOBILENET_V2
+
+    @property
+    def record(self) -> BackboneRecord:
+        """For the manifest."""
+        weights = self.weights
+        return BackboneRecord(
+            name=self.network.name,
+            weights=weights.name,
+            sha256=weights.sha256,
+            source=weights.source,
+            licence=weights.licence,
+        )
+
+    @property
+    def engine_record(self) -> EngineRecord:
+        """For the manifest: what runs it."""
+        return EngineRecord(
+            name=self.engine, version=engine_version(self.engine), precision=self.precision
+        )
 
 
 def load_backbone(

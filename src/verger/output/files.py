@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
+from verger.errors import UsageError
 from verger.output.layout import FILES_SCHEMA, SCORES_SCHEMA, Output
 from verger.output.table import Table
 from verger.store import storage
@@ -34,22 +35,63 @@ class Identity(BaseModel):
         return cls(**{name: properties.get(name, "") for name in cls.model_fields})
 
 
-def open_files(output: Output) -> Table:
+def check_comparable(found: Identity, wanted: Identity, output: Output) -> None:
+    """Refuse an old output whose rows would not be comparable with new ones.
+
+    Args:
+        found: what its rows have in common.
+        wanted: what new rows would have.
+        output: where they are.
+
+    Raises:
+        UsageError: saying what differs.
+    """
+    differs = [
+        f"{name} {old!r} instead of {new!r}"
+        for (name, old), (_, new) in zip(found, wanted, strict=True)
+        if old != new
+    ]
+    if differs:
+        raise UsageError(
+            f"{output.location} was made with {', '.join(differs)}.",
+            "Give another output folder, or start this one over with --fresh.",
+        )
+
+
+def check_source(found: str, wanted: str, output: Output) -> None:
+    """Refuse an output that was made of another input.
+
+    Raises:
+        UsageError: naming both.
+    """
+    if found != wanted:
+        raise UsageError(
+            f"{output.location} was made with input {found!r} instead of {wanted!r}.",
+            "Give another output folder, or start this one over with --fresh. If it is the same "
+            "tree elsewhere, say so with --rebase.",
+        )
+
+
+def open_files(output: Output, **writer: Any) -> Table:
     """The table of an output's files, which may not exist yet.
 
-    Raises:
-        SetupError: it cannot be read.
-    """
-    return Table(output.files, FILES_SCHEMA, partition="outcome")
-
-
-def open_scores(output: Output) -> Table:
-    """The table of an output's scores, which may not exist yet.
+    Args:
+        output: where it is.
+        writer: `said` and `check` of `Table`, of a process that writes to it.
 
     Raises:
         SetupError: it cannot be read.
     """
-    return Table(output.scores, SCORES_SCHEMA)
+    return Table(output.files, FILES_SCHEMA, partition="outcome", **writer)
+
+
+def open_scores(output: Output, **writer: Any) -> Table:
+    """The table of an output's scores, which may not exist yet; arguments as for `open_files`.
+
+    Raises:
+        SetupError: it cannot be read.
+    """
+    return Table(output.scores, SCORES_SCHEMA, **writer)
 
 
 def read_scores(output: Output) -> "Dataset | None":

@@ -69,12 +69,24 @@ class Table:
         location: the folder; nothing else may be kept in it.
         schema: its columns, that of the partition last.
         partition: the name of the column whose value names the folder of a file.
+        said: of each commit, for the history: who made it, and why.
+        check: called before each change; raises when the table is another process' by now.
     """
 
-    def __init__(self, location: Location, schema: pa.Schema, partition: str | None = None) -> None:
+    def __init__(
+        self,
+        location: Location,
+        schema: pa.Schema,
+        partition: str | None = None,
+        *,
+        said: Words | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         self.location = location
         self.schema = schema
         self.partition = partition
+        self.said = said or {}
+        self.check = check
         self._delta = self._open()
         self.version = self._delta.version() if self._delta else -1
 
@@ -132,13 +144,8 @@ class Table:
             return FileSystemDataset.from_paths([], pa.schema(columns), ParquetFileFormat(), files)
         return dataset(paths, schema=pa.schema(columns), filesystem=files, format="parquet")
 
-    def create(self, properties: Words, said: Words) -> None:
-        """Make it, with no row.
-
-        Args:
-            properties: what its rows will have in common.
-            said: about this commit, for its history.
-        """
+    def create(self, properties: Words) -> None:
+        """Make it, with no row; `properties` is what its rows will have in common."""
         from deltalake import DeltaTable, Schema
 
         with self._explained():
@@ -148,7 +155,7 @@ class Table:
                 partition_by=[self.partition] if self.partition else None,
                 configuration=CONFIGURATION | _own(properties),
                 storage_options=_options(self.location),
-                commit_properties=self._commit_properties(said),
+                commit_properties=self._commit_properties(),
                 raise_if_key_not_exists=False,
             )
         self._advance()
@@ -159,17 +166,18 @@ class Table:
         storage.delete(self.location)
         self._delta, self.version = None, -1
 
-    def set_properties(self, properties: Words, said: Words) -> None:
+    def set_properties(self, properties: Words) -> None:
         """Change what its rows have in common."""
+        self.check()
         with self._explained():
             self._opened().alter.set_table_properties(
                 _own(properties),
                 raise_if_not_exists=False,
-                commit_properties=self._commit_properties(said),
+                commit_properties=self._commit_properties(),
             )
         self._advance()
 
-    def commit(self, added: Iterable[DataFile], removed: Iterable[DataFile], said: Words) -> None:
+    def commit(self, added: Iterable[DataFile], removed: Iterable[DataFile]) -> None:
         """Make files part of the table and take others out, all at once.
 
         Raises:
@@ -179,7 +187,7 @@ class Table:
         from deltalake.exceptions import CommitFailedError
         from deltalake.transaction import AddAction, RemoveAction
 
-        now = int(time.time() * 1000)
+        added, now = list(added), int(time.time() * 1000)
         actions = [
             AddAction(
                 path=file.name,
@@ -201,6 +209,10 @@ class Table:
             for file in removed
         ]
         token = uuid.uuid4().hex
+        counts = Counter[str]()
+        for file in added:
+            counts[file.part or "rows"] += file.rows
+        self.check()
         try:
             with self._explained():
                 self._opened().create_write_transaction(
@@ -208,7 +220,7 @@ class Table:
                     "append",
                     Schema.from_arrow(self.schema),
                     partition_by=[self.partition] if self.partition else None,
-                    commit_properties=self._commit_properties({**said, "token": token}),
+                    commit_properties=self._commit_properties(**counts, token=token),
                 )
         except SetupError as error:
             # A put whose answer was lost is repeated, and then meets its own work.
@@ -217,29 +229,28 @@ class Table:
                 raise
         self._advance()
 
-    def compact(self, most: int, said: Words) -> bool:
+    def compact(self, most: int) -> bool:
         """Merge small files when a partition has more than `most` of them; whether it did."""
         if self._delta is None:
             return False
         small = Counter(file.part for file in self.files() if file.size < COMPACTED_BYTES / 2)
         if max(small.values(), default=0) <= most:
             return False
+        self.check()
         with self._explained():
             self._opened().optimize.compact(
                 target_size=COMPACTED_BYTES,
                 max_concurrent_tasks=1,
-                commit_properties=self._commit_properties(said),
+                commit_properties=self._commit_properties(),
             )
         self._advance()
         return True
 
-    def vacuum(self, hours: int, check: Callable[[], None] = lambda: None) -> int:
+    def vacuum(self, hours: int) -> int:
         """Delete what the table has not named for so many hours; how many files that were.
 
         Args:
             hours: with 0 nothing is left but what counts; files of a commit that failed go as well.
-            check: called before each deletion; raises when the table is another process' by now,
-                whose files have no commit yet.
         """
         if self._delta is None:
             return 0
@@ -255,7 +266,8 @@ class Table:
                 if name.startswith("."):  # what a killed process was writing
                     storage.delete(folder.child(name))
         for name in names:
-            check()
+            # Files of another process may have no commit yet.
+            self.check()
             storage.delete(self.location.child(name))
         return len(names)
 
@@ -316,11 +328,11 @@ class Table:
         except FileNotFoundError:
             return False
 
-    def _commit_properties(self, said: Words) -> "CommitProperties":
+    def _commit_properties(self, **more: str | int) -> "CommitProperties":
         from deltalake import CommitProperties, Transaction
 
         return CommitProperties(
-            custom_metadata=dict(said),
+            custom_metadata={**self.said, **more},
             max_commit_retries=0,
             app_transactions=[Transaction(WRITER, self.version + 1)],
         )

@@ -1,17 +1,36 @@
 """What a failure of Spark means for the reader."""
 
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from subprocess import TimeoutExpired
 from typing import Any
 
 from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark import SparkContext
+from pyspark.errors import PySparkException
 
 from verger.errors import InputError, SetupError, VergerError
 
 
-def explain(error: Exception) -> VergerError:
+@contextmanager
+def spark_errors() -> Iterator[None]:
+    """Say what a failure of Spark, disk or memory means.
+
+    Raises:
+        VergerError: of the kind that fits.
+    """
+    try:
+        yield
+    except (PySparkException, Py4JError, OSError, EOFError) as error:
+        raise _meaning(error) from error
+    except MemoryError as error:
+        raise SetupError(
+            "There is not enough memory.", "Look at `verger doctor`; the same command goes on."
+        ) from error
+
+
+def _meaning(error: Exception) -> VergerError:
     """What a failure of Spark, or of the system under it, means for the reader."""
     text = str(error)
     # Java's answers end a moment before Java is seen to have ended.

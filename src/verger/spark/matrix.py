@@ -11,7 +11,7 @@ from pyspark import Broadcast, TaskContext
 from pyspark.sql import SparkSession
 
 from verger.output.layout import MATRIX_ROWS, SCORES_SCHEMA, Output
-from verger.output.table import DataFile, Table, Words
+from verger.output.table import DataFile, Table
 from verger.reduce.pca import Pca, Projection
 from verger.spark.reduce import scoring
 from verger.spark.scan import Batches, Rows, Scan, spark_schema, write
@@ -22,8 +22,12 @@ QUOTED = '[",\\r\\n]'
 """What a field of CSV must be quoted for (RFC 4180)."""
 
 
-def remove_matrix(output: Output) -> None:
-    """Delete the matrix and the model of an earlier run."""
+def withdraw(output: Output, *, keep_model: bool) -> None:
+    """Delete the matrix and the report of an earlier run, and its model and variance if asked."""
+    storage.delete(output.report)
+    if keep_model:
+        remove_scores(output)
+        return
     storage.delete(output.pca)
     storage.delete(output.model)
 
@@ -40,18 +44,16 @@ def remove_csv(output: Output) -> None:
     storage.delete(output.matrix_csv)
 
 
-def write_scores(
-    features: Rows, projection: "Broadcast[Projection]", table: Table, said: Words
-) -> None:
+def write_scores(features: Rows, projection: "Broadcast[Projection]", table: Table) -> None:
     """Project features, and have the table hold these scores instead of others, in one commit."""
-    replace_scores(write(features, scoring(projection), table.location), table, said)
+    replace_scores(write(features, scoring(projection), table.location), table)
 
 
-def replace_scores(files: list[DataFile], table: Table, said: Words) -> None:
+def replace_scores(files: list[DataFile], table: Table) -> None:
     """Have the table of scores hold some new files instead of what it holds."""
     if not table.exists:
-        table.create({}, said)
-    table.commit(files, table.files(), said)
+        table.create({})
+    table.commit(files, table.files())
 
 
 def write_csv(spark: SparkSession, table: Table, output: Output, components: int) -> None:

@@ -16,8 +16,12 @@ from pyspark.ml.linalg import MatrixUDT, VectorUDT
 from pyspark.sql.types import StructField, StructType
 
 from verger.errors import UsageError
+from verger.output.files import Identity, open_files
+from verger.output.layout import Output
 from verger.reduce.moments import Float64
 from verger.reduce.pca import Projection
+from verger.settings import RunSettings
+from verger.spark.takeover import read_old_ledger
 from verger.store import storage
 from verger.store.location import Location
 
@@ -81,6 +85,38 @@ def find_model(place: Location) -> Location:
 def is_whole(model: Location) -> bool:
     """Whether a model was written to its end: the data of its last stage is there."""
     return bool(_data_of(_stages(model)[-1]))
+
+
+def check_model(identity: Identity, output: Output, settings: RunSettings) -> None:
+    """Refuse a PCA that is not there, or of features that are not comparable with these.
+
+    Raises:
+        UsageError: saying which.
+    """
+    if settings.keep_pca and not is_whole(output.model):
+        raise UsageError(
+            f"{output.location} has no fitted PCA to keep.", "Leave out --keep-pca once."
+        )
+    if settings.model is None:
+        return
+    find_model(settings.model)
+    made_by = _identity_at(settings.model) or _identity_at(settings.model.parent)
+    if made_by and made_by != identity.model_copy(update={"label_from": made_by.label_from}):
+        raise UsageError(
+            f"The PCA of {settings.model} was fitted on features of other weights or precision.",
+            f"Give --weights and --precision as they were: {made_by.weights_sha256[:12]}, "
+            f"{made_by.precision}.",
+        )
+
+
+def _identity_at(place: Location) -> Identity | None:
+    """What the rows of an output have in common, if there is one."""
+    output = Output(place)
+    table = open_files(output)
+    if table.exists:
+        return Identity.of(table)
+    old = read_old_ledger(output)
+    return old.identity_now() if old else None
 
 
 def load_projection(place: Location) -> Projection:

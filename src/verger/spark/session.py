@@ -17,7 +17,9 @@ from pyspark import SparkContext, java_gateway
 from pyspark.sql import SparkSession
 
 from verger.errors import SetupError
-from verger.progress import Progress
+from verger.output.manifest import SparkRecord
+from verger.progress import Clock, Progress
+from verger.settings import RunSettings
 from verger.spark.archive import archive_options
 from verger.store.client import s3_client, s3_endpoint
 from verger.store.location import Location
@@ -103,6 +105,22 @@ def start_session(
     # PySpark's own handler calls Java in the middle of another call, and both fail.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, interrupt)
+    return spark
+
+
+def start_for(
+    settings: RunSettings, clock: Clock, record: SparkRecord, *, debug: bool = False
+) -> SparkSession:
+    """Start Spark as a run wants it, or take the session that there is; `record` learns where."""
+    with clock.stage("spark"):
+        spark = start_session(
+            settings.master,
+            driver_memory=settings.driver_memory,
+            debug=debug,
+            options=worker_options(settings.input, settings.output),
+        )
+        note_missing_executors(spark, clock.progress)
+    record.master = spark.sparkContext.master or ""
     return spark
 
 

@@ -33,6 +33,11 @@ class OldLedger(BaseModel):
     identity: dict[str, str]
     waves: tuple[OldWave, ...]
 
+    @property
+    def featurized(self) -> int:
+        """Rows of features."""
+        return sum(wave.featurized for wave in self.waves)
+
     def identity_now(self) -> Identity:
         """What its rows have in common, in the words of today."""
         return Identity(**self.identity, decoding=OLD_DECODING)

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
 from itertools import groupby, islice
 from threading import Event, Thread
 
@@ -12,10 +13,11 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from verger.errors import DefectError, SetupError
+from verger.errors import DeadlineReached, DefectError, SetupError
 from verger.output.layout import FILES_SCHEMA, LISTING_SCHEMA, ListedImage, Outcome, Output, Reason
 from verger.output.table import DataFile
 from verger.progress import Progress
+from verger.settings import RunSettings
 from verger.spark.extraction import Extractor
 from verger.spark.failures import workers_died
 from verger.spark.scan import Reader, Scan, Slice, write, write_here
@@ -248,3 +250,25 @@ def watched(extractor: Extractor, progress: Progress) -> Iterator[None]:
     finally:
         stopped.set()
         thread.join()
+
+
+def check_deadline(settings: RunSettings, left: int, seconds_an_image: float) -> None:
+    """Refuse to begin a wave that would end after the deadline.
+
+    Args:
+        settings: with the deadline, if there is one.
+        left: images that are not done yet.
+        seconds_an_image: as long as they took so far; 0 if that is not known.
+
+    Raises:
+        DeadlineReached: saying how many images are left.
+    """
+    if settings.deadline is None or not left:
+        return
+    wave = timedelta(seconds=min(left, settings.wave_size) * seconds_an_image)
+    if datetime.now(timezone.utc) + wave > settings.deadline:
+        raise DeadlineReached(
+            f"{left:,} images are left, and the next wave would end after the deadline, "
+            f"{settings.deadline.isoformat()}.",
+            "What is done is kept; the same command with a later --deadline goes on from here.",
+        )

@@ -1,0 +1,220 @@
+"""What changed since the last run: the listing beside the table of files."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import reduce
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from py4j.protocol import Py4JError
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812 - the name that PySpark's users know
+
+from verger.errors import DefectError
+from verger.output.layout import FILES_SCHEMA, LISTING_SCHEMA, Outcome, Output
+from verger.output.table import DataFile, Table
+from verger.spark.scan import FILE, Reader, Scan, Slice, collect, write_here
+
+NEW, CHANGED, SAME, GONE = "new", "changed", "same", "gone"
+"""A path is not in the table; is there as another file; as the same; or is no longer listed."""
+
+
+EXTRACTED = (NEW, CHANGED)
+
+
+FEW = 50_000
+"""Listed files that the driver compares by itself; Spark takes seconds to begin with."""
+
+
+_OLD = pa.schema([
+    FILES_SCHEMA.field(name)
+    for name in ("path", "size", "mtime_ns", "etag", "reason", "outcome")
+] + [FILE])  # fmt: skip
+
+
+_COMPARED = pa.schema(
+    [
+        *LISTING_SCHEMA,
+        FILE,
+        FILES_SCHEMA.field("outcome"),
+        FILES_SCHEMA.field("reason"),
+        pa.field("state", pa.string()),
+    ]
+)
+
+
+_SAME = ("size", "mtime_ns", "etag")
+"""Of two images at one path, these agree when they are the same."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The listing beside the table.
+
+    Attributes:
+        rows: a row a path: as listed, the table's file that has it, its outcome there, and the
+            state; in this process, or cached by Spark.
+        counts: how many rows there are by state, outcome and reason.
+    """
+
+    rows: pa.Table | DataFrame
+    counts: dict[tuple[str, str | None, str | None], int]
+
+    def count(self, *states: str, outcome: Outcome | None = None) -> int:
+        """How many rows have one of some states, and an outcome if it is given."""
+        return sum(
+            count
+            for (state, its_outcome, _), count in self.counts.items()
+            if state in states and outcome in (None, its_outcome)
+        )
+
+    def to_do(self, *, prune: bool) -> tuple[int, int]:
+        """How many images are to be extracted, and how many rows of the table retired."""
+        return self.count(*EXTRACTED), self.count(*_stale(prune))
+
+    def describe(self, listed: int, *, prune: bool) -> str:
+        """What is to be done, in words."""
+        count, retired = self.to_do(prune=prune)
+        if not count and not retired:
+            return f"Nothing new: all {listed:,} files are known."
+        old = f", {retired:,} old ones retired" if retired else ""
+        return f"{count:,} of {listed:,} files are new or changed{old}."
+
+    def frame(self, spark: SparkSession, output: Output) -> DataFrame:
+        """The rows for Spark."""
+        if isinstance(self.rows, DataFrame):
+            return self.rows
+        folder = output.work.child("compared")
+        files = write_here(folder, self.rows.to_batches())
+        return Scan.of_files(spark, folder, _COMPARED, files).rows()
+
+    def release(self) -> None:
+        """Have Spark forget the rows."""
+        if isinstance(self.rows, DataFrame):
+            with suppress(Py4JError, OSError):  # whatever ended the run may have ended Java
+                self.rows.unpersist()
+
+
+def compare(
+    spark: Callable[[], SparkSession],
+    output: Output,
+    listing: list[DataFile],
+    table: Table,
+    *,
+    retry_rejected: bool = False,
+) -> Comparison:
+    """Compare what was listed with what the table has, on Spark where there are more than `FEW`.
+
+    Args:
+        spark: gives the session.
+        output: where both are.
+        listing: the files that `save_listing` wrote.
+        table: of the output's files.
+        retry_rejected: take rejected files for changed.
+
+    Raises:
+        DefectError: a path is in the table twice.
+    """
+    rows = max(sum(file.rows for file in listing), table.counts().total())
+    if rows <= FEW:
+        return _compare_here(output, listing, table, retry_rejected=retry_rejected)
+    return _compare_on_spark(spark(), output, listing, table, retry_rejected=retry_rejected)
+
+
+def _compare_here(
+    output: Output, listing: list[DataFile], table: Table, *, retry_rejected: bool = False
+) -> Comparison:
+    """As `compare`, in this process."""
+    new = _read_all(Reader(output.work, LISTING_SCHEMA), listing)
+    old = _read_all(Reader(table.location, _OLD, table.partition), table.files())
+    old = old.rename_columns([f"old_{name}" if name in _SAME else name for name in _OLD.names])
+    rows = new.join(old, "path", join_type="full outer")
+    same = reduce(pc.and_, (_agree(rows[name], rows[f"old_{name}"]) for name in _SAME))
+    if retry_rejected:
+        same = pc.and_(same, pc.not_equal(rows["outcome"], str(Outcome.REJECTED)))
+    state = pc.if_else(same, SAME, CHANGED)
+    state = pc.if_else(pc.is_null(rows["size"]), GONE, state)
+    state = pc.if_else(pc.is_null(rows[FILE.name]), NEW, state)
+    rows = rows.append_column("state", state).select(_COMPARED.names)
+    grouped = rows.group_by(["state", "outcome", "reason"]).aggregate([([], "count_all")])
+    counts = {
+        (row["state"], row["outcome"], row["reason"]): row["count_all"]
+        for row in grouped.to_pylist()
+    }
+    gone = rows.filter(pc.equal(rows["state"], GONE))
+    found = Comparison(rows, counts)
+    _check_single(found, listing, pc.count_distinct(gone["path"]).as_py(), output)
+    return found
+
+
+def _compare_on_spark(
+    spark: SparkSession,
+    output: Output,
+    listing: list[DataFile],
+    table: Table,
+    *,
+    retry_rejected: bool = False,
+) -> Comparison:
+    """As `compare`, by Spark."""
+    new = Scan.of_files(spark, output.work, LISTING_SCHEMA, listing).rows().alias("new")
+    old = Scan.of_table(spark, table, *_OLD.names).rows().alias("old")
+    same = _same(*_SAME)
+    if retry_rejected:
+        same &= F.col("outcome") != Outcome.REJECTED
+    state = (
+        F.when(F.col(FILE.name).isNull(), NEW)
+        .when(F.col("new.size").isNull(), GONE)
+        .when(same, SAME)
+        .otherwise(CHANGED)
+    )
+    names = [F.col(f"new.{name}") for name in LISTING_SCHEMA.names if name != "path"]
+    rows = new.join(old, "path", "full_outer").select(
+        "path", *names, FILE.name, "outcome", "reason", state.alias("state")
+    )
+    rows = rows.persist()
+    grouped = collect(rows.groupBy("state", "outcome", "reason").count())
+    found = Comparison(
+        rows, {(row["state"], row["outcome"], row["reason"]): row["count"] for row in grouped}
+    )
+    gone = rows.where(F.col("state") == GONE).select("path").distinct().count()
+    _check_single(found, listing, gone, output)
+    return found
+
+
+def _check_single(found: Comparison, listing: list[DataFile], gone: int, output: Output) -> None:
+    """Refuse a table that has a path twice: a join gives it twice too.
+
+    Args:
+        found: the comparison.
+        listing: whose paths are all different.
+        gone: how many paths of the table are not listed.
+        output: where both are.
+    """
+    doubled = found.count(NEW, CHANGED, SAME) - sum(file.rows for file in listing)
+    doubled += found.count(GONE) - gone
+    if doubled:
+        raise DefectError(f"{output.location} does not reconcile: {doubled} files are there twice.")
+
+
+def _stale(prune: bool) -> tuple[str, ...]:
+    """The states whose rows the table is to have no longer."""
+    return (CHANGED, GONE) if prune else (CHANGED,)
+
+
+def _read_all(reader: Reader, files: list[DataFile]) -> pa.Table:
+    batches = reader.read(Slice(file, 0, file.rows) for file in files)
+    return pa.Table.from_batches(batches, reader.schema)
+
+
+def _agree(left: pa.ChunkedArray, right: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Whether values are equal, or both null."""
+    neither = pc.and_(pc.is_null(left), pc.is_null(right))
+    return pc.or_(pc.fill_null(pc.equal(left, right), False), neither)
+
+
+def _same(*names: str) -> Column:
+    """Whether the columns of an old and a new image agree."""
+    return reduce(
+        Column.__and__, (F.col(f"old.{name}").eqNullSafe(F.col(f"new.{name}")) for name in names)
+    )
