@@ -84,7 +84,7 @@ def test_an_output_of_a_run_is_left_alone(steps, orchard: Path, tmp_path: Path) 
 
 
 def test_a_wrong_option_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="wave_size"):
+    with pytest.raises(UsageError, match="wave-size"):
         verger.run(str(tmp_path), str(tmp_path / "out"), wave_size=0)
 
 

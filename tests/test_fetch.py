@@ -26,6 +26,7 @@ import typer
 from typer.testing import CliRunner
 
 from verger.cli import fetch as command
+from verger.cli.main import app as commands
 from verger.datasets import download, fruits360
 from verger.datasets.fruits360 import Fetched, fetch
 from verger.errors import InputError, SetupError, UsageError, VergerError
@@ -902,5 +903,6 @@ def test_the_command_takes_the_published_zip_if_none_is_given(
 
 
 def test_another_data_set_is_a_wrong_option(folder: Path) -> None:
-    with pytest.raises(UsageError, match="no data set 'fruits-262'"):
-        command.fetch("fruits-262", str(folder))
+    done = CliRunner().invoke(commands, ["fetch", "fruits-262", str(folder)])
+    assert done.exit_code == 2
+    assert "no data set 'fruits-262'" in done.stderr

@@ -15,7 +15,7 @@ from verger.output.table import DataFile
 from verger.progress import Clock, Progress
 from verger.reduce.pca import Pca, Projection, check_components
 from verger.report.page import write_report
-from verger.settings import RunSettings, check_places
+from verger.settings import RunSettings
 from verger.spark import changes, matrix, reduce, waves
 from verger.spark.account import check_account, take_account
 from verger.spark.comparison import Comparison, compare
@@ -23,7 +23,7 @@ from verger.spark.extraction import Extractor
 from verger.spark.failures import spark_errors
 from verger.spark.model import is_whole, load_projection, write_model
 from verger.spark.planning import plan
-from verger.spark.run import Run, begin, check_output, prepare
+from verger.spark.run import Run, begin, check_output, check_places, prepare
 from verger.spark.scan import Scan
 from verger.spark.session import is_submitted
 from verger.spark.waves import Wave, check_deadline

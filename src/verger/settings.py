@@ -1,7 +1,7 @@
 """What a command was asked to do: one validated, frozen object."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AwareDatetime,
@@ -10,13 +10,13 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    ValidationError,
     field_validator,
     model_validator,
 )
 from typing_extensions import Self
 
 from verger.errors import UsageError
-from verger.output.layout import Output
 from verger.store.location import Location
 
 DEFAULT_COMPONENTS = 50
@@ -52,7 +52,7 @@ def parse_share(value: object) -> object:
     return value
 
 
-Place = Annotated[
+ParsedLocation = Annotated[
     Location,
     BeforeValidator(lambda value: Location.parse(value) if isinstance(value, str) else value),
     PlainSerializer(str),
@@ -61,56 +61,106 @@ Components = Annotated[int | float | None, BeforeValidator(parse_components)]
 Share = Annotated[float, BeforeValidator(parse_share), Field(ge=0, le=1)]
 
 
+def option(
+    default: Any,
+    text: str,
+    *,
+    shown: str = "",
+    tuning: bool = False,
+    cluster: bool = False,
+    notebook: bool = False,
+    **bounds: Any,
+) -> Any:
+    """A setting that is an option of the command line, under its own name.
+
+    Args:
+        default: its value where it is not given.
+        text: what it is, for the help of the command line.
+        shown: the default as it is written there, where that differs.
+        tuning: show it in a group of its own, below the others.
+        cluster: `verger cloud run` has it too, and passes it on to the cluster.
+        notebook: `verger cloud notebook` has it too, and gives it to the notebook as a parameter.
+        bounds: `ge`, `gt` and `le` of pydantic's fields.
+    """
+    extra: dict[str, Any] = {
+        "shown": shown,
+        "tuning": tuning,
+        "cluster": cluster,
+        "notebook": notebook,
+    }
+    return Field(default, description=text, json_schema_extra=extra, **bounds)
+
+
 class RunSettings(BaseModel):
-    """The settings of `verger run`; most fields are options of the same name."""
+    """The settings of `verger run`; each field but the places is an option of the same name.
+
+    Commands, what a cluster is passed and what a notebook is given are derived from these fields.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    input: Place
-    output: Place
-    components: Components = None
-    """A count (int), a share of the variance (float), or None: 50, or fewer if rows are few."""
-    fresh: bool = False
-    """Delete what an earlier run left in the output, and start over."""
-    limit: int | None = Field(default=None, ge=1)
-    prune: bool = False
-    """Delete the rows of images that have gone from the input."""
-    retry_rejected: bool = False
-    """Try images again that were rejected and have not changed."""
-    keep_pca: bool = False
-    """Project through the PCA that the output has, instead of fitting one."""
-    rebase: bool = False
-    """Take the input for the same images at another place, told apart by their sizes alone."""
-    model: Place | None = None
+    input: ParsedLocation
+    output: ParsedLocation
+    model: ParsedLocation | None = None
     """Project through the PCA of this output (or `model/` folder), instead of fitting one."""
-    label_from: str = "parent"
-    weights: str = "bundled"
-    engine: Literal["openvino", "tensorflow"] = "openvino"
-    precision: Literal["f32", "bf16"] = "f32"
-    max_rejected: Share = 0.01
-    master: str | None = None
-    """Spark's master URL; None for all processors of this machine."""
-    wave_size: int = Field(default=8192, ge=1)
-    """Images that are committed together: what a kill can cost."""
-    task_size: int = Field(default=128, ge=1)
-    """Images in a Spark task."""
-    compact_files: int = Field(default=32, ge=1)
-    """Small files of the table that are left as they are; more are merged when the run ends."""
-    retain: int = Field(default=0, ge=0)
-    """Hours that files of the table are kept after it needs them no more, for whoever reads it
-    meanwhile. With `prune` they go at once."""
-    max_pixels: int = Field(default=MAX_IMAGE_PIXELS, ge=1)
-    max_bytes: int = Field(default=MAX_FILE_BYTES, ge=1)
-    """The largest file that is read, in bytes."""
-    read_ahead: int = Field(default=16, ge=1)
-    """Files that a worker reads at once, ahead of the network."""
-    image_seconds: float = Field(default=60.0, gt=0)
-    """What an image may take before it is given up as `timeout`."""
-    driver_memory: str = "2g"
-    lang: Literal["en", "fr"] = "en"
-    """Of the report and the summary."""
-    deadline: AwareDatetime | None = None
-    """When to stop after the wave that is at work; the same command goes on from there."""
+    components: Components = option(
+        None,
+        "A count (50), or a share of the variance (0.95). Default: 50.",
+        cluster=True,
+        notebook=True,
+    )
+    limit: int | None = option(
+        None, "Take the first N files only.", ge=1, cluster=True, notebook=True
+    )
+    label_from: str = option(
+        "parent", "parent, none, or a regular expression with one group.", cluster=True
+    )
+    weights: str = option("bundled", "bundled, keras, or a Keras .weights.h5 file.")
+    engine: Literal["openvino", "tensorflow"] = option("openvino", "What runs the network.")
+    precision: Literal["f32", "bf16"] = option("f32", "Of the network; bf16 is OpenVINO's.")
+    max_rejected: Share = option(
+        0.01, "Share of images that may be rejected.", shown="1%", cluster=True
+    )
+    master: str | None = option(None, "Spark's master URL. Default: this machine.")
+    fresh: bool = option(False, "Delete an old result first.", cluster=True)
+    prune: bool = option(False, "Delete rows of images that have gone.", cluster=True)
+    retry_rejected: bool = option(False, "Try rejected images again.", cluster=True)
+    keep_pca: bool = option(False, "Project through the PCA that OUTPUT has.", cluster=True)
+    rebase: bool = option(
+        False, "INPUT is the same tree as before, at another place.", cluster=True
+    )
+    """Images are told apart by their sizes alone then."""
+    retain: int = option(
+        0, "Hours to keep what was replaced, for those who read the table.", ge=0, cluster=True
+    )
+    """With `prune` it goes at once."""
+    deadline: AwareDatetime | None = option(
+        None, "Stop after the wave at work, such as 2026-12-24T18:00:00Z."
+    )
+    """The same command goes on from there."""
+    lang: Literal["en", "fr"] = option("en", "Language of page and summary.", cluster=True)
+    wave_size: int = option(
+        8192, "Images committed together: what a kill can cost.", ge=1, tuning=True, cluster=True
+    )
+    task_size: int = option(128, "Images in a task of Spark.", ge=1, tuning=True, cluster=True)
+    read_ahead: int = option(
+        16, "Files that a worker reads at once.", ge=1, tuning=True, cluster=True
+    )
+    compact_files: int = option(
+        32,
+        "Small files of the table that are left; more are merged.",
+        ge=1,
+        tuning=True,
+        cluster=True,
+    )
+    max_pixels: int = option(
+        MAX_IMAGE_PIXELS, "The largest image, width x height.", ge=1, tuning=True, cluster=True
+    )
+    max_bytes: int = option(MAX_FILE_BYTES, "The largest file.", ge=1, tuning=True, cluster=True)
+    image_seconds: float = option(
+        60.0, "What an image may take before it is given up.", gt=0, tuning=True, cluster=True
+    )
+    driver_memory: str = option("2g", "Memory of Spark's Java machine.", tuning=True)
 
     @field_validator("components")
     @classmethod
@@ -164,22 +214,28 @@ def check_apart(source: Location, output: Location) -> None:
         )
 
 
-def check_places(settings: RunSettings) -> None:
-    """Refuse an input, an output and a model that lie in one another.
+def options_for(use: Literal["cluster", "notebook"] | None = None) -> tuple[str, ...]:
+    """The names of the settings that are options: all, or those that are passed on to some use."""
+    extras = {name: field.json_schema_extra for name, field in RunSettings.model_fields.items()}
+    return tuple(
+        name
+        for name, extra in extras.items()
+        if isinstance(extra, dict) and (use is None or extra[use])
+    )
+
+
+def make_settings(**values: Any) -> RunSettings:
+    """Validate settings.
 
     Raises:
-        UsageError: naming them.
+        UsageError: one of them is wrong; it names the option.
     """
-    check_apart(settings.input, settings.output)
-    output = Output(settings.output)
-    for folder in (*output.folders, output.work):
-        if folder.contains(settings.input):
-            raise UsageError(
-                f"The input {settings.input} is where results go: runs delete what is in {folder}.",
-                "Give an output elsewhere.",
-            )
-    if settings.model and output.location.contains(settings.model):
-        raise UsageError(
-            f"The PCA {settings.model} lies inside the output {settings.output}.",
-            "Give an output elsewhere, or use --keep-pca with `verger run`.",
-        )
+    try:
+        return RunSettings(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = first["msg"].removeprefix("Value error, ")
+        if not first["loc"]:
+            raise UsageError(f"{message}.") from error
+        option = "--" + str(first["loc"][0]).replace("_", "-")
+        raise UsageError(f"{option}: {message} (got {first['input']!r}).") from error

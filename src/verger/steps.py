@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import ValidationError
 from pyspark import Broadcast, SparkContext
 from pyspark.sql import DataFrame, Row, SparkSession
 
@@ -48,7 +47,13 @@ from verger.progress import Progress
 from verger.reduce.pca import Pca, Projection
 from verger.report import charts
 from verger.report.charts import Drawing
-from verger.settings import MAX_FILE_BYTES, MAX_IMAGE_PIXELS, RunSettings, check_apart
+from verger.settings import (
+    MAX_FILE_BYTES,
+    MAX_IMAGE_PIXELS,
+    RunSettings,
+    check_apart,
+    make_settings,
+)
 from verger.spark import matrix, reduce, session
 from verger.spark.extraction import Extractor
 from verger.spark.model import load_projection, write_model
@@ -400,12 +405,7 @@ def run(source: str, output: str, *, progress: Progress | None = None, **options
         >>> manifest.status, manifest.counts.featurized
         ('complete', 8)
     """
-    try:
-        settings = RunSettings.model_validate({"input": source, "output": output, **options})
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"])) or "options"
-        raise UsageError(f"{name}: {first['msg']}.", "See verger.settings.RunSettings.") from error
+    settings = make_settings(input=source, output=output, **options)
     return chain.run(settings, progress)
 
 

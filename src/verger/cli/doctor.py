@@ -10,13 +10,14 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import typer
 from rich.table import Table
 from rich.text import Text
 
 from verger.cli import console
+from verger.cli.options import Debug, Json
+from verger.cli.reporting import reporting
 from verger.errors import VergerError
-from verger.networks.graph import engine_version
-from verger.networks.weights import BUNDLED_DIGESTS, bundled_bytes, find_weights
 
 MEMORY_NEEDED = 4 * 2**30
 """Bytes: 2 GiB for Spark's Java machine, the rest for its workers."""
@@ -31,6 +32,16 @@ class Finding:
     ok: bool
     found: str
     needed: bool = True
+
+
+def doctor(json: Json = False, debug: Debug = False) -> None:
+    """Say what is found of Java, Spark, engines, weights and memory."""
+    with reporting(debug):
+        with console.stage("doctor"):
+            findings = examine()
+        show(findings, as_json=json)
+        if any(finding.needed and not finding.ok for finding in findings):
+            raise typer.Exit(5)
 
 
 def examine() -> list[Finding]:
@@ -85,11 +96,15 @@ def _package(name: str, package: str) -> Finding:
 
 
 def _engine(name: str, package: str, *, needed: bool) -> Finding:
+    from verger.networks.graph import engine_version
+
     found = engine_version(package)
     return Finding(name, bool(found), found or "not installed", needed)
 
 
 def _weights() -> Finding:
+    from verger.networks.weights import BUNDLED_DIGESTS, bundled_bytes, find_weights
+
     found = find_weights("bundled")
     try:
         for name in BUNDLED_DIGESTS:

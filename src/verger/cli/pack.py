@@ -7,6 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from verger.cli import console
+from verger.cli.options import Debug, Fresh, Json, LabelFrom
+from verger.cli.reporting import reporting
 
 if TYPE_CHECKING:
     from verger.packs.format import Pack
@@ -14,48 +16,40 @@ if TYPE_CHECKING:
 
 MEBIBYTE = 2**20
 
-Source = Annotated[
-    str, typer.Argument(help="A folder of images, or s3://bucket/prefix.", metavar="INPUT")
-]
-Target = Annotated[str, typer.Argument(help="Where the shards go.", metavar="OUTPUT")]
-LabelFrom = Annotated[
-    str, typer.Option(help="parent, none, or a regular expression with one group.")
-]
-ShardSize = Annotated[int, typer.Option(help="MiB of images in a shard.", min=1)]
-Threads = Annotated[int, typer.Option(help="Files that are read at once.", min=1)]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Delete old shards, and start over.")]
-Json = Annotated[bool, typer.Option("--json", help="Print pack.json, for scripts.")]
-
 
 def pack(
-    source: Source,
-    target: Target,
+    source: Annotated[
+        str, typer.Argument(help="A folder of images, or s3://bucket/prefix.", metavar="INPUT")
+    ],
+    target: Annotated[str, typer.Argument(help="Where the shards go.", metavar="OUTPUT")],
     *,
     label_from: LabelFrom = "parent",
-    shard_size: ShardSize = 128,
-    threads: Threads = 16,
+    shard_size: Annotated[int, typer.Option(help="MiB of images in a shard.", min=1)] = 128,
+    threads: Annotated[int, typer.Option(help="Files that are read at once.", min=1)] = 16,
     fresh: Fresh = False,
     json: Json = False,
+    debug: Debug = False,
 ) -> None:
     """Pack images into Parquet files, without metadata; give it again to go on or add."""
-    from verger.datasets import packing
-    from verger.store.location import Location
+    with reporting(debug):
+        from verger.datasets import packing
+        from verger.store.location import Location
 
-    folder = Location.parse(target)
-    with console.progress() as shown:
-        packed = packing.pack(
-            Location.parse(source),
-            folder,
-            label_from=label_from,
-            shard_bytes=shard_size * MEBIBYTE,
-            threads=threads,
-            fresh=fresh,
-            progress=shown,
-        )
-    if json:
-        console.write_json(packed)
-    else:
-        show_pack(packed, folder)
+        folder = Location.parse(target)
+        with console.progress() as shown:
+            packed = packing.pack(
+                Location.parse(source),
+                folder,
+                label_from=label_from,
+                shard_bytes=shard_size * MEBIBYTE,
+                threads=threads,
+                fresh=fresh,
+                progress=shown,
+            )
+        if json:
+            console.write_json(packed)
+        else:
+            show_pack(packed, folder)
 
 
 def show_pack(packed: "Pack", folder: "Location") -> None:

@@ -5,29 +5,22 @@ from typing import Annotated
 import typer
 
 from verger.cli import console
-from verger.errors import UsageError
-
-Folder = Annotated[str, typer.Argument(help="The output of a run.", metavar="OUTPUT")]
-Language = Annotated[str, typer.Option("--lang", help="en or fr.")]
-
-LANGUAGES = ("en", "fr")
+from verger.cli.options import Debug, Language
+from verger.cli.reporting import reporting
 
 
-def report(folder: str, language: str) -> None:
-    """Write `report.html` into an output, and say where it is.
+def report(
+    folder: Annotated[str, typer.Argument(help="The output of a run.", metavar="OUTPUT")],
+    lang: Language = "en",
+    debug: Debug = False,
+) -> None:
+    """Write the page that shows an output: report.html, one file."""
+    with reporting(debug):
+        from verger.output.layout import Output
+        from verger.report.page import write_report
+        from verger.store.location import Location
 
-    Raises:
-        UsageError: there is no page in that language.
-        VergerError: it is no output, or the page cannot be written.
-    """
-    if language not in LANGUAGES:
-        raise UsageError(f"--lang {language}: there is no such page.", "Give en or fr.")
-
-    from verger.output.layout import Output
-    from verger.report.page import write_report
-    from verger.store.location import Location
-
-    output = Output(Location.parse(folder))
-    with console.progress() as shown:
-        write_report(output, language, shown)
-    console.say(str(output.report))
+        output = Output(Location.parse(folder))
+        with console.progress() as shown:
+            write_report(output, lang, shown)
+        console.say(str(output.report))

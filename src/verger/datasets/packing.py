@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import cast
 
-from pydantic import ValidationError
-
 from verger.datasets.stripping import as_png, strip_metadata
 from verger.errors import InputError, SetupError, UsageError
 from verger.images.ahead import read_ahead
@@ -34,7 +32,7 @@ from verger.packs.format import (
     written,
 )
 from verger.progress import Progress
-from verger.settings import RunSettings, check_apart
+from verger.settings import RunSettings, check_apart, make_settings
 from verger.store import storage
 from verger.store.location import Location
 from verger.store.lock import held
@@ -100,11 +98,7 @@ def pack(
 def _settings(source: Location, target: Location, label_from: str) -> RunSettings:
     """The settings of a run over the same images: its limits, and its rules for labels."""
     check_apart(source, target)
-    try:
-        return RunSettings(input=source, output=target, label_from=label_from)
-    except ValidationError as error:
-        message = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise UsageError(f"--label-from: {message} (got {label_from!r}).") from error
+    return make_settings(input=source, output=target, label_from=label_from)
 
 
 class _Packer:

@@ -8,7 +8,7 @@ from functools import cache, partial
 import pyspark
 from pyspark.sql import SparkSession
 
-from verger.errors import InputError
+from verger.errors import InputError, UsageError
 from verger.images.decoding import RULES
 from verger.networks.graph import Backbone
 from verger.output.files import Identity, check_comparable, check_source, open_files, open_scores
@@ -16,7 +16,7 @@ from verger.output.layout import Outcome, Output, check_foreign
 from verger.output.manifest import Manifest, SparkRecord, now, read_manifest
 from verger.output.table import Table
 from verger.progress import Clock
-from verger.settings import RunSettings
+from verger.settings import RunSettings, check_apart
 from verger.spark import waves
 from verger.spark.model import check_model
 from verger.spark.session import start_for
@@ -110,6 +110,27 @@ def begin(
         ),
         spark=cache(partial(start_for, settings, clock, manifest.spark, debug=debug)),
     )
+
+
+def check_places(settings: RunSettings) -> None:
+    """Refuse an input, an output and a model that lie in one another.
+
+    Raises:
+        UsageError: naming them.
+    """
+    check_apart(settings.input, settings.output)
+    output = Output(settings.output)
+    for folder in (*output.folders, output.work):
+        if folder.contains(settings.input):
+            raise UsageError(
+                f"The input {settings.input} is where results go: runs delete what is in {folder}.",
+                "Give an output elsewhere.",
+            )
+    if settings.model and output.location.contains(settings.model):
+        raise UsageError(
+            f"The PCA {settings.model} lies inside the output {settings.output}.",
+            "Give an output elsewhere, or use --keep-pca with `verger run`.",
+        )
 
 
 def check_output(this: Run) -> Manifest | None:

@@ -2,31 +2,14 @@
 
 from datetime import datetime
 
-from verger.settings import RunSettings
+from verger.settings import RunSettings, options_for
 from verger.store.location import Location
-
-ON_A_CLUSTER = {
-    "compact_files",
-    "components",
-    "fresh",
-    "keep_pca",
-    "label_from",
-    "lang",
-    "limit",
-    "max_rejected",
-    "prune",
-    "rebase",
-    "retain",
-    "retry_rejected",
-    "wave_size",
-}
-"""Settings of a run that are passed on."""
 
 
 def job_command(run: RunSettings, deadline: datetime) -> tuple[str, ...]:
     """The words of `verger run` for a cluster, without its weights."""
     words = ["run", str(run.input), str(run.output), "--deadline", f"{deadline:%Y-%m-%dT%H:%M:%SZ}"]
-    return (*words, *_options(run, ON_A_CLUSTER))
+    return (*words, *_options(run, options_for("cluster")))
 
 
 def notebook_command(
@@ -36,7 +19,7 @@ def notebook_command(
     words = ["cloud", "execute-notebook", notebook, executed(run.output, run_id).uri]
     words += ["--input", str(run.input), "--output", str(run.output)]
     words += ["--deadline", f"{deadline:%Y-%m-%dT%H:%M:%SZ}"]
-    return (*words, *_options(run, {"components", "limit"}))
+    return (*words, *_options(run, options_for("notebook")))
 
 
 def executed(output: Location, run_id: str) -> Location:
@@ -44,9 +27,9 @@ def executed(output: Location, run_id: str) -> Location:
     return output.child("executed", f"{run_id}.ipynb")
 
 
-def _options(run: RunSettings, names: set[str]) -> list[str]:
+def _options(run: RunSettings, names: tuple[str, ...]) -> list[str]:
     words: list[str] = []
-    for name, value in run.model_dump(include=names, exclude_defaults=True).items():
+    for name, value in run.model_dump(include={*names}, exclude_defaults=True).items():
         option = "--" + name.replace("_", "-")
         words += [option] if value is True else [option, str(value)]
     return words

@@ -8,39 +8,32 @@ import typer
 from rich.table import Table
 
 from verger.cli import console
-from verger.cli.cloud import cloud_app
-from verger.cli.report import Language
+from verger.cli.options import (
+    Arch,
+    Debug,
+    Json,
+    MaxCost,
+    Spot,
+    Workers,
+    with_settings,
+)
 from verger.cli.reporting import reporting
-from verger.errors import InputError, SetupError, UsageError
+from verger.errors import InputError, SetupError
+from verger.settings import options_for
 
 if TYPE_CHECKING:
-    from verger.cloud.jobs.bundle import Architecture
     from verger.cloud.jobs.inventory import Inventory
     from verger.cloud.jobs.job import Running
-
-__all__ = ["cloud_app"]
-
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
-Source = Annotated[str, typer.Option("--input", help="s3://bucket/prefix of the images.")]
-Target = Annotated[str, typer.Option("--output", help="s3://bucket/prefix for the results.")]
-Components = Annotated[
-    str | None, typer.Option(help="A count (50), or a share of the variance (0.95).")
-]
-Workers = Annotated[int | None, typer.Option(help="Machines besides the primary one.", min=1)]
-Spot = Annotated[
-    bool, typer.Option("--spot", help="All workers but one on spot machines, if there are.")
-]
-Arch = Annotated[str, typer.Option(help="arm64 (Graviton) or x86_64.")]
-MaxCost = Annotated[float, typer.Option(help="The ceiling in euros.", min=0.01)]
-Limit = Annotated[int | None, typer.Option(help="Take the first N files only.")]
+    from verger.settings import RunSettings
 
 
-@cloud_app.command()
+NOTEBOOK = options_for("notebook")
+
+
+@with_settings(options_for("cluster"), on_s3=True)
 def run(
+    settings: "RunSettings",
     *,
-    source: Source,
-    output: Target,
-    components: Components = None,
     workers: Workers = None,
     spot: Spot = False,
     arch: Arch = "arm64",
@@ -48,63 +41,30 @@ def run(
     download: Annotated[
         Path | None, typer.Option(help="Copy the results to this folder afterwards.")
     ] = None,
-    limit: Limit = None,
-    label_from: Annotated[
-        str, typer.Option(help="parent, none, or a regular expression with one group.")
-    ] = "parent",
-    max_rejected: Annotated[str, typer.Option(help="Share of images that may be rejected.")] = "1%",
-    fresh: Annotated[bool, typer.Option("--fresh", help="Delete an old result first.")] = False,
-    prune: Annotated[
-        bool, typer.Option("--prune", help="Delete rows of images that have gone.")
-    ] = False,
-    lang: Language = "en",
-    json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
-    debug: Debug = False,
+    json: Json = False,
 ) -> None:
     """Run on a cluster that ends with the run; give it again to go on or add."""
-    with reporting(debug):
-        from verger.cli.main import make_settings
-        from verger.cloud.jobs.launch import launch
-        from verger.cloud.jobs.prepare import Launch
-        from verger.output.layout import Output
+    from verger.cli.summary import show_summary
+    from verger.cloud.jobs.launch import launch
+    from verger.cloud.jobs.prepare import Launch
+    from verger.output.layout import Output
 
-        settings = make_settings(
-            input=source,
-            output=output,
-            components=components,
-            limit=limit,
-            label_from=label_from,
-            max_rejected=max_rejected,
-            fresh=fresh,
-            prune=prune,
-            lang=lang,
-        )
-        asked = Launch(
-            run=settings,
-            workers=workers,
-            arch=_architecture(arch),
-            spot=spot,
-            max_cost=max_cost,
-            download=download,
-        )
-        with console.progress() as shown:
-            outcome = launch(asked, shown)
-        if json:
-            console.write_json(outcome.manifest)
-        else:
-            from verger.cli.summary import show_summary
-
-            show_summary(outcome.manifest, Output(settings.output), settings.lang)
+    wanted = Launch(
+        run=settings, workers=workers, arch=arch, spot=spot, max_cost=max_cost, download=download
+    )
+    with console.progress() as shown:
+        outcome = launch(wanted, shown)
+    if json:
+        console.write_json(outcome.manifest)
+    else:
+        show_summary(outcome.manifest, Output(settings.output), settings.lang)
 
 
-@cloud_app.command()
+@with_settings(NOTEBOOK, on_s3=True)
 def notebook(
-    notebook: Annotated[Path, typer.Argument(help="Such as notebooks/verger_emr.ipynb.")],
+    settings: "RunSettings",
     *,
-    source: Source,
-    output: Target,
-    components: Components = None,
-    limit: Limit = None,
+    notebook: Annotated[Path, typer.Argument(help="Such as notebooks/verger_emr.ipynb.")],
     workers: Workers = None,
     spot: Spot = False,
     arch: Arch = "arm64",
@@ -112,58 +72,38 @@ def notebook(
     copy: Annotated[
         Path | None, typer.Option(help="The executed copy. Default: NAME-executed.ipynb, here.")
     ] = None,
-    debug: Debug = False,
 ) -> None:
     """Execute a notebook on a cluster that ends with it, and fetch the executed copy."""
-    with reporting(debug):
-        from verger.cli.main import make_settings
-        from verger.cloud.jobs.notebook import launch_notebook
-        from verger.cloud.jobs.prepare import Launch
+    from verger.cloud.jobs.notebook import launch_notebook
+    from verger.cloud.jobs.prepare import Launch
 
-        asked = Launch(
-            run=make_settings(input=source, output=output, components=components, limit=limit),
-            workers=workers,
-            arch=_architecture(arch),
-            spot=spot,
-            max_cost=max_cost,
-        )
-        with console.progress() as shown:
-            launch_notebook(asked, notebook, copy or Path(f"{notebook.stem}-executed.ipynb"), shown)
+    wanted = Launch(run=settings, workers=workers, arch=arch, spot=spot, max_cost=max_cost)
+    with console.progress() as shown:
+        launch_notebook(wanted, notebook, copy or Path(f"{notebook.stem}-executed.ipynb"), shown)
 
 
-@cloud_app.command(hidden=True)
+@with_settings((*NOTEBOOK, "deadline"), on_s3=True)
 def execute_notebook(
-    notebook: str,
-    copy: str,
+    settings: "RunSettings",
     *,
-    source: Source,
-    output: Target,
+    notebook: Annotated[str, typer.Argument()],
+    copy: Annotated[str, typer.Argument()],
     weights: Annotated[str, typer.Option(help="File of the backbone.")],
-    components: Components = None,
-    limit: Limit = None,
-    deadline: str | None = None,
-    debug: Debug = False,
 ) -> None:
     """Execute a notebook as the driver of a cluster: what `notebook` has a cluster do."""
-    with reporting(debug):
-        from verger.cli.main import make_settings
-        from verger.cloud.jobs.notebook import execute_notebook
-        from verger.store.location import Location
+    from verger.cloud.jobs.notebook import execute_notebook
+    from verger.store.location import Location
 
-        settings = make_settings(
-            input=source, output=output, components=components, limit=limit, deadline=deadline
-        )
-        given = settings.model_dump(include={"components", "limit"}, exclude_defaults=True)
-        execute_notebook(
-            Location.parse(notebook),
-            Location.parse(copy),
-            {"INPUT": source, "OUTPUT": output, "WEIGHTS": weights}
-            | {name.upper(): value for name, value in given.items()},
-            settings.deadline,
-        )
+    given = settings.model_dump(include={*NOTEBOOK}, exclude_defaults=True)
+    execute_notebook(
+        Location.parse(notebook),
+        Location.parse(copy),
+        {"INPUT": str(settings.input), "OUTPUT": str(settings.output), "WEIGHTS": weights}
+        | {name.upper(): value for name, value in given.items()},
+        settings.deadline,
+    )
 
 
-@cloud_app.command()
 def status(*, debug: Debug = False) -> None:
     """Show what of ours runs, in all regions of the European Union."""
     with reporting(debug):
@@ -176,7 +116,6 @@ def status(*, debug: Debug = False) -> None:
             console.say(_nothing(found))
 
 
-@cloud_app.command()
 def stop(*, debug: Debug = False) -> None:
     """Stop all of ours that runs, in all regions of the European Union, and wait for it."""
     with reporting(debug):
@@ -192,7 +131,6 @@ def stop(*, debug: Debug = False) -> None:
         console.say(_nothing(found))
 
 
-@cloud_app.command()
 def logs(
     *,
     job: Annotated[
@@ -222,7 +160,6 @@ def logs(
             console.say(line)
 
 
-@cloud_app.command()
 def costs(
     *,
     days: Annotated[int, typer.Option(help="How far to look back.", min=1)] = 30,
@@ -251,14 +188,6 @@ def costs(
             f"Without tax, at {known.eur_per_usd} EUR a USD of {known.eur_dated} and prices of "
             f"{known.dated}; spot machines at {known.spot_share:.0%} of the price on demand."
         )
-
-
-def _architecture(name: str) -> "Architecture":
-    if name == "arm64":
-        return "arm64"
-    if name == "x86_64":
-        return "x86_64"
-    raise UsageError(f"--arch: {name!r} is neither arm64 nor x86_64.")
 
 
 def _look(days: int | None = None) -> "Inventory":

@@ -1,0 +1,77 @@
+"""The commands that run the chain."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from verger.cli import console
+from verger.cli.options import Debug, Json, Language, with_settings
+from verger.cli.reporting import reporting
+from verger.settings import make_settings, options_for
+
+if TYPE_CHECKING:
+    from verger.settings import RunSettings
+
+
+@with_settings()
+def run(settings: "RunSettings", *, json: Json = False, debug: Debug = False) -> None:
+    """Turn a folder of images into features and a PCA matrix; give it again to go on or add."""
+    run_chain(settings, as_json=json, debug=debug)
+
+
+@with_settings(name for name in options_for() if name not in {"components", "keep_pca"})
+def transform(
+    settings: "RunSettings",
+    *,
+    model: Annotated[
+        str, typer.Option(help="The OUTPUT of an earlier run, or the model/ folder in it.")
+    ],
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Project the images of another folder through the PCA of an earlier run."""
+    given = settings.model_dump(exclude_defaults=True)
+    run_chain(make_settings(**given, model=model), as_json=json, debug=debug)
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where images and results go.")] = Path("demo"),
+    *,
+    images: Annotated[int, typer.Option(help="How many photographs are rendered.")] = 1200,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same photographs.")] = 0,
+    lang: Language = "en",
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Render photographs of fruit and run the whole chain on them."""
+    with reporting(debug):
+        from verger.datasets.demo import write_demo_images
+
+        photographs = folder / "images"
+        if not photographs.exists():
+            with console.progress() as shown:
+                shown.start("demo", images)
+                write_demo_images(
+                    photographs,
+                    images=images,
+                    seed=seed,
+                    on_image=lambda done, _: shown.update(done),
+                )
+                shown.finish()
+        settings = make_settings(input=str(photographs), output=str(folder / "output"), lang=lang)
+        run_chain(settings, as_json=json, debug=debug)
+
+
+def run_chain(settings: "RunSettings", *, as_json: bool, debug: bool) -> None:
+    """Run the chain and show what came of it."""
+    from verger.chain import run as run_all
+    from verger.cli.summary import show_summary
+    from verger.output.layout import Output
+
+    with console.progress() as shown:
+        manifest = run_all(settings, shown, debug=debug)
+    if as_json:
+        console.write_json(manifest)
+    else:
+        show_summary(manifest, Output(settings.output), settings.lang)
