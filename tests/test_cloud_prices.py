@@ -15,10 +15,10 @@ from botocore.stub import ANY, Stubber
 
 from helpers import verger
 from stores import FAKE_KEYS
-from verger.cloud.account.regions import EU_REGIONS
 from verger.cloud.money import prices
 from verger.cloud.money.plan import CORE_RATES, FIXED_MINUTES, START_MINUTES, make_plan
 from verger.errors import RefusedError, SetupError, UsageError
+from verger.store.regions import EU_REGIONS
 
 RATES = b"""<?xml version="1.0" encoding="UTF-8"?>
 <gesmes:Envelope><Cube><Cube time='2026-11-23'>

@@ -8,9 +8,11 @@ from botocore.exceptions import EndpointConnectionError
 from botocore.stub import Stubber
 
 from stores import FAKE_KEYS, KEYS, aws_settings, make_bucket, moto_server
-from verger.cloud.account.regions import EU_REGIONS, check_buckets, check_endpoint, check_region
-from verger.cloud.account.session import aws_errors, make_session
+from verger.cloud.account.buckets import check_buckets
 from verger.errors import InputError, RefusedError, SetupError, VergerError
+from verger.store.errors import aws_errors
+from verger.store.regions import EU_REGIONS, check_endpoint, check_region
+from verger.store.session import make_session
 
 
 @pytest.fixture(scope="module")
@@ -213,8 +215,9 @@ def test_no_credentials_are_a_setup_error(nobody) -> None:
 
 
 def test_an_unknown_profile_is_a_setup_error(nobody, monkeypatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
     with pytest.raises(SetupError, match="nobody"):
-        make_session("eu-west-1", profile="nobody")
+        make_session("eu-west-1")
 
 
 def test_the_region_comes_from_the_settings(keys, monkeypatch) -> None:

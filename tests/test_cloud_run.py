@@ -17,7 +17,6 @@ from fake_aws import AwsError, FakeAws, machine
 from stores import FAKE_KEYS, aws_settings, make_bucket, make_client, moto_server
 from verger.cli.main import app
 from verger.cloud.account import places
-from verger.cloud.account.session import make_session
 from verger.cloud.account.stack import Stack
 from verger.cloud.jobs import delivery, follow, inventory, launch
 from verger.cloud.jobs.notebook import launch_notebook
@@ -39,6 +38,7 @@ from verger.output.table import DataFile
 from verger.progress import Progress
 from verger.settings import RunSettings
 from verger.store.location import Location
+from verger.store.session import make_session
 
 REGION = "eu-west-3"
 STACK = Stack(

@@ -14,8 +14,6 @@ from helpers import verger
 from stores import aws_settings, make_bucket, make_client, moto_server
 from test_cloud_run import OUTPUT, REGION, SOURCE, STACK, Heard
 from verger.cli.main import app
-from verger.cloud.account.regions import OPT_IN
-from verger.cloud.account.session import make_session
 from verger.cloud.jobs import download, inventory, logs
 from verger.cloud.jobs.bundle import ENTRY
 from verger.cloud.jobs.cluster import Cluster, cluster_request, list_clusters, start_cluster
@@ -27,6 +25,8 @@ from verger.errors import InputError, SetupError
 from verger.progress import Progress
 from verger.settings import RunSettings
 from verger.store.location import Location
+from verger.store.regions import OPT_IN
+from verger.store.session import make_session
 
 END = datetime(2026, 1, 31, 20, 0, tzinfo=timezone.utc)
 

@@ -13,9 +13,9 @@ from botocore.stub import ANY, Stubber
 from helpers import verger
 from stores import FAKE_KEYS, aws_settings, make_bucket, make_client, moto_server
 from verger.cloud.account import stack
-from verger.cloud.account.regions import EU_REGIONS
-from verger.cloud.account.session import make_session
 from verger.errors import InputError, RefusedError, SetupError
+from verger.store.regions import EU_REGIONS
+from verger.store.session import make_session
 
 REGION = "eu-west-3"
 

@@ -14,13 +14,13 @@ from PIL import Image
 from helpers import verger
 from stores import FAKE_KEYS, aws_settings, forget, make_bucket, make_client, moto_server
 from verger.cloud.account.erase import erase
-from verger.cloud.account.session import make_session
 from verger.cloud.account.upload import upload_images, upload_packed
 from verger.errors import InputError, RefusedError, SetupError, UsageError
 from verger.images.listing import list_images
 from verger.progress import Progress
 from verger.store import objects
 from verger.store.location import Location
+from verger.store.session import make_session
 
 
 class Counting(Progress):

@@ -45,8 +45,8 @@ def init(
     """Make the bucket, roles, network and budget that a cluster needs; again to change them."""
     with reporting(debug):
         from verger.cloud.account import machines, stack
-        from verger.cloud.account.session import make_session
         from verger.cloud.money import budget
+        from verger.store.session import make_session
 
         session = make_session(region)
         with console.stage("stack"):
@@ -77,8 +77,8 @@ def destroy(
     """Remove what `init` made. The bucket stays with its data, unless --purge erases both."""
     with reporting(debug):
         from verger.cloud.account import stack
-        from verger.cloud.account.session import make_session
         from verger.cloud.money import budget
+        from verger.store.session import make_session
 
         if (place or listing) and not purge:
             raise UsageError("--place and --list go with --purge.", "Add --purge to erase data.")
@@ -147,9 +147,9 @@ def upload(
 ) -> None:
     """Upload images without their metadata; give it again to go on or add."""
     with reporting(debug):
-        from verger.cloud.account.session import make_session
         from verger.cloud.account.upload import upload_images, upload_packed
         from verger.store.location import Location
+        from verger.store.session import make_session
 
         session = make_session()
         places = Location.parse(source), Location.parse(target)
@@ -191,8 +191,8 @@ def prices(
     """Show the prices that plans are made with."""
     with reporting(debug):
         from verger.cli.cloud_plan import show_prices
-        from verger.cloud.account.session import make_session
         from verger.cloud.money import prices as price_list
+        from verger.store.session import make_session
 
         if refresh:
             with console.stage("prices"):
@@ -224,8 +224,8 @@ def _show_stack(made: "Stack", email: str, monthly_usd: float, encrypted: bool) 
 
 def _purge(session: Any, bucket: str, more: list[str], listing: Path | None, yes: bool) -> None:
     """Erase the bucket's objects and other places, after asking; say what was erased."""
+    from verger.cloud.account.buckets import check_buckets
     from verger.cloud.account.erase import by_folder, erase, list_versions
-    from verger.cloud.account.regions import check_buckets
     from verger.store.location import Location
 
     places = [Location.parse(text) for text in dict.fromkeys((f"s3://{bucket}", *more))]

@@ -141,9 +141,9 @@ def logs(
 ) -> None:
     """Show why a job failed, in its own words."""
     with reporting(debug):
-        from verger.cloud.account.session import make_session
         from verger.cloud.account.stack import find_stack
         from verger.cloud.jobs.logs import error_of
+        from verger.store.session import make_session
 
         found = _look(days).running
         chosen = [one for one in found if job is None or one.id == job]
@@ -191,8 +191,8 @@ def costs(
 
 
 def _look(days: int | None = None) -> "Inventory":
-    from verger.cloud.account.session import make_session
     from verger.cloud.jobs.inventory import take_inventory
+    from verger.store.session import make_session
 
     since = datetime.now(timezone.utc) - timedelta(days=days) if days else None
     with console.stage("look"):

@@ -65,16 +65,15 @@ def plan(
 
 def _region_and_spot(source: str | None, region: str | None) -> tuple[str, dict[str, float] | None]:
     """Where to plan for, and the spot prices of now if the credentials allow to ask for them."""
-    from verger.cloud.account import session
-    from verger.cloud.account.regions import check_region
     from verger.cloud.money import prices
     from verger.errors import SetupError, VergerError
-    from verger.store.client import DEFAULT_REGION
+    from verger.store.regions import check_region
+    from verger.store.session import DEFAULT_REGION, make_session
 
     if region is not None:
         check_region(region)
     try:
-        made = session.make_session(region)
+        made = make_session(region)
     except SetupError:
         if source is not None and source.startswith("s3://"):
             raise

@@ -1,10 +1,5 @@
-"""Clients of S3 that all threads of a process share, and the credentials for those of others.
+"""Clients of S3 that all threads of a process share, and the credentials for those of others."""
 
-Credentials come from the AWS chain alone (environment, profile, role), and endpoint and region
-from its standard settings; none of them is an option of verger, and none is ever shown.
-"""
-
-import os
 import threading
 from functools import cache, lru_cache
 from typing import Any
@@ -12,13 +7,9 @@ from urllib.parse import urlsplit
 
 from pyarrow import fs
 
-from verger.errors import SetupError
 from verger.store.errors import bucket_errors, credentials_problem
 from verger.store.location import bucket_and_key
-
-DEFAULT_REGION = "eu-west-1"
-"""Where neither the settings nor the bucket say."""
-
+from verger.store.session import make_session, settings_errors
 
 CONNECTIONS = 32
 """To S3 at once, of all threads."""
@@ -48,7 +39,6 @@ _making = threading.Lock()
 @cache
 def _make_client(patient: bool) -> Any:
     from botocore.config import Config
-    from botocore.exceptions import BotoCoreError
 
     options: dict[str, Any] = {
         "retries": {"mode": "standard", "total_max_attempts": 9 if patient else 2},
@@ -56,29 +46,19 @@ def _make_client(patient: bool) -> Any:
     }
     if not patient:
         options |= {"connect_timeout": SOON_SECONDS, "read_timeout": SOON_SECONDS}
-    try:
-        session = _session()
-        # boto3 itself knows AWS_DEFAULT_REGION and the profile only.
-        region = os.environ.get("AWS_REGION") or session.region_name or DEFAULT_REGION
-        made = session.client("s3", region_name=region, config=Config(**options))
+    with settings_errors():
+        made = _session().client("s3", config=Config(**options))
         if _is_aws(made.meta.endpoint_url):
             return made
         # Other stores have no host name for each bucket.
         options["s3"] = {"addressing_style": "path"}
-        return session.client("s3", region_name=region, config=Config(**options))
-    except (BotoCoreError, ValueError) as error:
-        raise SetupError(
-            f"The AWS settings cannot be used: {error}.",
-            "Look at AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL and ~/.aws.",
-        ) from error
+        return _session().client("s3", config=Config(**options))
 
 
 @cache
 def _session() -> Any:
     """One for all, which keeps the credentials of a role that it assumed."""
-    import boto3
-
-    return boto3.Session()
+    return make_session(inside_eu=False)
 
 
 def s3_endpoint() -> str | None:
@@ -105,7 +85,7 @@ def bucket_region(bucket: str) -> str:
 def _keys(bucket: str) -> tuple[str | None, ...]:
     """Access key, secret key and token as they are now: botocore renews those that expire."""
     with bucket_errors(bucket):
-        credentials = s3_client()._request_signer._credentials
+        credentials = _session().get_credentials()
         frozen = credentials and credentials.get_frozen_credentials()
     return (frozen.access_key, frozen.secret_key, frozen.token) if frozen else ()
 

@@ -1,4 +1,4 @@
-"""What the errors of S3 mean."""
+"""What the errors of AWS mean."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,3 +87,49 @@ def _meaning(error: Any, bucket: str) -> VergerError:
             "s3:DeleteObject.",
         )
     return SetupError(f"The store of {bucket} failed: {code or status}.", "Try again.")
+
+
+@contextmanager
+def aws_errors(action: str) -> Iterator[None]:
+    """Say what an error of AWS means.
+
+    Args:
+        action: what was being done, as it goes on after "AWS refused to".
+
+    Raises:
+        SetupError: there are no valid credentials, a right is missing, a quota is reached, or AWS
+            does not answer.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+    try:
+        yield
+    except NoCredentialsError as error:
+        raise no_credentials() from error
+    except ClientError as error:
+        raise credentials_problem(error) or _meaning_of_aws(error, action) from error
+    except BotoCoreError as error:
+        raise SetupError(
+            f"AWS does not answer: {error}",
+            "Look at the network and at AWS_REGION; the same command goes on.",
+        ) from error
+
+
+def _meaning_of_aws(error: Any, action: str) -> SetupError:
+    details = error.response.get("Error", {})
+    code, message = details.get("Code", ""), details.get("Message", "")
+    if code in _DENIED:
+        hint = f"Give them the right to {error.operation_name}."
+        return SetupError(f"AWS refused to {action}: the credentials may not.", hint)
+    if "LimitExceeded" in code or "Quota" in code:
+        hint = "Ask AWS for a higher quota (console, Service Quotas), or take fewer workers."
+        return SetupError(f"AWS refused to {action}: a quota is reached ({message}).", hint)
+    return SetupError(f"AWS refused to {action}: {message or code} ({code}).", "Try again.")
+
+
+_DENIED = {
+    "AccessDenied",
+    "AccessDeniedException",
+    "UnauthorizedOperation",
+    "UnauthorizedException",
+}

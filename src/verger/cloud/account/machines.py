@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from verger.cloud.account.session import aws_errors
+from verger.store.errors import aws_errors
 
 
 def encrypt_disks(session: Any, region: str) -> None:

@@ -6,10 +6,11 @@ from http import HTTPStatus
 from importlib.resources import files
 from typing import Any
 
+from verger.cloud.account.buckets import check_buckets
 from verger.cloud.account.machines import free_network
-from verger.cloud.account.regions import check_buckets, check_region
-from verger.cloud.account.session import aws_errors
 from verger.errors import InputError, SetupError
+from verger.store.errors import aws_errors
+from verger.store.regions import check_region
 
 STACK_NAME = "verger"
 

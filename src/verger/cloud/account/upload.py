@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from verger.cloud.account.regions import check_buckets, check_store
+from verger.cloud.account.buckets import check_buckets, check_store
 from verger.datasets import packing
 from verger.datasets.stripping import as_png, strip_metadata
 from verger.errors import InputError, UsageError
@@ -66,7 +66,7 @@ def upload_packed(
     """Pack the images of a folder into shards in a bucket; the same call again goes on.
 
     Args:
-        session: a session of boto3, as `verger.cloud.account.session.make_session` makes it.
+        session: a session of boto3, as `verger.store.session.make_session` makes it.
         source: a folder of images; on S3, it must be inside the European Union too.
         target: a prefix on S3, inside the European Union.
         progress: who is told how far it is.
@@ -89,7 +89,7 @@ def upload_images(session: Any, source: Location, target: Location, progress: Pr
     images stay here.
 
     Args:
-        session: a session of boto3, as `verger.cloud.account.session.make_session` makes it.
+        session: a session of boto3, as `verger.store.session.make_session` makes it.
         source: a folder of images on this machine.
         target: a prefix on S3, inside the European Union.
         progress: who is told how far it is.

@@ -6,7 +6,6 @@ from datetime import datetime, timezone
 from functools import cached_property
 from typing import Any
 
-from verger.cloud.account.session import aws_errors
 from verger.cloud.account.stack import ALIVE, LOGS, TAGS, Stack
 from verger.cloud.jobs import schedule
 from verger.cloud.jobs.job import PROCESSORS, RELEASE, Cost, Job, State, undone_on_failure
@@ -16,6 +15,7 @@ from verger.cloud.money.plan import DISK_GB, HOURS_A_MONTH
 from verger.errors import SetupError
 from verger.progress import Progress
 from verger.store import storage
+from verger.store.errors import aws_errors
 from verger.store.listing import list_objects
 from verger.store.location import Location
 

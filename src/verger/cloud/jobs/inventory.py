@@ -6,11 +6,11 @@ from datetime import datetime
 from time import sleep
 from typing import Any
 
-from verger.cloud.account.regions import EU_REGIONS, OPT_IN
 from verger.cloud.jobs.cluster import list_clusters
 from verger.cloud.jobs.job import Running, not_ended
 from verger.errors import VergerError
 from verger.progress import Progress
+from verger.store.regions import EU_REGIONS, OPT_IN
 
 POLL_SECONDS = 10.0
 STOP_MINUTES = 30

@@ -4,8 +4,8 @@ import json
 from datetime import datetime, timezone
 from typing import Any
 
-from verger.cloud.account.session import aws_errors
 from verger.cloud.account.stack import STACK_NAME, Stack
+from verger.store.errors import aws_errors
 
 RETRIES = 10
 """Of EventBridge Scheduler, within an hour, should EMR not answer."""

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from verger.cloud.account.session import aws_errors
+from verger.store.errors import aws_errors
 
 BUDGET_NAME = "verger"
 

@@ -12,10 +12,10 @@ from urllib.request import urlopen
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from verger.cloud.account.regions import check_region
-from verger.cloud.account.session import aws_errors
 from verger.errors import SetupError
 from verger.store.cache import cache_folder
+from verger.store.errors import aws_errors
+from verger.store.regions import check_region
 
 MACHINES = {"arm64": ("m7g.xlarge", "m6g.xlarge"), "x86_64": ("m6i.xlarge",)}
 """4 processors and 16 GB each, the one to prefer first; not every region has each."""
