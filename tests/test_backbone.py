@@ -96,7 +96,7 @@ def test_a_saved_backbone_that_is_not_whole_is_refused(tmp_path: Path, missing: 
 @pytest.mark.tensorflow
 def test_a_graph_is_made_without_a_word_of_tensorflow() -> None:
     code = (
-        "from verger.backbone import graph\n"
+        "from verger.networks import graph\n"
         "from verger.networks.weights import find_weights\n"
         "graph.export_openvino(find_weights('bundled'))"
     )

@@ -18,10 +18,10 @@ import dataclasses, io, json, sys, tempfile, zipfile
 from pathlib import Path
 import numpy as np, openvino, psutil
 from openvino import opset13 as op
-from verger import pipeline
+from verger import chain
 from verger.settings import RunSettings
 
-def load_small(*arguments, load=pipeline.load_backbone):
+def load_small(*arguments, load=chain.load_backbone):
     pixels = op.parameter([-1, 224, 224, 3], np.uint8)
     means = op.reduce_mean(op.convert(pixels, "f32"), np.array([1, 2]), keep_dims=False)
     mixed = op.matmul(means, np.random.default_rng(0).normal(size=(3, 1280)).astype("f4"), 0, 0)
@@ -32,8 +32,8 @@ def load_small(*arguments, load=pipeline.load_backbone):
             archive.write(Path(folder) / name, name)
     return dataclasses.replace(load(*arguments), payload=packed.getvalue())
 
-pipeline.load_backbone = load_small
-manifest = pipeline.run(
+chain.load_backbone = load_small
+manifest = chain.run(
     RunSettings(input=sys.argv[1], output=sys.argv[2], components=2, driver_memory="1g")
 )
 

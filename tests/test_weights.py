@@ -111,7 +111,7 @@ def test_keras_weights_are_downloaded_once_and_a_failure_is_explained(
 ) -> None:
     url, asked = requested
     code = f"""
-from verger.backbone import weights
+from verger.networks import weights
 from verger.errors import SetupError
 weights.KERAS_URL = "{url}/missing"
 try:
