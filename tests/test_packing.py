@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 
 from stores import aws_settings, make_bucket, moto_server
 from verger.cli.pack import pack as command
-from verger.datasets import packing
+from verger.datasets import fruits360, packing
+from verger.datasets.credit import find_credit
 from verger.datasets.packing import pack, requests_saved
 from verger.errors import InputError, SetupError, UsageError
 from verger.images import loading
@@ -121,6 +122,19 @@ def test_images_come_back_with_their_pixels_and_without_their_metadata(
         assert file.schema_arrow.equals(SCHEMA)
         assert {file.metadata.row_group(0).column(2).compression} == {"UNCOMPRESSED"}
         assert SERIAL.encode() not in (tmp_path / "out" / shard.name).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["Fruits-360", "photographs"])
+def test_whose_images_they_are_is_recorded_and_found_again(
+    source: Path, tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / name
+    source.rename(folder)
+    assert bool(find_credit(Location(str(folder)))) is (name == "Fruits-360")
+    (folder.parent / fruits360.RECORD).write_text("{}")
+    packed = go(folder, tmp_path / "out/packs")
+    assert packed.credit == fruits360.CREDIT
+    assert find_credit(Location(str(tmp_path / "out/packs"))) == fruits360.CREDIT
 
 
 def short_strip() -> bytes:

@@ -139,6 +139,7 @@ class RunSettings(BaseModel):
     )
     """The same command goes on from there."""
     lang: Literal["en", "fr"] = option("en", "Language of page and summary.", cluster=True)
+    credit: str | None = option(None, "Whose images these are, for the page.", cluster=True)
     wave_size: int = option(
         8192, "Images committed together: what a kill can cost.", ge=1, tuning=True, cluster=True
     )

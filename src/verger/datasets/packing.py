@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import cast
 
+from verger.datasets.credit import find_credit
 from verger.datasets.stripping import as_png, strip_metadata
 from verger.errors import InputError, SetupError, UsageError
 from verger.images.ahead import read_ahead
@@ -135,6 +136,7 @@ class _Packer:
                 verger_version=VERSION,
                 source=str(self.source),
                 label_from=self.settings.label_from,
+                credit=find_credit(self.source),
             )
             # From here on, files with the names of shards are ours.
             found.write(self.target)

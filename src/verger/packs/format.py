@@ -70,6 +70,8 @@ class Pack(BaseModel):
     verger_version: str
     source: str
     label_from: str
+    credit: str | None = None
+    """Whose images they are."""
     status: Literal["incomplete", "complete"] = "incomplete"
     images: int = 0
     """Rows of all shards: a row a file of the source."""

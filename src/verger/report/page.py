@@ -10,11 +10,11 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from verger.datasets.credit import credit_by_name
 from verger.output.layout import Output
 from verger.output.manifest import Manifest
 from verger.progress import Progress
 from verger.report import plots
-from verger.report.credit import credit
 from verger.report.data import Contents, read_output
 from verger.report.scores import MAP_ROWS, Rows, stratify
 from verger.report.texts import number_formats, reason_names, stage_names, texts
@@ -132,7 +132,7 @@ def render(
         map_figure=plots.map_figure() if points else None,
         scree_figure=chart,
         many_classes=MANY_CLASSES,
-        credit=credit(contents.manifest.input, contents.classes.names),
+        credit=contents.manifest.settings.get("credit") or credit_by_name(contents.manifest.input),
         t=words,
         stages=stage_names(language),
         reasons=reason_names(language),

@@ -8,6 +8,7 @@ from functools import cache, partial
 import pyspark
 from pyspark.sql import SparkSession
 
+from verger.datasets.credit import find_credit
 from verger.errors import InputError, UsageError
 from verger.images.decoding import RULES
 from verger.networks.graph import Backbone
@@ -83,7 +84,8 @@ def begin(
         started_at=now(),
         input=str(settings.input),
         output=str(settings.output),
-        settings=settings.model_dump(mode="json", exclude={"input", "output"}),
+        settings=settings.model_dump(mode="json", exclude={"input", "output"})
+        | {"credit": settings.credit or find_credit(settings.input)},
         backbone=backbone.record,
         engine=backbone.engine_record,
         spark=SparkRecord(version=pyspark.__version__, master=settings.master or ""),
