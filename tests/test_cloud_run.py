@@ -18,7 +18,7 @@ from stores import FAKE_KEYS, aws_settings, make_bucket, make_client, moto_serve
 from verger.cli.main import app
 from verger.cloud.account import places
 from verger.cloud.account.stack import Stack
-from verger.cloud.jobs import delivery, follow, inventory, launch
+from verger.cloud.jobs import delivery, launch
 from verger.cloud.jobs.notebook import launch_notebook
 from verger.cloud.jobs.prepare import MARGIN, Launch
 from verger.cloud.money import prices
@@ -35,7 +35,7 @@ from verger.output.files import open_files
 from verger.output.layout import Output
 from verger.output.manifest import BackboneRecord, Counts, EngineRecord, Manifest, SparkRecord
 from verger.output.table import DataFile
-from verger.progress import Progress
+from verger.progress import Progress, Time
 from verger.settings import RunSettings
 from verger.store.location import Location
 from verger.store.session import make_session
@@ -93,6 +93,9 @@ class Clock:
         self.time += timedelta(seconds=seconds)
 
 
+CLOCK = Clock()
+
+
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     with moto_server() as port:
@@ -120,12 +123,8 @@ def _one_loader() -> Iterator[None]:
 
 
 @pytest.fixture
-def clock(monkeypatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(follow, "now", clock.now)
-    for module in (follow, inventory):
-        monkeypatch.setattr(module, "sleep", clock.sleep)
-    return clock
+def clock() -> Clock:
+    return CLOCK
 
 
 @pytest.fixture
@@ -159,7 +158,7 @@ def heard() -> Heard:
 
 def asked(**options: object) -> Launch:
     run = RunSettings(input=SOURCE, output=OUTPUT, components="2")
-    return Launch(run=run, workers=2, **options)
+    return Launch(run=run, workers=2, time=Time(CLOCK.now, CLOCK.sleep), **options)
 
 
 def write_manifest(status: str = "complete", started_at: str = "2026-01-31T12:01:00+00:00") -> None:
@@ -429,10 +428,7 @@ def test_a_deadline_inside_the_job_can_be_resumed(aws, heard: Heard) -> None:
     assert not aws.runs
 
 
-def test_a_job_that_hangs_is_ended_when_its_time_is_over(
-    aws, heard: Heard, clock, monkeypatch
-) -> None:
-    monkeypatch.setattr(follow, "POLL_SECONDS", 120)
+def test_a_job_that_hangs_is_ended_when_its_time_is_over(aws, heard: Heard, clock) -> None:
     aws.hangs = True
     begun = clock.now()
     with pytest.raises(DeadlineReached, match="hung"):
@@ -443,8 +439,7 @@ def test_a_job_that_hangs_is_ended_when_its_time_is_over(
     assert schedules(aws) == []
 
 
-def test_a_cluster_that_does_not_end_is_told_of(aws, heard: Heard, monkeypatch) -> None:
-    monkeypatch.setattr(follow, "POLL_SECONDS", 120)
+def test_a_cluster_that_does_not_end_is_told_of(aws, heard: Heard) -> None:
     aws.hangs, aws.obeys = True, False
     with pytest.raises(SetupError, match="told to end and is still running"):
         launch.launch(asked(max_cost=1.0), heard)

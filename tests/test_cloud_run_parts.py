@@ -22,7 +22,7 @@ from verger.cloud.jobs.job import Job, State, ends_at
 from verger.cloud.jobs.schedule import schedule_request
 from verger.cloud.jobs.submit import spark_properties, submit_arguments
 from verger.errors import InputError, SetupError
-from verger.progress import Progress
+from verger.progress import Progress, Time
 from verger.settings import RunSettings
 from verger.store.location import Location
 from verger.store.regions import OPT_IN
@@ -57,9 +57,11 @@ def port() -> Iterator[int]:
         yield port
 
 
+SOON = Time(poll_seconds=0.01)
+
+
 @pytest.fixture
 def env(port: int, monkeypatch) -> Iterator[dict[str, str]]:
-    monkeypatch.setattr(inventory, "POLL_SECONDS", 0.01)
     with aws_settings(port, monkeypatch) as env:
         make_session().client("scheduler").create_schedule_group(Name="verger")
         yield env
@@ -238,7 +240,7 @@ def test_the_logs_of_the_latest_job_are_shown_by_the_command(
         run_id="30000101-0000-last", ends_at=datetime.now(timezone.utc) + timedelta(hours=1)
     )
     cluster = start_cluster(make_session(), STACK, job, heard)
-    inventory.stop_all([cluster], heard)
+    inventory.stop_all([cluster], heard, SOON)
     nothing = CliRunner().invoke(app, ["cloud", "logs"])
     assert "no log yet" in nothing.stdout, nothing.output
     body = gzip.compress(b"Traceback (most recent call last):\n  File 1\nKeyError: 1\n")
@@ -329,7 +331,7 @@ def test_stopping_goes_on_where_one_refuses(heard: Heard) -> None:
             told.append(f"{self.title} is clean")
 
     with pytest.raises(SetupError, match="one refuses"):
-        inventory.stop_all([Fake("one", True), Fake("two", False)], heard)
+        inventory.stop_all([Fake("one", True), Fake("two", False)], heard, SOON)
     assert "two is clean" in told
 
 

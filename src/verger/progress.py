@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from time import monotonic
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from time import monotonic, sleep
 
 
 class Progress:
@@ -60,3 +62,27 @@ class Clock:
         finally:
             elapsed = self.seconds() - started
             self.timings[name] = round(self.timings.get(name, 0.0) + elapsed, 3)
+
+
+def utc_now() -> datetime:
+    """The time, with its zone."""
+    return datetime.now(timezone.utc)
+
+
+@dataclass(frozen=True)
+class Time:
+    """The time, for what waits: tests give another.
+
+    Attributes:
+        now: the time, with its zone.
+        sleep: waits for so many seconds.
+        poll_seconds: between two looks at something that takes minutes.
+    """
+
+    now: Callable[[], datetime] = utc_now
+    sleep: Callable[[float], None] = sleep
+    poll_seconds: float = 15.0
+
+
+TIME = Time()
+"""As it is."""

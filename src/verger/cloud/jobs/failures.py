@@ -1,9 +1,10 @@
 """What went wrong with a job on AWS: from the manifest, AWS' word or the job's own log."""
 
 import re
+from datetime import datetime
 
 from verger.cloud.account.stack import Stack
-from verger.cloud.jobs import follow, logs
+from verger.cloud.jobs import logs
 from verger.cloud.jobs.job import Running, State, ends_at
 from verger.errors import (
     DeadlineReached,
@@ -41,7 +42,13 @@ HINTS = {
 
 
 def problem_of(
-    running: Running, stack: Stack, state: State, manifest: Manifest | None, goes_on: str = ON
+    running: Running,
+    stack: Stack,
+    state: State,
+    manifest: Manifest | None,
+    *,
+    now: datetime,
+    goes_on: str = ON,
 ) -> VergerError | None:
     """What went wrong, from the manifest, AWS' word or the job's log, whichever knows best.
 
@@ -50,6 +57,7 @@ def problem_of(
         stack: with which it ran.
         state: how it ended.
         manifest: of its output; None where it wrote none.
+        now: the time.
         goes_on: what giving the same command once more does, `ON` or `AGAIN`.
     """
     status = manifest.status if manifest else None
@@ -61,7 +69,7 @@ def problem_of(
             goes_on,
         )
     end = ends_at(running)
-    if end is not None and follow.now() >= end:
+    if end is not None and now >= end:
         return DeadlineReached(
             f"The {running.title} did not end in time, and was ended: its job hung.",
             goes_on,

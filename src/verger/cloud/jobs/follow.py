@@ -1,9 +1,8 @@
 """How far a job on AWS is, by its own waves, until it has ended, whatever happens to it."""
 
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from http import HTTPStatus
-from time import sleep
 from typing import TypeVar
 
 from verger.cloud.jobs.inventory import STOP_MINUTES
@@ -11,10 +10,7 @@ from verger.cloud.jobs.job import Running, State, not_ended
 from verger.errors import SetupError, VergerError
 from verger.output.files import open_files
 from verger.output.layout import Outcome, Output
-from verger.progress import Progress
-
-POLL_SECONDS = 15.0
-"""Between two looks."""
+from verger.progress import Progress, Time
 
 PATIENCE = timedelta(minutes=10)
 """How long AWS may not answer before the reader is told."""
@@ -30,17 +26,14 @@ STAGES = {"starting": "machines", "ending": "ending"}
 Answer = TypeVar("Answer")
 
 
-def now() -> datetime:
-    """The time."""
-    return datetime.now(timezone.utc)
-
-
 def follow(
     running: Running,
     output: Output,
     listed: int | None,
     ends_at: datetime | None,
     progress: Progress,
+    *,
+    time: Time,
 ) -> State:
     """Show how far a job is until it has ended; end it when its time is over.
 
@@ -50,6 +43,7 @@ def follow(
         listed: how many images there are; None for a notebook, whose waves nobody knows.
         ends_at: when it is ended at the latest.
         progress: is shown the waves that the job commits.
+        time: by which it waits.
 
     Returns:
         How it ended.
@@ -57,9 +51,9 @@ def follow(
     Raises:
         SetupError: AWS does not answer for `PATIENCE`, or the job does not end.
     """
-    shown, since, told = "", now(), False
+    shown, since, told = "", time.now(), False
     while True:
-        state = _patiently(running.state, progress)
+        state = _patiently(running.state, progress, time)
         if state.phase == "ended":
             if shown:
                 progress.finish()
@@ -69,20 +63,20 @@ def follow(
             if shown:
                 progress.finish()
             progress.start(stage, listed if stage == "extract" else None)
-            shown, since = stage, now()
+            shown, since = stage, time.now()
         progress.update(*(_done(output) if stage == "extract" else (0, 0)))
-        late = ends_at is not None and now() > ends_at + GRACE
-        idle = state.phase == "ending" and now() > since + ENDING
+        late = ends_at is not None and time.now() > ends_at + GRACE
+        idle = state.phase == "ending" and time.now() > since + ENDING
         if (late or idle) and not told:
             progress.note(f"The {running.title} is out of time and is told to end.")
-            _patiently(running.stop, progress)
-            told, since = True, now()
-        elif told and now() > since + timedelta(minutes=STOP_MINUTES):
+            _patiently(running.stop, progress, time)
+            told, since = True, time.now()
+        elif told and time.now() > since + timedelta(minutes=STOP_MINUTES):
             raise not_ended(running, state)
-        sleep(POLL_SECONDS)
+        time.sleep(time.poll_seconds)
 
 
-def _patiently(ask: Callable[[], Answer], progress: Progress) -> Answer:
+def _patiently(ask: Callable[[], Answer], progress: Progress, time: Time) -> Answer:
     """Ask AWS again while the network is away."""
     lost: datetime | None = None
     while True:
@@ -92,11 +86,11 @@ def _patiently(ask: Callable[[], Answer], progress: Progress) -> Answer:
             if not _may_pass(error.__cause__):
                 raise
             if lost is None:
-                lost = now()
+                lost = time.now()
                 progress.note("AWS does not answer; asking again. The job goes on meanwhile.")
-            if now() > lost + PATIENCE:
+            if time.now() > lost + PATIENCE:
                 raise
-        sleep(POLL_SECONDS)
+        time.sleep(time.poll_seconds)
 
 
 def _may_pass(cause: BaseException | None) -> bool:

@@ -3,16 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from time import sleep
 from typing import Any
 
 from verger.cloud.jobs.cluster import list_clusters
 from verger.cloud.jobs.job import Running, not_ended
 from verger.errors import VergerError
-from verger.progress import Progress
+from verger.progress import TIME, Progress, Time
 from verger.store.regions import EU_REGIONS, OPT_IN
 
-POLL_SECONDS = 10.0
 STOP_MINUTES = 30
 """Machines may take so long to end."""
 
@@ -79,7 +77,7 @@ def _is_off(region: str, error: VergerError) -> bool:
 _OFF = {"UnrecognizedClientException", "InvalidClientTokenId"}
 
 
-def stop_all(running: Sequence[Running], progress: Progress) -> None:
+def stop_all(running: Sequence[Running], progress: Progress, time: Time = TIME) -> None:
     """Stop jobs, wait until AWS says that each has ended, and take away what is left of them.
 
     Raises:
@@ -94,7 +92,7 @@ def stop_all(running: Sequence[Running], progress: Progress) -> None:
             problems.append(error)
     for one in running:
         try:
-            wait_until_ended(one, progress)
+            wait_until_ended(one, progress, time)
             one.clean_up()
             progress.note(f"Stopped: {one.title}")
         except VergerError as error:
@@ -103,16 +101,16 @@ def stop_all(running: Sequence[Running], progress: Progress) -> None:
         raise problems[0]
 
 
-def wait_until_ended(running: Running, progress: Progress) -> None:
+def wait_until_ended(running: Running, progress: Progress, time: Time) -> None:
     """Wait until AWS says that it has ended.
 
     Raises:
         SetupError: it does not end.
     """
-    for _ in range(int(STOP_MINUTES * 60 / POLL_SECONDS)):
+    for _ in range(int(STOP_MINUTES * 60 / time.poll_seconds)):
         state = running.state()
         if state.phase == "ended":
             return
         progress.update(0)
-        sleep(POLL_SECONDS)
+        time.sleep(time.poll_seconds)
     raise not_ended(running, state)

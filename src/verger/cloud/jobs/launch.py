@@ -23,7 +23,7 @@ from verger.images.listing import list_input
 from verger.output.files import open_files
 from verger.output.layout import Output, check_foreign, check_no_run
 from verger.output.manifest import Manifest, read_manifest
-from verger.progress import Progress
+from verger.progress import Progress, Time
 from verger.store.listing import PAGE_SIZE
 
 
@@ -111,10 +111,10 @@ def see_through(asked: Launch, progress: Progress) -> Ended:
     else:
         word = f"The {running.title} works on this output already; following it."
     shown = None if asked.notebook else listed
-    state, cost, eur = _follow(running, output, shown, word, progress)
+    state, cost, eur = _follow(running, output, shown, word, progress, time=asked.time)
     manifest = _manifest(output, before)
     goes_on = AGAIN if asked.notebook else ON
-    problem = problem_of(running, stack, state, manifest, goes_on)
+    problem = problem_of(running, stack, state, manifest, now=asked.time.now(), goes_on=goes_on)
     return Ended(session, stack, running, manifest, problem, cost, eur)
 
 
@@ -168,12 +168,18 @@ def _how_to_stop(running: Running) -> str:
 
 
 def _follow(
-    running: Running, output: Output, listed: int | None, word: str, progress: Progress
+    running: Running,
+    output: Output,
+    listed: int | None,
+    word: str,
+    progress: Progress,
+    *,
+    time: Time,
 ) -> tuple[State, Cost | None, float | None]:
     """Follow a job to its end, and take away what is left of it; how it ended, and its cost."""
     try:
         progress.note(f"{word} {_how_to_stop(running)}")
-        state = follow.follow(running, output, listed, ends_at(running), progress)
+        state = follow.follow(running, output, listed, ends_at(running), progress, time=time)
     except BaseException:
         progress.note(
             f"As far as is known, the {running.title} still runs and costs money. "

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from verger.cloud.account import places
-from verger.cloud.jobs import delivery, follow
+from verger.cloud.jobs import delivery
 from verger.cloud.jobs.bundle import Architecture
 from verger.cloud.jobs.command import job_command, notebook_command
 from verger.cloud.jobs.job import Job
@@ -14,7 +14,7 @@ from verger.cloud.jobs.submit import spark_properties
 from verger.cloud.money import prices
 from verger.cloud.money.plan import Plan, make_plan
 from verger.errors import RefusedError
-from verger.progress import Progress
+from verger.progress import TIME, Progress, Time
 from verger.settings import RunSettings
 
 MARGIN = timedelta(minutes=10)
@@ -35,6 +35,7 @@ class Launch:
         spot: whether all workers but one may be spot machines.
         max_cost: in euros.
         download: where the results are copied to on this machine.
+        time: by which it waits and ends.
         notebook: what is executed there instead of `verger run`; see `notebook.launch_notebook`.
     """
 
@@ -45,6 +46,7 @@ class Launch:
     max_cost: float = 10.0
     download: Path | None = None
     notebook: Path | None = None
+    time: Time = TIME
 
     @property
     def work(self) -> str:
@@ -88,8 +90,8 @@ def make_job(place: places.Place, asked: Launch, images: int, progress: Progress
     bundle = delivery.make_bundle(asked.run, asked.arch, progress)
     files = bundle.files if asked.notebook is None else (*bundle.files, asked.notebook)
     delivered = delivery.deliver(place.session, stack, files, progress)
-    end = follow.now() + paid
-    run_id = f"{follow.now():%Y%m%d-%H%M}-{secrets.token_hex(2)}"
+    end = asked.time.now() + paid
+    run_id = f"{asked.time.now():%Y%m%d-%H%M}-{secrets.token_hex(2)}"
     if asked.notebook is None:
         command = job_command(asked.run, end - MARGIN)
     else:
