@@ -3,7 +3,7 @@ PYTHON ?=
 BIN := .venv/bin
 JAVA_17 ?= $(firstword $(wildcard /usr/lib/jvm/java-17-openjdk-*))
 # What runs on Spark; the other tests do not know it.
-SPARK_TESTS := tests/test_run.py tests/test_pca.py tests/test_incremental.py
+SPARK_TESTS := tests/chain/test_run.py tests/spark/test_pca.py tests/chain/test_incremental.py
 # Certificates are those that the machine trusts, as elsewhere.
 WITH_NODE := NODE_USE_SYSTEM_CA=1 PATH="$(CURDIR)/$(BIN):$$PATH"
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet

@@ -38,7 +38,7 @@ SETTINGS = RunSettings(
     input=f"s3://{BUCKET}/in", output=f"s3://{BUCKET}/out", max_rejected=1.0, components=5
 )
 PACKED = Location.parse(f"s3://{BUCKET}/packed")
-NOTEBOOK = Path(__file__).parents[1] / "notebooks/verger_emr.ipynb"
+NOTEBOOK = Path(__file__).parents[2] / "notebooks/verger_emr.ipynb"
 
 
 class Place(NamedTuple):

@@ -11,7 +11,7 @@ import pytest
 from helpers import matrix_of
 from verger.cloud.jobs.submit import spark_properties
 
-NOTEBOOK = Path(__file__).parents[1] / "notebooks/verger_emr.ipynb"
+NOTEBOOK = Path(__file__).parents[2] / "notebooks/verger_emr.ipynb"
 
 
 def execute(folder: Path, **parameters: object) -> str:

@@ -11,7 +11,7 @@ from helpers import features_of, go, matrix_of, rejected_of, table_of
 from verger.errors import UsageError
 
 pytestmark = pytest.mark.usefixtures("spark")
-MADE = Path(__file__).with_name("golden") / "output-0.1.zip"
+MADE = Path(__file__).parents[1] / "golden" / "output-0.1.zip"
 """8 photographs and a cut one, and what a run of version 0.1 made of them, in waves of about 4."""
 SEEN_NS = 1_700_000_000_000_000_000
 

@@ -12,7 +12,7 @@ from helpers import go
 from verger.datasets.demo import write_demo_images
 
 pytestmark = pytest.mark.slow
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SMALL = 300
 """Of images in the shorter of the two runs whose difference `compare.py` takes."""
 

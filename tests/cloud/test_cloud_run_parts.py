@@ -8,11 +8,11 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 from botocore.exceptions import ClientError
+from test_cloud_run import OUTPUT, REGION, SOURCE, STACK, Heard
 from typer.testing import CliRunner
 
 from helpers import verger
 from stores import aws_settings, make_bucket, make_client, moto_server
-from test_cloud_run import OUTPUT, REGION, SOURCE, STACK, Heard
 from verger.cli.main import app
 from verger.cloud.jobs import download, inventory, logs
 from verger.cloud.jobs.bundle import ENTRY

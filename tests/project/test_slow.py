@@ -16,7 +16,7 @@ from verger.datasets.demo import KINDS, write_demo_images
 from verger.spark.session import java_home
 from yarn import trust_store_option
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PYTHONS = os.environ.get("VERGER_PYTHONS", sys.executable).split()
 """The interpreters that the wheel is tried with."""
 

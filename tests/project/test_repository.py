@@ -8,7 +8,7 @@ import yaml
 
 from verger import __version__
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PROJECT = (ROOT / "pyproject.toml").read_text()
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob(".github/*.md")]
 FORMS = [form for form in ROOT.glob(".github/ISSUE_TEMPLATE/*.yml") if form.name != "config.yml"]

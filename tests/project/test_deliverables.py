@@ -16,7 +16,7 @@ from verger.report import charts
 
 pytestmark = pytest.mark.docs
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 REQUEST = re.compile(
     r"<(?:script|img|iframe|link)\b[^>]*?(?:src|href)=[\"']?(https?:[^\"' >]+)|url\((https?:[^)]+)|"
     r"@import [\"'](https?:[^\"']+)"

