@@ -13,7 +13,7 @@ import pyspark
 
 from helpers import running
 from stores import free_ports
-from verger.spark.session import java_home
+from verger.spark.java import java_home
 
 SPARK_CLASS = Path(pyspark.__file__).parent / "bin/spark-class"
 

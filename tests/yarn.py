@@ -14,7 +14,7 @@ import pyspark
 import pytest
 from pyspark.java_gateway import launch_gateway
 
-from verger.spark.session import java_home
+from verger.spark.java import java_home
 from verger.store.cache import cache_folder
 from verger.store.client import bucket_region, s3_endpoint
 from verger.store.location import Location, bucket_and_key

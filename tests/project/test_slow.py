@@ -13,7 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from helpers import go
 from verger.datasets.demo import KINDS, write_demo_images
-from verger.spark.session import java_home
+from verger.spark.java import java_home
 from yarn import trust_store_option
 
 ROOT = Path(__file__).parents[2]

