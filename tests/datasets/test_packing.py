@@ -28,7 +28,7 @@ from verger.images import loading
 from verger.images.decoding import at_full_size, decode
 from verger.output.layout import ListedImage, Rejection
 from verger.packs import format as packed_format
-from verger.packs.format import SCHEMA, Pack, Place, Shard, in_order, read_pack, sort_key
+from verger.packs.format import SCHEMA, Pack, PackedAt, Shard, in_order, read_pack, sort_key
 from verger.store import objects
 from verger.store.lease import Lease
 from verger.store.location import Location
@@ -365,7 +365,7 @@ def test_packed_rows_are_read_from_few_shards_at_once(
             opened.add(shard.name)
             most = max(most, len(opened))
             for row, path in enumerate((shard.first, shard.last)):
-                yield path, Place(shard.name, 0, row), (path, 1, 1, None)
+                yield path, PackedAt(shard.name, 0, row), (path, 1, 1, None)
             opened.discard(shard.name)
 
     monkeypatch.setattr(packed_format, "_chained", rows)

@@ -111,7 +111,7 @@ def read_pack(location: Location) -> Pack | None:
         ) from error
 
 
-class Place(NamedTuple):
+class PackedAt(NamedTuple):
     """Where a packed image is."""
 
     shard: str
@@ -245,7 +245,7 @@ def chains(shards: Iterable[Shard]) -> list[list[Shard]]:
 
 def read_rows(
     folder: Location, shards: Iterable[Shard], columns: Sequence[str]
-) -> Iterator[tuple[str, Place, tuple[Any, ...]]]:
+) -> Iterator[tuple[str, PackedAt, tuple[Any, ...]]]:
     """Columns of the rows of all shards, in the order of paths, a row group in memory a chain.
 
     Yields:
@@ -259,7 +259,7 @@ def read_rows(
 
 def _chained(
     folder: Location, shards: list[Shard], columns: Sequence[str]
-) -> Iterator[tuple[str, Place, tuple[Any, ...]]]:
+) -> Iterator[tuple[str, PackedAt, tuple[Any, ...]]]:
     from pyarrow.parquet import ParquetFile  # slow to import, and no worker needs it
 
     for shard in shards:
@@ -270,7 +270,7 @@ def _chained(
                     group = parquet.read_row_group(number, columns=["path", *columns])
                     paths, *values = (group[name].to_pylist() for name in ("path", *columns))
                     for row, (path, *rest) in enumerate(zip(paths, *values, strict=True)):
-                        yield sort_key(path), Place(shard.name, number, row), (path, *rest)
+                        yield sort_key(path), PackedAt(shard.name, number, row), (path, *rest)
         except (FileNotFoundError, KeyError, pa.ArrowInvalid) as error:
             raise InputError(
                 f"{file} is missing or damaged, and pack.json names it.",
