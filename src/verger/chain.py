@@ -141,9 +141,9 @@ def _account(
         TooManyRejectedError: more of them were rejected than is allowed.
     """
     with this.clock.stage("account"):
-        found = comparison or compare(this.spark, this.output, listing, this.files)
-        account = take_account(found, this.files, new_rows, this.output)
-        found.release()
+        compared = comparison or compare(this.spark, this.output, listing, this.files)
+        account = take_account(compared, this.files, new_rows, this.output)
+        compared.release()
     listed, this.manifest.counts = this.manifest.counts.listed, account.counts
     this.manifest.rejected_by_reason = account.rejected_by_reason
     check_account(account, listed, this.output, this.settings)

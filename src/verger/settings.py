@@ -1,4 +1,4 @@
-"""What a command was asked to do: one validated, frozen object."""
+"""What a command is to do: one validated, frozen object."""
 
 import re
 from typing import Annotated, Any, Literal

@@ -134,8 +134,8 @@ def list_images(folder: str, label_from: str = "parent", limit: int | None = Non
         >>> images.groupBy("label").count().orderBy("label").first()
         Row(label='Apple Green', count=6)
     """
-    found = list_input(Location.parse(folder), label_from)
-    rows = [tuple(vars(image).values()) for image in islice(found, limit)]
+    listed = list_input(Location.parse(folder), label_from)
+    rows = [tuple(vars(image).values()) for image in islice(listed, limit)]
     if not rows:
         raise InputError(f"The input {folder} holds no file.", "Give a folder of images.")
     return start_session(folder).createDataFrame(rows, spark_schema(LISTING_SCHEMA))
@@ -356,8 +356,8 @@ def draw_scree(fitted: Pca, **words: str) -> Drawing:
         >>> verger.draw_scree(pca).svg.startswith("<svg")
         True
     """
-    kept = fitted.components.shape[1]
-    ratios = [float(ratio) for ratio in fitted.explained_variance_ratio[:kept]]
+    components = fitted.components.shape[1]
+    ratios = [float(ratio) for ratio in fitted.explained_variance_ratio[:components]]
     return charts.scree(ratios, **words)
 
 

@@ -83,25 +83,25 @@ def destroy(
         if (place or listing) and not purge:
             raise UsageError("--place and --list go with --purge.", "Add --purge to erase data.")
         session = make_session(region)
-        found = stack.find_stack(session, session.region_name)
-        if running := stack.running_clusters(session, found):
+        existing = stack.find_stack(session, session.region_name)
+        if running := stack.running_clusters(session, existing):
             raise SetupError(
                 f"{len(running)} clusters still run: {', '.join(running)}.", "verger cloud stop"
             )
         if purge:
-            _purge(session, found.bucket, place or [], listing, yes)
+            _purge(session, existing.bucket, place or [], listing, yes)
         elif not yes:
-            typer.confirm(f"Remove the stack {found.name} in {found.region}?", abort=True)
+            typer.confirm(f"Remove the stack {existing.name} in {existing.region}?", abort=True)
         with console.stage("unmake"):
-            budget.delete_budget(session, found.account)
-            stack.delete_stack(session, found.region)
+            budget.delete_budget(session, existing.account)
+            stack.delete_stack(session, existing.region)
         if purge:
             from verger.cloud.account.erase import delete_bucket
 
-            delete_bucket(session, found.bucket)
-            console.say(f"The stack, the budget and the bucket {found.bucket} are gone.")
+            delete_bucket(session, existing.bucket)
+            console.say(f"The stack, the budget and the bucket {existing.bucket} are gone.")
         else:
-            console.say(f"The stack and the budget are gone. The bucket {found.bucket} stays.")
+            console.say(f"The stack and the budget are gone. The bucket {existing.bucket} stays.")
 
 
 def plan(
@@ -196,13 +196,13 @@ def prices(
 
         if refresh:
             with console.stage("prices"):
-                found = price_list.refresh(make_session(), region)
+                prices_known = price_list.refresh(make_session(), region)
         else:
-            found = price_list.load()
+            prices_known = price_list.load()
         if json:
-            console.write_json(found)
+            console.write_json(prices_known)
         else:
-            show_prices(found)
+            show_prices(prices_known)
 
 
 def _show_stack(made: "Stack", email: str, monthly_usd: float, encrypted: bool) -> None:

@@ -107,13 +107,13 @@ def execute_notebook(
 def status(*, debug: Debug = False) -> None:
     """Show what of ours runs, in all regions of the European Union."""
     with reporting(debug):
-        found = _look()
-        for one in found.running:
+        inventory = _look()
+        for one in inventory.running:
             console.say(f"{one.title}: {one.state().phase}, {_cost(one)}{_end(one)}")
-        if found.running:
+        if inventory.running:
             console.say("Stop all of it: verger cloud stop")
         else:
-            console.say(_nothing(found))
+            console.say(_nothing(inventory))
 
 
 def stop(*, debug: Debug = False) -> None:
@@ -121,14 +121,14 @@ def stop(*, debug: Debug = False) -> None:
     with reporting(debug):
         from verger.cloud.jobs.inventory import stop_all
 
-        found = _look()
+        inventory = _look()
         with console.progress() as shown:
-            stop_all(found.running, shown)
-        if found.unseen:
+            stop_all(inventory.running, shown)
+        if inventory.unseen:
             raise SetupError(
-                _nothing(found), "Give the same command again, or look in the console."
+                _nothing(inventory), "Give the same command again, or look in the console."
             )
-        console.say(_nothing(found))
+        console.say(_nothing(inventory))
 
 
 def logs(
@@ -145,8 +145,8 @@ def logs(
         from verger.cloud.jobs.logs import error_of
         from verger.store.session import make_session
 
-        found = _look(days).running
-        chosen = [one for one in found if job is None or one.id == job]
+        jobs = _look(days).running
+        chosen = [one for one in jobs if job is None or one.id == job]
         if not chosen:
             raise InputError(
                 f"There is no job {job}." if job else f"No job ran in the last {days} days.",
@@ -196,21 +196,21 @@ def _look(days: int | None = None) -> "Inventory":
 
     since = datetime.now(timezone.utc) - timedelta(days=days) if days else None
     with console.stage("look"):
-        found = take_inventory(make_session(), since)
-    for what, why in found.unseen.items():
+        inventory = take_inventory(make_session(), since)
+    for what, why in inventory.unseen.items():
         console.stderr.print(f"{what}: not seen. {why}", markup=False, soft_wrap=True)
-    if found.off:
-        regions = " and ".join(found.off)
+    if inventory.off:
+        regions = " and ".join(inventory.off)
         console.stderr.print(
             f"Not looked at, off in the account or unknown to these credentials: {regions}",
             markup=False,
             soft_wrap=True,
         )
-    return found
+    return inventory
 
 
-def _nothing(found: "Inventory") -> str:
-    where = ", as far as AWS answered" if found.unseen else ""
+def _nothing(inventory: "Inventory") -> str:
+    where = ", as far as AWS answered" if inventory.unseen else ""
     return f"Nothing of verger runs on AWS{where}."
 
 

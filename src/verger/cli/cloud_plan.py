@@ -83,12 +83,13 @@ def _region_and_spot(source: str | None, region: str | None) -> tuple[str, dict[
         from verger.cloud.account.upload import check_place
         from verger.store.location import Location
 
-        found = check_place(made, Location.parse(source))
-        if region is not None and region != found:
+        bucket_region = check_place(made, Location.parse(source))
+        if region is not None and region != bucket_region:
             raise UsageError(
-                f"{source} is in {found}, not in {region}.", "Machines read in their own region."
+                f"{source} is in {bucket_region}, not in {region}.",
+                "Machines read in their own region.",
             )
-        where = found
+        where = bucket_region
     machines = [machine for types in prices.MACHINES.values() for machine in types]
     try:
         return where, prices.spot_now(made, where, machines)

@@ -98,20 +98,22 @@ def _package(name: str, package: str) -> Finding:
 def _engine(name: str, package: str, *, needed: bool) -> Finding:
     from verger.networks.graph import engine_version
 
-    found = engine_version(package)
-    return Finding(name, bool(found), found or "not installed", needed)
+    installed = engine_version(package)
+    return Finding(name, bool(installed), installed or "not installed", needed)
 
 
 def _weights() -> Finding:
     from verger.networks.weights import BUNDLED_DIGESTS, bundled_bytes, find_weights
 
-    found = find_weights("bundled")
+    weights = find_weights("bundled")
     try:
         for name in BUNDLED_DIGESTS:
             bundled_bytes(name)
     except VergerError as error:
         return Finding("Weights", False, str(error))
-    return Finding("Weights", True, f"{found.name}, sha256 {found.sha256[:12]}…, {found.licence}")
+    return Finding(
+        "Weights", True, f"{weights.name}, sha256 {weights.sha256[:12]}…, {weights.licence}"
+    )
 
 
 def _memory() -> Finding:

@@ -32,15 +32,16 @@ def fetch(
         if dataset != DATASET:
             raise UsageError(f"There is no data set {dataset!r}.", f"Write {DATASET}.")
         with console.progress() as shown:
-            found = fruits360.fetch(
+            fetched = fruits360.fetch(
                 folder,
                 download.PUBLISHED if source is None else source,
                 fresh=fresh,
                 progress=shown,
             )
+        counts = f"{fetched.images:,} images in {fetched.classes:,} classes"
         for line in (
-            f"{folder} holds {found.release}.",
-            f"{found.images:,} images in {found.classes:,} classes, in {', '.join(found.folders)}",
+            f"{folder} holds {fetched.release}.",
+            f"{counts}, in {', '.join(fetched.folders)}",
             f"Credit: {fruits360.CREDIT}",
         ):
             console.say(line)

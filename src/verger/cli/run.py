@@ -64,7 +64,7 @@ def demo(
 
 
 def run_chain(settings: "RunSettings", *, as_json: bool, debug: bool) -> None:
-    """Run the chain and show what came of it."""
+    """Run the chain, and show its result."""
     from verger.chain import run as run_all
     from verger.cli.summary import show_summary
     from verger.output.layout import Output

@@ -35,7 +35,8 @@ def show_summary(manifest: Manifest, output: Output, language: str = "en") -> No
         for name, seconds in timings.items()
         if seconds >= SHOWN_SECONDS
     )
-    table.add_row(words["time"], f"{formats['seconds'](sum(timings.values()))} ({longest})")
+    together = formats["seconds"](sum(timings.values()))
+    table.add_row(words["time"], f"{together} ({longest})" if longest else together)
     if manifest.images_per_second:
         speed = formats["count"](manifest.images_per_second)
         table.add_row(words["speed"], words["speed_is"].format(speed=speed))

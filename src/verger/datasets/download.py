@@ -123,14 +123,14 @@ class Download:
         _, validator = self._validator()
         if not validator or not known.get("size") or known.get("source") != self.origin.shown:
             have = 0
-        asked = request.Request(self.origin.url)  # noqa: S310 - the opener has no other scheme
+        wanted = request.Request(self.origin.url)  # noqa: S310 - the opener has no other scheme
         if have:
-            asked.add_header("Range", f"bytes={have}-")
-            asked.add_header("If-Range", validator)
+            wanted.add_header("Range", f"bytes={have}-")
+            wanted.add_header("If-Range", validator)
         if self.origin.authorization:
-            asked.add_unredirected_header("Authorization", self.origin.authorization)
+            wanted.add_unredirected_header("Authorization", self.origin.authorization)
         try:
-            response = self.opener.open(asked, timeout=TIMEOUT_SECONDS)
+            response = self.opener.open(wanted, timeout=TIMEOUT_SECONDS)
         except HTTPError as error:
             error.close()
             self.answered = True

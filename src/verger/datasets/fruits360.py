@@ -136,13 +136,15 @@ def _fetch(root: Path, origin: Origin, fresh: bool, shown: Progress) -> Fetched:
     except InputError:
         storage.delete(state)  # the same archive would be refused again
         raise
-    found = _describe(files)
+    described = _describe(files)
     record = {"source": origin.shown, "etag": download and download.known.get("etag"), "size": size}
-    record |= asdict(found) | {"finished": datetime.now(timezone.utc).isoformat(timespec="seconds")}
+    record |= asdict(described) | {
+        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds")
+    }
     record["files"] = {name: entry.file_size for name, entry in files.items()}
     write_json(root / RECORD, record)
     storage.delete(state)
-    return found
+    return described
 
 
 def _complete(root: Path, files: dict[str, int]) -> bool:

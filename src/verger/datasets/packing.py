@@ -124,30 +124,30 @@ class _Packer:
 
     def open(self, fresh: bool) -> Pack:
         """Read what the target holds, refuse what does not fit, delete what does not count."""
-        found = None if fresh else read_pack(self.target)
+        packed = None if fresh else read_pack(self.target)
         present = [name for name in storage.names(self.target) if SHARD_NAME.fullmatch(name)]
-        if found is None and present and not fresh:
+        if packed is None and present and not fresh:
             raise UsageError(
                 f"{self.target} holds {present[0]}, and no pack.json that names it.",
                 "Give another output folder, or have such files deleted with --fresh.",
             )
-        if found is None:
-            found = Pack(
+        if packed is None:
+            packed = Pack(
                 verger_version=VERSION,
                 source=str(self.source),
                 label_from=self.settings.label_from,
                 credit=find_credit(self.source),
             )
             # From here on, files with the names of shards are ours.
-            found.write(self.target)
-        self._check_fits(found)
-        named = {shard.name for shard in found.shards}
+            packed.write(self.target)
+        self._check_fits(packed)
+        named = {shard.name for shard in packed.shards}
         for name in set(present) - named:
             storage.delete(self.target.child(name))
         numbers = [int(match[1]) for name in named if (match := SHARD_NAME.fullmatch(name))]
         # On S3, the last upload of a process that was thought dead may yet arrive.
         self.next_number = max(numbers, default=-1) + (2 if self.target.is_s3 and present else 1)
-        return found
+        return packed
 
     def _check_fits(self, packed: Pack) -> None:
         for option, old, new in (

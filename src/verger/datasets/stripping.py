@@ -81,8 +81,8 @@ _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Markers of the main image, and the bodies after their lengths; a scan ends with its data."""
     at = 2
-    while found := _MARKER.search(data, at):
-        at = found.end()
+    while match := _MARKER.search(data, at):
+        at = match.end()
         marker = data[at - 1]
         if marker == _EOI:
             return
@@ -107,17 +107,17 @@ def _segment(marker: int, body: bytes) -> bytes:
 
 def _strip_jpeg(data: bytes) -> bytes:
     jfif = exif = xmp = b""
-    kept: list[bytes] = []
+    parts: list[bytes] = []
     has_scan = False
     for marker, body in _jpeg_segments(data):
         if marker in _DECODING:
             has_scan |= marker == _SOS
-            kept += bytes((0xFF, marker)), body
+            parts += bytes((0xFF, marker)), body
         elif marker == _APP0 and body.startswith(_JFIF) and len(body) >= _JFIF_BYTES:
             # Its last bytes are the size of a thumbnail, which follows them.
             jfif = jfif or _segment(_APP0, body[: _JFIF_BYTES - 2] + bytes(2))
         elif marker == _APP14 and body.startswith(_ADOBE) and len(body) >= _ADOBE_BYTES:
-            kept.append(_segment(_APP14, body[:_ADOBE_BYTES]))
+            parts.append(_segment(_APP14, body[:_ADOBE_BYTES]))
         elif marker == _APP1 and not has_scan:
             if body.startswith(b"Exif\0\0"):
                 exif += body[6:]
@@ -127,7 +127,7 @@ def _strip_jpeg(data: bytes) -> bytes:
         raise ValueError("it holds no picture")
     turn = _exif_orientation(exif, xmp)
     block = b"" if turn == UPRIGHT else _segment(_APP1, b"Exif\0\0" + _exif_block(turn))
-    return b"".join((b"\xff\xd8", jfif, block, *kept, b"\xff\xd9"))
+    return b"".join((b"\xff\xd8", jfif, block, *parts, b"\xff\xd9"))
 
 
 # PNG: a chain of chunks; https://www.w3.org/TR/png-3/
@@ -233,26 +233,26 @@ def _webp(body: bytes) -> bytes:
 
 def _webp_picture(chunks: list[tuple[bytes, bytes]]) -> bytes:
     """The first picture, with its transparency."""
-    kept = b""
+    picture = b""
     for kind, body in chunks:
         if kind in _WEBP_FRAME:
-            kept += _riff_chunk(kind, body)
+            picture += _riff_chunk(kind, body)
         if kind in _WEBP_IMAGES:
-            return kept
+            return picture
     raise ValueError("it holds no picture")
 
 
 def _webp_animation(chunks: list[tuple[bytes, bytes]]) -> bytes:
-    kept: list[bytes] = []
+    parts: list[bytes] = []
     for kind, body in chunks:
         if kind == b"ANIM":
-            kept.append(_riff_chunk(kind, body[:6]))
+            parts.append(_riff_chunk(kind, body[:6]))
         elif kind == b"ANMF":
             frame = _webp_picture(list(_riff_chunks(body, 16, len(body))))
-            kept.append(_riff_chunk(kind, body[:16] + frame))
-    if not kept:
+            parts.append(_riff_chunk(kind, body[:16] + frame))
+    if not parts:
         raise ValueError("it holds no picture")
-    return b"".join(kept)
+    return b"".join(parts)
 
 
 def _riff_chunks(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, bytes]]:
@@ -287,9 +287,9 @@ def _exif_orientation(exif: bytes, xmp: bytes) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = Image.Exif()
-            found.load(exif)
-            value = found.get(Base.Orientation)
+            tags = Image.Exif()
+            tags.load(exif)
+            value = tags.get(Base.Orientation)
     except Exception:  # noqa: BLE001 - damaged tags raise nearly anything
         return UPRIGHT
     if value is not None:

@@ -44,9 +44,9 @@ def list_images(folder: Location, label_from: str = "parent") -> Iterator[Listed
     label = label_rule(label_from)
     if folder.is_s3:
         prefix = f"{bucket_and_key(folder.path)[1]}/".lstrip("/")
-        for found in list_objects(folder.path):
-            path = found.key.removeprefix(prefix)
-            yield ListedImage(path, label(path), found.size, etag=found.etag)
+        for listed in list_objects(folder.path):
+            path = listed.key.removeprefix(prefix)
+            yield ListedImage(path, label(path), listed.size, etag=listed.etag)
         return
     try:
         if not Path(folder.path).is_dir():
@@ -104,10 +104,10 @@ def _identity(folder: str) -> tuple[int, int]:
 
 def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
     """What is in a folder, in the order of S3, where a folder's name ends in a slash."""
-    with os.scandir(folder) as found:
+    with os.scandir(folder) as entries:
         return iter(
             sorted(
-                (entry for entry in found if not _leads_nowhere(entry)),
+                (entry for entry in entries if not _leads_nowhere(entry)),
                 key=lambda entry: f"{entry.name}/" if entry.is_dir() else entry.name,
             )
         )

@@ -79,19 +79,19 @@ def load_backbone(
     """
     if zipfile.is_zipfile(weights):
         return _open_backbone(Path(weights), engine, precision)
-    found = find_weights(weights)
-    if found.name == "bundled":
+    file = find_weights(weights)
+    if file.name == "bundled":
         carried = bundled_bytes("graph.zip" if engine == "openvino" else "weights.npz")
-        return Backbone(engine, precision, found, carried)
+        return Backbone(engine, precision, file, carried)
     maker = export_openvino if engine == "openvino" else _export_arrays
     keras = engine_version("keras")
-    key = "-".join((FORMAT, engine, version("openvino"), keras, found.convention, found.sha256))
+    key = "-".join((FORMAT, engine, version("openvino"), keras, file.convention, file.sha256))
     cached = cache_folder() / f"backbone-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
     payload = _read_cached(cached)
     if payload is None:
-        payload = maker(found)
+        payload = maker(file)
         _write_cached(cached, payload)
-    return Backbone(engine, precision, found, payload)
+    return Backbone(engine, precision, file, payload)
 
 
 def save_backbone(backbone: Backbone, path: Path) -> None:

@@ -35,11 +35,11 @@ class Identity(BaseModel):
         return cls(**{name: properties.get(name, "") for name in cls.model_fields})
 
 
-def check_comparable(found: Identity, wanted: Identity, output: Output) -> None:
+def check_comparable(old_identity: Identity, wanted: Identity, output: Output) -> None:
     """Refuse an old output whose rows would not be comparable with new ones.
 
     Args:
-        found: what its rows have in common.
+        old_identity: what its rows have in common.
         wanted: what new rows would have.
         output: where they are.
 
@@ -48,7 +48,7 @@ def check_comparable(found: Identity, wanted: Identity, output: Output) -> None:
     """
     differs = [
         f"{name} {old!r} instead of {new!r}"
-        for (name, old), (_, new) in zip(found, wanted, strict=True)
+        for (name, old), (_, new) in zip(old_identity, wanted, strict=True)
         if old != new
     ]
     if differs:
@@ -58,15 +58,15 @@ def check_comparable(found: Identity, wanted: Identity, output: Output) -> None:
         )
 
 
-def check_source(found: str, wanted: str, output: Output) -> None:
+def check_source(old_source: str, wanted: str, output: Output) -> None:
     """Refuse an output that was made of another input.
 
     Raises:
         UsageError: naming both.
     """
-    if found != wanted:
+    if old_source != wanted:
         raise UsageError(
-            f"{output.location} was made with input {found!r} instead of {wanted!r}.",
+            f"{output.location} was made with input {old_source!r} instead of {wanted!r}.",
             "Give another output folder, or start this one over with --fresh. If it is the same "
             "tree elsewhere, say so with --rebase.",
         )

@@ -101,10 +101,12 @@ class Table:
         if self._delta is None:
             return {}
         with self._explained():
-            found = self._delta.metadata().configuration
+            configuration = self._delta.metadata().configuration
         own = f"{WRITER}."
         return {
-            name.removeprefix(own): value for name, value in found.items() if name.startswith(own)
+            name.removeprefix(own): value
+            for name, value in configuration.items()
+            if name.startswith(own)
         }
 
     def files(self, part: str | None = None) -> list[DataFile]:
@@ -113,7 +115,7 @@ class Table:
             return []
         with self._explained():
             actions = pa.table(self._delta.get_add_actions(flatten=True)).to_pylist()
-        found = [
+        files = [
             DataFile(
                 action["path"],
                 action["size_bytes"],
@@ -123,7 +125,7 @@ class Table:
             for action in actions
         ]
         return sorted(
-            (file for file in found if part is None or file.part == part), key=lambda f: f.name
+            (file for file in files if part is None or file.part == part), key=lambda f: f.name
         )
 
     def counts(self) -> Counter[str]:

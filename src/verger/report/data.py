@@ -114,15 +114,15 @@ def tolerant_manifest(output: Output) -> tuple[Manifest, bool]:
             raise
         unreadable = error
     try:
-        found = json.loads(storage.read_bytes(output.manifest))
+        fields = json.loads(storage.read_bytes(output.manifest))
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
+        fields = None
+    if not isinstance(fields, dict):
         raise unreadable
-    return _known_part(found, output), True
+    return _known_part(fields, output), True
 
 
-def _known_part(found: dict[str, Any], output: Output) -> Manifest:
+def _known_part(fields: dict[str, Any], output: Output) -> Manifest:
     """What this version understands of a manifest, with "?" and nothing for the rest."""
     defaults: dict[str, Any] = {
         "verger_version": "?",
@@ -134,7 +134,7 @@ def _known_part(found: dict[str, Any], output: Output) -> Manifest:
         "engine": {"name": "?", "version": "?", "precision": "?"},
         "spark": {"version": "?", "master": "?"},
     }
-    known = {name: value for name, value in found.items() if name in Manifest.model_fields}
+    known = {name: value for name, value in fields.items() if name in Manifest.model_fields}
     try:
         return Manifest.model_validate(defaults | known)
     except ValidationError as error:

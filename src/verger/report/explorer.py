@@ -170,8 +170,8 @@ def _write_table(
         for rows in in_batches(scores):
             paths = [str(path) for path in rows.paths]
             # Only packed images need more than their path.
-            found = find_images(output, set(paths)) if packed else {}
-            images = [found.get(path, ListedImage(path, "", 0)) for path in paths]
+            listed = find_images(output, set(paths)) if packed else {}
+            images = [listed.get(path, ListedImage(path, "", 0)) for path in paths]
             pictures: list[dict[str, bytes] | None] = []
             for _, webp in make_thumbnails(folder, images, SIDE) if folder else ():
                 pictures.append({"bytes": webp} if webp else None)

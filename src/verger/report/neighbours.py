@@ -83,21 +83,21 @@ class Findings:
 
 def examine(sample: Rows, classes: Classes, progress: Progress) -> Findings:
     """Compare each row of the sample with all others."""
-    found = nearest(sample.scores, NEIGHBOURS, progress)
+    neighbours = nearest(sample.scores, NEIGHBOURS, progress)
     # The root mean square distance of two rows: twice the variance, summed over components.
     usual = float(np.sqrt(2 * sample.scores.astype(np.float64).var(axis=0).sum())) or 1.0
     labelled = len(classes.names) > 1
-    differs = sample.labels[found.indices] != sample.labels[:, None]
-    has_neighbours = found.indices.shape[1] > 0
-    closest = found.distances[:, 0] / usual if has_neighbours else np.full(len(sample), np.inf)
+    differs = sample.labels[neighbours.indices] != sample.labels[:, None]
+    has_neighbours = neighbours.indices.shape[1] > 0
+    closest = neighbours.distances[:, 0] / usual if has_neighbours else np.full(len(sample), np.inf)
     return Findings(
-        neighbours=found,
+        neighbours=neighbours,
         disagreeing=int(differs[:, 0].sum()) if labelled and has_neighbours else None,
         queries=_queries(sample) if has_neighbours else [],
         strangers=_strangers(differs) if labelled and has_neighbours else [],
         duplicated=int((closest < DUPLICATE).sum()),
-        pairs=_pairs(sample, found, usual),
-        outliers=_outliers(found, usual),
+        pairs=_pairs(sample, neighbours, usual),
+        outliers=_outliers(neighbours, usual),
         class_pairs=_class_pairs(sample, classes),
     )
 
@@ -142,10 +142,10 @@ def _strangers(differs: NDArray[np.bool_]) -> list[int]:
     return [int(row) for row in rows[order][:STRANGERS]]
 
 
-def _pairs(sample: Rows, found: Neighbours, usual: float) -> list[Pair]:
-    left, place = np.nonzero(found.distances < DUPLICATE * usual)
-    right = found.indices[left, place]
-    distances = found.distances[left, place] / usual
+def _pairs(sample: Rows, neighbours: Neighbours, usual: float) -> list[Pair]:
+    left, place = np.nonzero(neighbours.distances < DUPLICATE * usual)
+    right = neighbours.indices[left, place]
+    distances = neighbours.distances[left, place] / usual
     ends = np.sort(np.stack([left, right], axis=1), axis=1)
     _, once = np.unique(ends, axis=0, return_index=True)
     same = sample.labels[left[once]] == sample.labels[right[once]]
@@ -153,11 +153,11 @@ def _pairs(sample: Rows, found: Neighbours, usual: float) -> list[Pair]:
     return [Pair(int(ends[row, 0]), int(ends[row, 1]), float(distances[row])) for row in order]
 
 
-def _outliers(found: Neighbours, usual: float) -> list[tuple[int, float]]:
+def _outliers(neighbours: Neighbours, usual: float) -> list[tuple[int, float]]:
     """Rows by the distance to the last of their neighbours (Ramaswamy, Rastogi, Shim 2000)."""
-    if len(found.distances) <= NEIGHBOURS:
+    if len(neighbours.distances) <= NEIGHBOURS:
         return []
-    furthest = found.distances[:, -1] / usual
+    furthest = neighbours.distances[:, -1] / usual
     rows = np.argsort(-furthest, kind="stable")[:OUTLIERS]
     return [(int(row), float(furthest[row])) for row in rows]
 

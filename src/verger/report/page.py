@@ -64,11 +64,11 @@ class Gallery:
         place = self.contents.manifest.input
         if not wanted or place == "?":
             return {}
-        found = find_images(self.contents.output, set(wanted))
+        listed = find_images(self.contents.output, set(wanted))
         progress.start("pictures", len(wanted))
         made = make_thumbnails(
             Location.parse(place),
-            [found[path] for path in wanted],
+            [listed[path] for path in wanted],
             side,
             progress,
             THUMBNAIL_SECONDS,

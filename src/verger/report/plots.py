@@ -68,18 +68,18 @@ def map_figure() -> Figure:
     }
 
 
-def scree_figure(spectrum: list[Component], kept: int, texts: dict[str, str]) -> Figure:
+def scree_figure(spectrum: list[Component], components: int, texts: dict[str, str]) -> Figure:
     """Bars of the explained variance ratio, a line of its sum, and where the cut is.
 
     Args:
         spectrum: components by falling variance.
-        kept: how many of them the matrix has.
+        components: how many of them the matrix has.
         texts: titles by name; see `verger.report.texts`.
     """
     # As many dropped components as are kept show what the cut costs.
-    shown = spectrum[: max(2 * kept, 10)][:SCREE_COMPONENTS]
+    shown = spectrum[: max(2 * components, 10)][:SCREE_COMPONENTS]
     numbers = [component.number for component in shown]
-    cut, percent = kept + 0.5, texts["percent"]
+    cut, percent = components + 0.5, texts["percent"]
     hover = f"%{{x}}: %{{y:.2f}}{percent}<extra></extra>"
     bars = {
         "type": "bar",
@@ -87,7 +87,7 @@ def scree_figure(spectrum: list[Component], kept: int, texts: dict[str, str]) ->
         "y": [round(100 * component.ratio, 4) for component in shown],
         "name": texts["ratio"],
         "marker": {
-            "color": ["#2e86ab" if number <= kept else "#9aa5b1" for number in numbers],
+            "color": ["#2e86ab" if number <= components else "#9aa5b1" for number in numbers],
             "line": {"width": 0},
         },
         "hovertemplate": hover,
@@ -103,7 +103,7 @@ def scree_figure(spectrum: list[Component], kept: int, texts: dict[str, str]) ->
         "hovertemplate": hover,
     }
     shapes = []
-    if kept < len(spectrum):
+    if components < len(spectrum):
         dash = {"color": "#7b8794", "width": 1.5, "dash": "dash"}
         span = {"x0": cut, "x1": cut, "y0": 0, "y1": 1}
         shapes.append({"type": "line", "xref": "x", "yref": "paper", "line": dash, **span})

@@ -91,10 +91,10 @@ class Summary:
     ends: list[Ends]
 
 
-def count_classes(*found: Dataset) -> Classes:
+def count_classes(*dataset: Dataset) -> Classes:
     """The sizes of classes in data with a column `label`."""
     sizes: dict[str, int] = {}
-    for rows in found:
+    for rows in dataset:
         for batch in _batches(rows, ["label"]):
             for entry in batch.column("label").value_counts().to_pylist():
                 name = entry["values"] or ""
@@ -103,7 +103,7 @@ def count_classes(*found: Dataset) -> Classes:
     return Classes(names, np.array([sizes[name] for name in names], np.int64))
 
 
-def summarize(found: Dataset, progress: Progress) -> Summary:
+def summarize(dataset: Dataset, progress: Progress) -> Summary:
     """Read scores twice, in batches: labels, then all.
 
     Memory holds a batch, the sample and a mean a class, however many rows there are.
@@ -111,13 +111,13 @@ def summarize(found: Dataset, progress: Progress) -> Summary:
     Raises:
         OSError, pa.ArrowException, ValueError: the files are missing or damaged.
     """
-    counted = count_classes(found)
+    counted = count_classes(dataset)
     total = int(counted.sizes.sum())
     sampler = _Sampler(counted, COMPARED_ROWS)
     ends: list[_EndFinder] = []
     moments: _Moments | None = None
     done = 0
-    for rows in in_batches(found):
+    for rows in in_batches(dataset):
         if moments is None:
             moments = _Moments(counted, rows.scores.shape[1])
             shown = min(SHOWN_COMPONENTS, rows.scores.shape[1])
@@ -133,9 +133,9 @@ def summarize(found: Dataset, progress: Progress) -> Summary:
     return Summary(moments.result(), sampler.result(), [end.result() for end in ends])
 
 
-def in_batches(found: Dataset) -> Iterator[Rows]:
+def in_batches(dataset: Dataset) -> Iterator[Rows]:
     """All scores, a batch at a time."""
-    return (_rows(batch) for batch in _batches(found, ["path", "label", "pca"]))
+    return (_rows(batch) for batch in _batches(dataset, ["path", "label", "pca"]))
 
 
 def stratify(rows: Rows, count: int, classes: Classes) -> Rows:
@@ -152,9 +152,9 @@ def stratify(rows: Rows, count: int, classes: Classes) -> Rows:
     codes = np.array([known[label] for label in rows.labels])
     ranks = _hashes(rows.paths)
     order = np.lexsort((ranks, codes))
-    found = np.bincount(codes, minlength=len(classes.names))
+    counts = np.bincount(codes, minlength=len(classes.names))
     place = np.empty(len(rows), np.int64)
-    place[order] = np.arange(len(rows)) - np.repeat(np.cumsum(found) - found, found)
+    place[order] = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
     # The k-th of a class' n images has the share (k + 1/2) / n: the smallest shares are a sample
     # in which each class has its proportion, and the first of each class comes before all others.
     share = np.where(place == 0, 0, (place + 0.5) / classes.sizes[codes])
@@ -251,9 +251,9 @@ def _varied(ends: list[tuple[str, str, float]]) -> list[tuple[str, str, float]]:
     return (first + others)[:END_ROWS]
 
 
-def _batches(found: Dataset, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def _batches(dataset: Dataset, columns: list[str]) -> Iterator[pa.RecordBatch]:
     # Few ahead: a batch of 1,280 scores a row is 80 MB.
-    for batch in found.to_batches(
+    for batch in dataset.to_batches(
         columns=columns, batch_size=BATCH_ROWS, batch_readahead=2, fragment_readahead=1
     ):
         if batch.num_rows:

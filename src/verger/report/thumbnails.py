@@ -31,15 +31,15 @@ MAX_BYTES = 64 * 2**20
 
 def find_images(output: Output, paths: set[str]) -> dict[str, ListedImage]:
     """Where images are, packed ones among them, by what the table of files says of them."""
-    found = {path: ListedImage(path, "", 0) for path in paths}
+    listed = {path: ListedImage(path, "", 0) for path in paths}
     try:
         rows = open_files(output).dataset(Outcome.FEATURIZED)
         wanted = pc.field("path").isin(sorted(paths))
         for row in rows.to_table(columns=LISTING_SCHEMA.names, filter=wanted).to_pylist():
-            found[row["path"]] = ListedImage(**row)
+            listed[row["path"]] = ListedImage(**row)
     except (OSError, ValueError, VergerError):  # they are looked for under their paths
         pass
-    return found
+    return listed
 
 
 def make_thumbnails(

@@ -18,11 +18,11 @@ class Account:
     rejected_by_reason: dict[str, int]
 
 
-def take_account(found: Comparison, table: Table, new: int, output: Output) -> Account:
+def take_account(compared: Comparison, table: Table, new: int, output: Output) -> Account:
     """Count what became of every file.
 
     Args:
-        found: the comparison of the listing with the table as it is on disk.
+        compared: the comparison of the listing with the table as it is on disk.
         table: the same.
         new: rows of features that this run committed.
         output: where they are.
@@ -30,15 +30,17 @@ def take_account(found: Comparison, table: Table, new: int, output: Output) -> A
     Raises:
         DefectError: a listed file is not in the table, or is there as it was not listed.
     """
-    of_listed = found.count(SAME, outcome=Outcome.FEATURIZED)
+    of_listed = compared.count(SAME, outcome=Outcome.FEATURIZED)
     counts = Counts(
         featurized=new,
         reused=of_listed - new,
-        rejected=found.count(SAME, outcome=Outcome.REJECTED),
-        kept=found.count(GONE, outcome=Outcome.FEATURIZED),
+        rejected=compared.count(SAME, outcome=Outcome.REJECTED),
+        kept=compared.count(GONE, outcome=Outcome.FEATURIZED),
     )
     counts.listed = counts.featurized + counts.reused + counts.rejected
-    wrong = [f"{found.count(state)} {state}" for state in (NEW, CHANGED) if found.count(state)]
+    wrong = [
+        f"{compared.count(state)} {state}" for state in (NEW, CHANGED) if compared.count(state)
+    ]
     if counts.reused < 0:
         wrong.append(f"{-counts.reused} featurized but lost")
     if counts.rows != table.counts()[Outcome.FEATURIZED]:
@@ -47,7 +49,7 @@ def take_account(found: Comparison, table: Table, new: int, output: Output) -> A
         raise DefectError(f"{output.location} does not reconcile: {', '.join(wrong)}.")
     reasons = {
         str(reason): count
-        for (state, outcome, reason), count in found.counts.items()
+        for (state, outcome, reason), count in compared.counts.items()
         if state == SAME and outcome == Outcome.REJECTED
     }
     by_count = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
@@ -78,9 +80,9 @@ def check_account(account: Account, listed: int, output: Output, settings: RunSe
     lost = counts.rejected - foreign
     # A share such as 0.29 is not exact: 29 of 100 are not more.
     if lost > settings.max_rejected * images + 1e-9:
-        found = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+        reasons_in_words = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
         raise TooManyRejectedError(
-            f"{lost} of {images} images were rejected ({found}), more than "
+            f"{lost} of {images} images were rejected ({reasons_in_words}), more than "
             f"{settings.max_rejected:.2%}.",
             f"See {output.rejected}; --max-rejected allows more. The features are kept.",
         )

@@ -17,7 +17,7 @@ from verger.spark.waves import PENDING, Wave, waves_of
 
 def plan_waves(
     spark: SparkSession,
-    found: Comparison,
+    compared: Comparison,
     output: Output,
     wave_size: int,
     *,
@@ -32,17 +32,17 @@ def plan_waves(
 
     Args:
         spark: the session.
-        found: the comparison.
+        compared: the comparison.
         output: where waves are written to.
         wave_size: images, or rows that are retired.
         prune: retire the rows of images that have gone.
         packed: images are in shards.
     """
-    count = -(-max(found.to_do(prune=prune)) // wave_size)
+    count = -(-max(compared.to_do(prune=prune)) // wave_size)
     together = F.coalesce(FILE.name, F.concat("shard", F.lit("#"), "row_group"), "path")
     number = F.format_string("%06d", F.pmod(F.xxhash64(together), F.lit(count)))
     columns = [*LISTING_SCHEMA.names, FILE.name]
-    frame = found.frame(spark, output)
+    frame = compared.frame(spark, output)
     images, retired = (
         frame.where(F.col("state").isin(*states)).select(
             *columns, F.concat(number, F.lit(what)).alias(PENDING)
@@ -110,11 +110,11 @@ def rebase(
             for name in column.unique().to_pylist():
                 of_file[name].append(batch.filter(pc.equal(column, name)))
         for name, known in of_file.items():
-            found = pa.Table.from_batches(known).combine_chunks()
+            fingerprints = pa.Table.from_batches(known).combine_chunks()
             for rows in reader.read([Slice(files[name], 0, files[name].rows)]):
-                order = pc.index_in(rows.column("path"), value_set=found["path"].chunk(0))
+                order = pc.index_in(rows.column("path"), value_set=fingerprints["path"].chunk(0))
                 columns = {column: rows.column(column) for column in rows.schema.names}
-                columns |= {column: found[column].chunk(0).take(order) for column in names}
+                columns |= {column: fingerprints[column].chunk(0).take(order) for column in names}
                 yield pa.RecordBatch.from_pydict(columns, rows.schema)
 
     return write(joined.repartition(FILE.name), refresh, table.location, table.partition)

@@ -143,9 +143,9 @@ def _compare_here(
         for row in grouped.to_pylist()
     }
     gone = rows.filter(pc.equal(rows["state"], GONE))
-    found = Comparison(rows, counts)
-    _check_single(found, listing, pc.count_distinct(gone["path"]).as_py(), output)
-    return found
+    compared = Comparison(rows, counts)
+    _check_single(compared, listing, pc.count_distinct(gone["path"]).as_py(), output)
+    return compared
 
 
 def _compare_on_spark(
@@ -174,25 +174,25 @@ def _compare_on_spark(
     )
     rows = rows.persist()
     grouped = collect(rows.groupBy("state", "outcome", "reason").count())
-    found = Comparison(
+    compared = Comparison(
         rows, {(row["state"], row["outcome"], row["reason"]): row["count"] for row in grouped}
     )
     gone = rows.where(F.col("state") == GONE).select("path").distinct().count()
-    _check_single(found, listing, gone, output)
-    return found
+    _check_single(compared, listing, gone, output)
+    return compared
 
 
-def _check_single(found: Comparison, listing: list[DataFile], gone: int, output: Output) -> None:
+def _check_single(compared: Comparison, listing: list[DataFile], gone: int, output: Output) -> None:
     """Refuse a table that has a path twice: a join gives it twice too.
 
     Args:
-        found: the comparison.
+        compared: the comparison.
         listing: whose paths are all different.
         gone: how many paths of the table are not listed.
         output: where both are.
     """
-    doubled = found.count(NEW, CHANGED, SAME) - sum(file.rows for file in listing)
-    doubled += found.count(GONE) - gone
+    doubled = compared.count(NEW, CHANGED, SAME) - sum(file.rows for file in listing)
+    doubled += compared.count(GONE) - gone
     if doubled:
         raise DefectError(f"{output.location} does not reconcile: {doubled} files are there twice.")
 

@@ -43,9 +43,9 @@ def _meaning(error: Exception) -> VergerError:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     for index, line in enumerate(lines):
         # A worker's traceback ends with the error and its hint.
-        if found := _TOLD.match(line):
-            kind = SetupError if found[1] == "SetupError" else InputError
-            return kind(found[2], lines[index + 1] if index + 1 < len(lines) else "")
+        if told := _TOLD.match(line):
+            kind = SetupError if told[1] == "SetupError" else InputError
+            return kind(told[2], lines[index + 1] if index + 1 < len(lines) else "")
     if isinstance(error, OSError):
         return SetupError(f"{text}.", f"When that is mended, {GOES_ON}.")
     return VergerError(

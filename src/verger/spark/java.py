@@ -70,9 +70,9 @@ def java_home() -> Path:
     Raises:
         SetupError: there is none.
     """
-    found = os.environ.get("JAVA_HOME") or own_java()
-    if found:
-        return Path(found)
+    home = os.environ.get("JAVA_HOME") or own_java()
+    if home:
+        return Path(home)
     if java := shutil.which("java"):
         return Path(java).resolve().parents[1]
     raise SetupError(
@@ -111,8 +111,8 @@ def java_process() -> "subprocess.Popen[bytes] | None":
     """The Java machine that this process started, if there is one."""
     gateway = SparkContext._gateway
     # One that somebody else made would take any name for one of Java's.
-    found: subprocess.Popen[bytes] | None = vars(gateway).get("proc") if gateway else None
-    return found
+    process: subprocess.Popen[bytes] | None = vars(gateway).get("proc") if gateway else None
+    return process
 
 
 def runs_already() -> bool:

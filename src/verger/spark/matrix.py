@@ -76,14 +76,14 @@ def write_csv(spark: SparkSession, table: Table, output: Output, components: int
 
 def write_variance(pca: Pca, output: Output) -> None:
     """Write `pca/variance.csv`, a row a component kept, and `pca/spectrum.csv`, of all."""
-    kept = pca.components.shape[1]
+    components = pca.components.shape[1]
     lines = []
     cumulative = pca.explained_variance_ratio.cumsum()
     for index, (variance, ratio) in enumerate(
         zip(pca.explained_variance, pca.explained_variance_ratio, strict=True)
     ):
         lines.append([index + 1, float(variance), float(ratio), float(cumulative[index])])
-    for name, count in (("variance.csv", kept), ("spectrum.csv", len(lines))):
+    for name, count in (("variance.csv", components), ("spectrum.csv", len(lines))):
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(

@@ -142,8 +142,8 @@ def _stages(model: Location) -> tuple[Location, Location]:
 
 
 def _data_of(stage: Location) -> list[str]:
-    found = storage.names(stage.child("data"))
-    return [name for name in found if name.startswith("part-") and name.endswith(".parquet")]
+    names = storage.names(stage.child("data"))
+    return [name for name in names if name.startswith("part-") and name.endswith(".parquet")]
 
 
 def _write_metadata(folder: Location, name: str, uid: str, **parameters: Any) -> None:

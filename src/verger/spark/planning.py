@@ -26,16 +26,16 @@ def plan(
             this.files.commit(new, this.files.files())
             this.files.set_properties({"input": str(settings.input)})
     with clock.stage("plan"):
-        found = compare(
+        compared = compare(
             this.spark, this.output, listing, this.files, retry_rejected=settings.retry_rejected
         )
     if known:
-        clock.progress.note(found.describe(listed, prune=settings.prune))
-    if not any(found.to_do(prune=settings.prune)):
-        return [], found
+        clock.progress.note(compared.describe(listed, prune=settings.prune))
+    if not any(compared.to_do(prune=settings.prune)):
+        return [], compared
     spark = this.spark()
     with clock.stage("waves"):
         planned = changes.plan_waves(
-            spark, found, this.output, settings.wave_size, prune=settings.prune, packed=packed
+            spark, compared, this.output, settings.wave_size, prune=settings.prune, packed=packed
         )
-    return planned, found
+    return planned, compared

@@ -145,8 +145,8 @@ def check_output(this: Run) -> Manifest | None:
     if not this.files.exists and not this.old:
         check_foreign(this.output)
     if this.known is not None:
-        found = this.old.identity_now() if this.old else Identity.of(this.files)
-        check_comparable(found, this.identity, this.output)
+        old_identity = this.old.identity_now() if this.old else Identity.of(this.files)
+        check_comparable(old_identity, this.identity, this.output)
         if not this.settings.rebase:
             check_source(this.source, str(this.settings.input), this.output)
         # A manifest of another version only costs the short cut that it would allow.

@@ -84,8 +84,8 @@ class Reader:
                     start, stop = max(piece.start - first, 0), min(piece.stop - first, rows)
                     first += rows
                     if start < stop:
-                        found = parquet.read_row_group(group, columns=stored)
-                        table = self._complete(found.slice(start, stop - start), piece.file)
+                        rows_of_group = parquet.read_row_group(group, columns=stored)
+                        table = self._complete(rows_of_group.slice(start, stop - start), piece.file)
                         yield from table.to_batches()
 
     def _open(self, file: DataFile) -> pa.NativeFile:
@@ -242,11 +242,11 @@ def collect(rows: DataFrame) -> list[Row]:
     Raises:
         Py4JError, OSError: Java has ended meanwhile.
     """
-    found = rows.collect()
+    answer = rows.collect()
     # PySpark takes an answer that was cut off for a short one. Only a Java that still runs can say
     # its version.
     _ = rows.sparkSession.sparkContext.version
-    return found
+    return answer
 
 
 def _spread(spark: SparkSession, files: Iterable[DataFile]) -> list[list[Slice]]:

@@ -167,6 +167,6 @@ def worker_options(*locations: Location) -> dict[str, str]:
     if not any(location.is_s3 for location in locations):
         return {}
     options = {"spark.executorEnv.AWS_REGION": str(s3_client().meta.region_name)}
-    if found := s3_endpoint():
-        options["spark.executorEnv.AWS_ENDPOINT_URL"] = found
+    if endpoint := s3_endpoint():
+        options["spark.executorEnv.AWS_ENDPOINT_URL"] = endpoint
     return options

@@ -74,12 +74,12 @@ def bucket_region(bucket: str) -> str:
 
     with bucket_errors(bucket):
         try:
-            found = s3_client().head_bucket(Bucket=bucket).get("BucketRegion")
+            region = s3_client().head_bucket(Bucket=bucket).get("BucketRegion")
         except ClientError:
             # An answer to HEAD has no body, and so no word on what is wrong with the credentials.
             s3_client().list_objects_v2(Bucket=bucket, MaxKeys=1)
             raise
-    return str(found or s3_client().meta.region_name)
+    return str(region or s3_client().meta.region_name)
 
 
 def _keys(bucket: str) -> tuple[str | None, ...]:

@@ -102,11 +102,11 @@ class Lease:
         self._renewed = at
         return True
 
-    def _read(self, asked: Any) -> bytes | None:
+    def _read(self, client: Any) -> bytes | None:
         bucket, key = bucket_and_key(self.path)
         try:
-            return bytes(asked.get_object(Bucket=bucket, Key=key)["Body"].read())
-        except asked.exceptions.NoSuchKey:
+            return bytes(client.get_object(Bucket=bucket, Key=key)["Body"].read())
+        except client.exceptions.NoSuchKey:
             return None
 
     def _abandoned(self) -> str | None:
@@ -114,9 +114,9 @@ class Lease:
         bucket, key = bucket_and_key(self.path)
         with bucket_errors(bucket):
             try:
-                found = s3_client().get_object(Bucket=bucket, Key=key)
+                answer = s3_client().get_object(Bucket=bucket, Key=key)
             except s3_client().exceptions.NoSuchKey:
                 return None  # given back just now
-        date = parsedate_to_datetime(found["ResponseMetadata"]["HTTPHeaders"]["date"])
-        age = (date - found["LastModified"]).total_seconds()
-        return str(found["ETag"]) if age > self.seconds else None
+        date = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+        age = (date - answer["LastModified"]).total_seconds()
+        return str(answer["ETag"]) if age > self.seconds else None

@@ -83,6 +83,6 @@ def _page(bucket: str, prefix: str, delimiter: str, token: str | None) -> dict[s
 
 
 def _objects(page: dict[str, Any]) -> Iterator[Listed]:
-    for found in page.get("Contents", ()):
-        if not found["Key"].endswith("/"):
-            yield Listed(found["Key"], found["Size"], found["ETag"].strip('"'))
+    for entry in page.get("Contents", ()):
+        if not entry["Key"].endswith("/"):
+            yield Listed(entry["Key"], entry["Size"], entry["ETag"].strip('"'))

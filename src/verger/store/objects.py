@@ -11,8 +11,8 @@ def exists(path: str) -> bool:
     """Whether there is an object, or any below it as below a folder."""
     bucket, key = bucket_and_key(path)
     with bucket_errors(bucket):
-        found = s3_client().list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
-        keys = [entry["Key"] for entry in found.get("Contents", ())]
+        answer = s3_client().list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
+        keys = [entry["Key"] for entry in answer.get("Contents", ())]
         return bool(keys) and (keys[0] == key or is_folder(path))
 
 
@@ -20,8 +20,8 @@ def is_folder(path: str) -> bool:
     """Whether there is an object below it."""
     bucket, key = bucket_and_key(path)
     with bucket_errors(bucket):
-        found = s3_client().list_objects_v2(Bucket=bucket, Prefix=f"{key}/", MaxKeys=1)
-    return bool(found.get("Contents"))
+        answer = s3_client().list_objects_v2(Bucket=bucket, Prefix=f"{key}/", MaxKeys=1)
+    return bool(answer.get("Contents"))
 
 
 def names(path: str) -> list[str]:
@@ -29,13 +29,13 @@ def names(path: str) -> list[str]:
     bucket, key = bucket_and_key(path)
     prefix = f"{key}/" if key else ""
     pages = s3_client().get_paginator("list_objects_v2")
-    found: set[str] = set()
+    below: set[str] = set()
     with bucket_errors(bucket):
         for page in pages.paginate(Bucket=bucket, Prefix=prefix, Delimiter="/"):
             keys = [entry["Key"] for entry in page.get("Contents", ())]
             keys += [entry["Prefix"] for entry in page.get("CommonPrefixes", ())]
-            found.update(key.removeprefix(prefix).rstrip("/") for key in keys)
-    return sorted(found - {""})
+            below.update(key.removeprefix(prefix).rstrip("/") for key in keys)
+    return sorted(below - {""})
 
 
 def get(path: str, limit: int | None = None) -> bytes:

@@ -103,8 +103,9 @@ def sync(folder: Location, *patterns: str) -> None:
     path = Path(folder.path)
     if folder.is_s3 or not path.is_dir():
         return
-    for file in (found for pattern in patterns for found in path.glob(pattern)):
-        _sync(file)
+    for pattern in patterns:
+        for file in path.glob(pattern):
+            _sync(file)
     _sync(path)
     _sync(path.parent)
 

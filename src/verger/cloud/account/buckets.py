@@ -15,9 +15,9 @@ def check_store() -> None:
     Raises:
         RefusedError: its region or its endpoint is not inside the European Union.
     """
-    found = s3_client().meta
-    check_region(found.region_name)
-    check_endpoint(found.endpoint_url, found.region_name)
+    meta = s3_client().meta
+    check_region(meta.region_name)
+    check_endpoint(meta.endpoint_url, meta.region_name)
 
 
 def check_buckets(session: Any, buckets: Iterable[str]) -> dict[str, str]:
@@ -36,7 +36,7 @@ def check_buckets(session: Any, buckets: Iterable[str]) -> dict[str, str]:
         SetupError: there are no valid credentials, or S3 does not answer.
     """
     client = session.client("s3")
-    found: dict[str, str] = {}
+    regions: dict[str, str] = {}
     for bucket in dict.fromkeys(buckets):
         region, problem = _look_up(client, bucket)
         if region is not None and region not in EU_REGIONS:
@@ -51,8 +51,8 @@ def check_buckets(session: Any, buckets: Iterable[str]) -> dict[str, str]:
                 f"S3 does not say in which region the bucket {bucket} is.",
                 "Give a bucket of AWS, inside the European Union.",
             )
-        found[bucket] = region
-    return found
+        regions[bucket] = region
+    return regions
 
 
 def _look_up(client: Any, bucket: str) -> tuple[str | None, InputError | None]:

@@ -40,9 +40,9 @@ def list_versions(session: Any, place: Location) -> Iterator[Version]:
     with bucket_errors(bucket):
         for page in pages.paginate(Bucket=bucket, Prefix=key):
             for kind in ("Versions", "DeleteMarkers"):
-                for found in page.get(kind, ()):
-                    if _is_below(found["Key"], key):
-                        yield Version(found["Key"], found["VersionId"], found.get("Size", 0))
+                for entry in page.get(kind, ()):
+                    if _is_below(entry["Key"], key):
+                        yield Version(entry["Key"], entry["VersionId"], entry.get("Size", 0))
 
 
 def erase(session: Any, place: Location, progress: Progress) -> list[Version]:
@@ -96,12 +96,12 @@ def delete_bucket(session: Any, bucket: str) -> None:
 
 def by_folder(erased: list[Version]) -> dict[str, tuple[int, int]]:
     """Versions and bytes below each first part of the keys."""
-    found: dict[str, tuple[int, int]] = {}
+    folders: dict[str, tuple[int, int]] = {}
     for version in erased:
         first, slash, _ = version.key.partition("/")
-        count, size = found.get(first + slash, (0, 0))
-        found[first + slash] = (count + 1, size + version.size)
-    return found
+        count, size = folders.get(first + slash, (0, 0))
+        folders[first + slash] = (count + 1, size + version.size)
+    return folders
 
 
 def _is_below(key: str, place: str) -> bool:
@@ -114,7 +114,7 @@ def _delete(client: Any, bucket: str, versions: list[Version]) -> None:
         answer = client.delete_objects(
             Bucket=bucket,
             Delete={
-                "Objects": [{"Key": found.key, "VersionId": found.id} for found in versions],
+                "Objects": [{"Key": version.key, "VersionId": version.id} for version in versions],
                 "Quiet": True,
             },
         )

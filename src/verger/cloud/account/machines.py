@@ -34,16 +34,16 @@ def free_network(session: Any, region: str, network: str) -> None:
     client = session.client("ec2", region_name=region)
     with aws_errors("delete the security groups of EMR"):
         pages = client.get_paginator("describe_security_groups")
-        found = [
+        groups = [
             group
             for page in pages.paginate(Filters=[{"Name": "vpc-id", "Values": [network]}])
             for group in page["SecurityGroups"]
             if group["GroupName"] != "default"
         ]
-        for group in found:
+        for group in groups:
             if rules := group["IpPermissions"]:
                 client.revoke_security_group_ingress(GroupId=group["GroupId"], IpPermissions=rules)
             if rules := group["IpPermissionsEgress"]:
                 client.revoke_security_group_egress(GroupId=group["GroupId"], IpPermissions=rules)
-        for group in found:
+        for group in groups:
             client.delete_security_group(GroupId=group["GroupId"])

@@ -146,12 +146,12 @@ def running_clusters(session: Any, stack: Stack) -> list[str]:
     client = session.client("emr", region_name=stack.region)
     with aws_errors("list the clusters"):
         pages = client.get_paginator("list_clusters").paginate(ClusterStates=ALIVE)
-        ids = [found["Id"] for page in pages for found in page["Clusters"]]
-        described = [client.describe_cluster(ClusterId=found)["Cluster"] for found in ids]
+        ids = [running["Id"] for page in pages for running in page["Clusters"]]
+        described = [client.describe_cluster(ClusterId=running)["Cluster"] for running in ids]
     return [
-        found["Id"]
-        for found in described
-        if found.get("Ec2InstanceAttributes", {}).get("Ec2SubnetId") == stack.subnet
+        running["Id"]
+        for running in described
+        if running.get("Ec2InstanceAttributes", {}).get("Ec2SubnetId") == stack.subnet
     ]
 
 
@@ -187,17 +187,19 @@ def _describe(client: Any) -> dict[str, Any] | None:
 
     with aws_errors("describe the stack"):
         try:
-            found: dict[str, Any] = client.describe_stacks(StackName=STACK_NAME)["Stacks"][0]
+            described: dict[str, Any] = client.describe_stacks(StackName=STACK_NAME)["Stacks"][0]
         except ClientError as error:
             # The code that a missing stack shares with wrong parameters; moto says "not found".
             if "does not exist" in str(error):
                 return None
             raise
-    return found
+    return described
 
 
 def _outputs(described: dict[str, Any]) -> dict[str, str]:
-    return {found["OutputKey"]: found["OutputValue"] for found in described.get("Outputs", ())}
+    return {
+        outputs["OutputKey"]: outputs["OutputValue"] for outputs in described.get("Outputs", ())
+    }
 
 
 def _stack_of(described: dict[str, Any], region: str) -> Stack:

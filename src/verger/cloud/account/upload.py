@@ -106,7 +106,7 @@ def upload_images(session: Any, source: Location, target: Location, progress: Pr
     _, prefix = bucket_and_key(target.path)
     progress.start("plan")
     skip = len(prefix) + 1 if prefix else 0
-    present = {found.key[skip:]: found.etag for found in list_objects(target.path)}
+    present = {listed.key[skip:]: listed.etag for listed in list_objects(target.path)}
     total = sum(1 for _ in list_images(source))
     progress.finish()
     if not total:

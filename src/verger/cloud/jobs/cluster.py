@@ -178,7 +178,7 @@ class Cluster:
     def logs(self, stack: Stack) -> list[Location]:
         """The driver's words, then those of spark-submit."""
         folder = Location(f"s3://{stack.bucket}/{LOGS}/{self.id}")
-        keys = [found.key for found in list_objects(folder.child("containers").path)]
+        keys = [listed.key for listed in list_objects(folder.child("containers").path)]
         containers = [
             key
             for key in sorted(keys, reverse=True)
@@ -200,21 +200,21 @@ class Cluster:
         hours = usd = 0.0
         with aws_errors(f"list the machines of the {self.title}"):
             pages = self._client.get_paginator("list_instances").paginate(ClusterId=self.id)
-            instances = [found for page in pages for found in page["Instances"]]
-        for found in instances:
-            timeline = found["Status"]["Timeline"]
+            instances = [instance for page in pages for instance in page["Instances"]]
+        for instance in instances:
+            timeline = instance["Status"]["Timeline"]
             begun = timeline.get("CreationDateTime")
-            if begun is None or "Ec2InstanceId" not in found:
+            if begun is None or "Ec2InstanceId" not in instance:
                 continue
             ended = timeline.get("EndDateTime") or datetime.now(timezone.utc)
             lasted = max((ended - begun).total_seconds(), 60) / 3600
-            machine = found["InstanceType"]
+            machine = instance["InstanceType"]
             if machine not in here.machine_hour or machine not in here.emr_hour:
                 raise SetupError(
                     f"The price of {machine} in {self.region} is not known.",
                     "AWS' own Cost Explorer has what it cost, a day later.",
                 )
-            share = known.spot_share if found.get("Market") == "SPOT" else 1.0
+            share = known.spot_share if instance.get("Market") == "SPOT" else 1.0
             rate = here.machine_hour[machine] * share + here.emr_hour[machine]
             usd += lasted * (rate + here.ebs_gb_month * DISK_GB / HOURS_A_MONTH)
             hours += lasted
@@ -246,12 +246,12 @@ def list_clusters(session: Any, region: str, since: datetime | None = None) -> l
     """
     client = session.client("emr", region_name=region)
     which: dict[str, Any] = {"CreatedAfter": since} if since else {"ClusterStates": ALIVE}
-    found = []
+    clusters = []
     with aws_errors(f"list the clusters in {region}"):
         for page in client.get_paginator("list_clusters").paginate(**which):
             for entry in page["Clusters"]:
                 described = client.describe_cluster(ClusterId=entry["Id"])["Cluster"]
                 tags = {tag["Key"]: tag["Value"] for tag in described.get("Tags", ())}
                 if tags.get("application") == TAGS["application"]:
-                    found.append(Cluster(session, region, entry["Id"], tags))
-    return found
+                    clusters.append(Cluster(session, region, entry["Id"], tags))
+    return clusters

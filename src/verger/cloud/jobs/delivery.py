@@ -98,9 +98,9 @@ def _is_there(client: Any, bucket: str, key: str) -> bool:
     from botocore.exceptions import ClientError
 
     try:
-        found = client.head_object(Bucket=bucket, Key=key)
+        head = client.head_object(Bucket=bucket, Key=key)
     except ClientError as error:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] != HTTPStatus.NOT_FOUND:
             raise
         return False
-    return bool(datetime.now(timezone.utc) - found["LastModified"] < FRESH)
+    return bool(datetime.now(timezone.utc) - head["LastModified"] < FRESH)

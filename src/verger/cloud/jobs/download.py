@@ -32,10 +32,10 @@ def download(session: Any, output: Location, folder: Path, progress: Progress) -
         SetupError: S3 does not answer, or the folder cannot be written.
     """
     bucket, prefix = bucket_and_key(output.path)
-    found = {one.key.removeprefix(f"{prefix}/"): one.size for one in list_objects(output.path)}
-    names = sorted(found, key=lambda name: (name == LAST, name))
+    sizes = {one.key.removeprefix(f"{prefix}/"): one.size for one in list_objects(output.path)}
+    names = sorted(sizes, key=lambda name: (name == LAST, name))
     client = session.client("s3")
-    progress.start("download", sum(found.values()))
+    progress.start("download", sum(sizes.values()))
     done = 0
     try:
         _forget(folder, set(names))
@@ -43,13 +43,13 @@ def download(session: Any, output: Location, folder: Path, progress: Progress) -
             if not ARROW_REFUSES.isdisjoint(PurePosixPath(name).parts) or "//" in name:
                 raise InputError(f"{output}/{name} is no path.", "Delete it: no run made it.")
             file = folder / name
-            if not _is_final(name) or not file.is_file() or file.stat().st_size != found[name]:
+            if not _is_final(name) or not file.is_file() or file.stat().st_size != sizes[name]:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 partial = file.with_name(f".{file.name}.partial")
                 with bucket_errors(bucket):
                     client.download_file(bucket, f"{prefix}/{name}", os.fspath(partial))
                 partial.replace(file)
-            done += found[name]
+            done += sizes[name]
             progress.update(done)
     except OSError as error:
         raise SetupError(f"{folder} cannot be written: {error.strerror}.", "Look at it.") from error

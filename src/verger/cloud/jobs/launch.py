@@ -29,7 +29,7 @@ from verger.store.listing import PAGE_SIZE
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of it.
+    """How a run on AWS ended well.
 
     Attributes:
         title: what ran, and has ended.
@@ -67,7 +67,7 @@ class Ended:
     eur: float | None
 
 
-def launch(asked: Launch, progress: Progress) -> Outcome:
+def launch(wanted: Launch, progress: Progress) -> Outcome:
     """Run on AWS, and see that nothing is left running.
 
     A run to the same output that is under way already is followed instead of a new one.
@@ -78,49 +78,49 @@ def launch(asked: Launch, progress: Progress) -> Outcome:
         DeadlineReached: the money was spent before the work was done; it can be resumed.
         VergerError: another of its children; on each, it was said whether something still runs.
     """
-    ended = see_through(asked, progress)
+    ended = see_through(wanted, progress)
     if ended.problem is not None:
         raise ended.problem
-    output = asked.run.output
+    output = wanted.run.output
     if ended.manifest is None:
         raise DefectError(f"The {ended.running.title} succeeded and left no manifest in {output}.")
-    if asked.download is not None:
-        download.download(ended.session, output, asked.download, progress)
+    if wanted.download is not None:
+        download.download(ended.session, output, wanted.download, progress)
     return Outcome(ended.running.title, ended.manifest, ended.cost, ended.eur)
 
 
-def see_through(asked: Launch, progress: Progress) -> Ended:
+def see_through(wanted: Launch, progress: Progress) -> Ended:
     """Start a job, or find the one that does the same to the same output; follow it to its end.
 
     Raises:
         VergerError: as `launch`, of all that goes wrong before or beside the job itself.
     """
-    place = places.find_place(asked.run.input, asked.run.output)
-    session, stack, output = place.session, place.stack, Output(asked.run.output)
-    listed, done = _count(asked, output, progress)
-    running = _find(session, stack, asked)
+    place = places.find_place(wanted.run.input, wanted.run.output)
+    session, stack, output = place.session, place.stack, Output(wanted.run.output)
+    listed, done = _count(wanted, output, progress)
+    running = _find(session, stack, wanted)
     before = None if running else _started_at(output)
     if running is None:
-        _check_output(asked, output)
+        _check_output(wanted, output)
         progress.note("Nothing runs on AWS yet.")
         if listed == done:
             progress.note(f"All {listed:,} images are done; the run only looks for changed ones.")
-        job = make_job(place, asked, listed - done, progress)
+        job = make_job(place, wanted, listed - done, progress)
         running = start_cluster(session, stack, job, progress)
         word = f"Started the {running.title}."
     else:
         word = f"The {running.title} works on this output already; following it."
-    shown = None if asked.notebook else listed
-    state, cost, eur = _follow(running, output, shown, word, progress, time=asked.time)
+    shown = None if wanted.notebook else listed
+    state, cost, eur = _follow(running, output, shown, word, progress, time=wanted.time)
     manifest = _manifest(output, before)
-    goes_on = AGAIN if asked.notebook else ON
-    problem = problem_of(running, stack, state, manifest, now=asked.time.now(), goes_on=goes_on)
+    goes_on = AGAIN if wanted.notebook else ON
+    problem = problem_of(running, stack, state, manifest, now=wanted.time.now(), goes_on=goes_on)
     return Ended(session, stack, running, manifest, problem, cost, eur)
 
 
-def _count(asked: Launch, output: Output, progress: Progress) -> tuple[int, int]:
+def _count(wanted: Launch, output: Output, progress: Progress) -> tuple[int, int]:
     """How many images there are, and how many of them are done; a notebook does all again."""
-    run = asked.run
+    run = wanted.run
     listed = 0
     progress.start("list")
     for listed, _ in enumerate(list_input(run.input, run.label_from), start=1):
@@ -131,30 +131,30 @@ def _count(asked: Launch, output: Output, progress: Progress) -> tuple[int, int]
     if not listed:
         raise InputError(f"The input {run.input} holds no file.", "Give a folder of images.")
     listed = min(listed, run.limit or listed)
-    done = 0 if run.fresh or asked.notebook else open_files(output).counts().total()
+    done = 0 if run.fresh or wanted.notebook else open_files(output).counts().total()
     return listed, min(done, listed)
 
 
-def _check_output(asked: Launch, output: Output) -> None:
+def _check_output(wanted: Launch, output: Output) -> None:
     """Refuse here, before money is spent, what the job would refuse there."""
-    if asked.notebook is not None:
+    if wanted.notebook is not None:
         check_no_run(output)
-    elif asked.run.fresh or not open_files(output).exists:
+    elif wanted.run.fresh or not open_files(output).exists:
         check_foreign(output)
 
 
-def _find(session: object, stack: Stack, asked: Launch) -> Running | None:
+def _find(session: object, stack: Stack, wanted: Launch) -> Running | None:
     """A job of ours that does the same to the same output.
 
     Raises:
         UsageError: one does something else to it.
     """
-    digest = output_digest(asked.run.output)
+    digest = output_digest(wanted.run.output)
     for running in list_clusters(session, stack.region):
         if running.tags.get(OUTPUT_TAG) == digest and running.state().phase != "ended":
-            if running.tags.get(WORK_TAG) != asked.work:
+            if running.tags.get(WORK_TAG) != wanted.work:
                 raise UsageError(
-                    f"The {running.title} works on {asked.run.output}, and does something else.",
+                    f"The {running.title} works on {wanted.run.output}, and does something else.",
                     "Wait for it (verger cloud status), or give another --output.",
                 )
             return running
@@ -207,7 +207,7 @@ def _started_at(output: Output) -> str | None:
 def _manifest(output: Output, before: str | None) -> Manifest | None:
     """The manifest of this run; None where the job did not get so far."""
     try:
-        found = read_manifest(output)
+        manifest = read_manifest(output)
     except InputError:
         return None
     except OSError as error:
@@ -215,7 +215,7 @@ def _manifest(output: Output, before: str | None) -> Manifest | None:
             f"The job has ended, and its manifest cannot be read: {error}",
             f"No machine runs. When S3 answers again, look at {output.manifest}.",
         ) from error
-    return None if found.started_at == before else found
+    return None if manifest.started_at == before else manifest
 
 
 def _cost(running: Running, progress: Progress) -> tuple[Cost | None, float | None]:

@@ -63,24 +63,24 @@ def _own_words(lines: list[str]) -> list[str]:
     starts = [number for number, line in enumerate(lines) if line.startswith("Error: ")]
     if not starts:
         return []
-    found = [lines[starts[-1]]]
+    words = [lines[starts[-1]]]
     for line in lines[starts[-1] + 1 :]:
         if not line.strip() or _LOG4J.match(line):
             break
-        found.append(line)
-    return found
+        words.append(line)
+    return words
 
 
 def _traceback(lines: list[str]) -> list[str]:
     """The last traceback of Python, or the last exception of Java with its first cause."""
     starts = [n for n, line in enumerate(lines) if line.startswith("Traceback (most recent")]
     if starts:
-        found = [lines[starts[-1]]]
+        traceback = [lines[starts[-1]]]
         for line in lines[starts[-1] + 1 :]:
             if _LOG4J.match(line):
                 break
-            found.append(line)
+            traceback.append(line)
             if line and not line.startswith(" "):
                 break
-        return found
+        return traceback
     return [line for line in lines if line.startswith(("Exception in thread", "Caused by:"))][-2:]

@@ -31,11 +31,11 @@ STARTUP_SECONDS = 180
 """What a kernel may take to start beside a driver."""
 
 
-def launch_notebook(asked: Launch, notebook: Path, copy: Path, progress: Progress) -> None:
+def launch_notebook(wanted: Launch, notebook: Path, copy: Path, progress: Progress) -> None:
     """Execute a notebook on a cluster, and fetch the executed copy, of a failed one as well.
 
     Args:
-        asked: the cluster, and the settings that the notebook is given as parameters.
+        wanted: the cluster, and the settings that the notebook is given as parameters.
         notebook: on this machine.
         copy: where the executed copy goes on this machine.
         progress: is shown how it stands.
@@ -47,8 +47,8 @@ def launch_notebook(asked: Launch, notebook: Path, copy: Path, progress: Progres
     """
     _check_is_notebook(notebook)
     _check_copy(copy, notebook)
-    ended = see_through(replace(asked, notebook=notebook), progress)
-    theirs = executed(asked.run.output, ended.running.tags[RUN_TAG])
+    ended = see_through(replace(wanted, notebook=notebook), progress)
+    theirs = executed(wanted.run.output, ended.running.tags[RUN_TAG])
     try:
         copy.write_bytes(storage.read_bytes(theirs))
     except (OSError, VergerError) as error:

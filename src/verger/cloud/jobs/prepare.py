@@ -54,12 +54,12 @@ class Launch:
         return "run" if self.notebook is None else f"notebook-{delivery.digest(self.notebook)}"
 
 
-def make_job(place: places.Place, asked: Launch, images: int, progress: Progress) -> Job:
+def make_job(place: places.Place, wanted: Launch, images: int, progress: Progress) -> Job:
     """Plan a job, refuse it if the money does not suffice, and upload what it needs.
 
     Args:
         place: where it will run.
-        asked: what is asked for.
+        wanted: what is asked for.
         images: how many there are to do.
         progress: is told of the plan and of the uploads.
 
@@ -72,33 +72,33 @@ def make_job(place: places.Place, asked: Launch, images: int, progress: Progress
     plan = make_plan(
         max(images, 1),
         stack.region,
-        workers=asked.workers,
-        arch=asked.arch,
-        spot=asked.spot,
-        max_cost=asked.max_cost,
+        workers=wanted.workers,
+        arch=wanted.arch,
+        spot=wanted.spot,
+        max_cost=wanted.max_cost,
         prices=known,
     )
     plan.check_ceiling()
     paid = timedelta(minutes=plan.deadline_minutes)
     if paid < LEAST + MARGIN:
         raise RefusedError(
-            f"{asked.max_cost:.2f} EUR pay for {plan.deadline_minutes:.0f} minutes, too few to "
+            f"{wanted.max_cost:.2f} EUR pay for {plan.deadline_minutes:.0f} minutes, too few to "
             "start machines.",
             "Give a higher --max-cost, or fewer --workers.",
         )
     _say_plan(plan, progress)
-    bundle = delivery.make_bundle(asked.run, asked.arch, progress)
-    files = bundle.files if asked.notebook is None else (*bundle.files, asked.notebook)
+    bundle = delivery.make_bundle(wanted.run, wanted.arch, progress)
+    files = bundle.files if wanted.notebook is None else (*bundle.files, wanted.notebook)
     delivered = delivery.deliver(place.session, stack, files, progress)
-    end = asked.time.now() + paid
-    run_id = f"{asked.time.now():%Y%m%d-%H%M}-{secrets.token_hex(2)}"
-    if asked.notebook is None:
-        command = job_command(asked.run, end - MARGIN)
+    end = wanted.time.now() + paid
+    run_id = f"{wanted.time.now():%Y%m%d-%H%M}-{secrets.token_hex(2)}"
+    if wanted.notebook is None:
+        command = job_command(wanted.run, end - MARGIN)
     else:
-        command = notebook_command(asked.run, delivered[asked.notebook], run_id, end - MARGIN)
+        command = notebook_command(wanted.run, delivered[wanted.notebook], run_id, end - MARGIN)
     return Job(
         run_id=run_id,
-        output=asked.run.output,
+        output=wanted.run.output,
         properties=spark_properties(
             environment=delivered[bundle.environment],
             code=delivered[bundle.code],
@@ -106,12 +106,12 @@ def make_job(place: places.Place, asked: Launch, images: int, progress: Progress
         ),
         entry=delivered[bundle.entry],
         command=command,
-        arch=asked.arch,
-        machines=known.machines(stack.region, asked.arch),
+        arch=wanted.arch,
+        machines=known.machines(stack.region, wanted.arch),
         workers=plan.workers,
-        spot=asked.spot,
+        spot=wanted.spot,
         ends_at=end,
-        work=asked.work,
+        work=wanted.work,
     )
 
 

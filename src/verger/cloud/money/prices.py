@@ -82,17 +82,17 @@ class Prices(_Record):
             RefusedError, SetupError: as `region`, or there is none.
         """
         known = self.region(region)
-        found = tuple(
+        machines = tuple(
             machine
             for machine in MACHINES[arch]
             if machine in known.machine_hour and machine in known.emr_hour
         )
-        if not found:
+        if not machines:
             raise SetupError(
                 f"{region} has no machine of {arch} that verger knows.",
                 f"Take another --arch ({', '.join(MACHINES)}) or --region.",
             )
-        return found
+        return machines
 
 
 def load() -> Prices:
@@ -105,7 +105,7 @@ def load() -> Prices:
         files("verger.cloud.money").joinpath("prices.json").read_text()
     )
     try:
-        found = Prices.model_validate_json(_cached().read_bytes())
+        refreshed = Prices.model_validate_json(_cached().read_bytes())
     except FileNotFoundError:
         return packaged
     except (OSError, ValidationError) as error:
@@ -113,7 +113,7 @@ def load() -> Prices:
             f"The prices in {_cached()} cannot be read.",
             "Delete that file, or give: verger cloud prices --refresh",
         ) from error
-    return found if found.dated >= packaged.dated else packaged
+    return refreshed if refreshed.dated >= packaged.dated else packaged
 
 
 def refresh(
@@ -140,7 +140,7 @@ def refresh(
     )
     client = session.client("pricing", region_name=PRICE_LIST_REGION, config=config)
     with aws_errors("show its price list"):
-        asked = {name: _ask(client, name) for name in regions or old.regions}
+        fetched = {name: _ask(client, name) for name in regions or old.regions}
     rate, rate_date = _euros(rates_url)
     new = Prices(
         dated=today,
@@ -149,7 +149,7 @@ def refresh(
         eur_per_usd=rate,
         eur_dated=rate_date,
         eur_source="European Central Bank, reference rate",
-        regions={**old.regions, **asked},
+        regions={**old.regions, **fetched},
     )
     path = _cached()
     try:
@@ -175,7 +175,7 @@ def spot_now(session: Any, region: str, machines: Iterable[str]) -> dict[str, fl
         SetupError: AWS does not say.
     """
     client = session.client("ec2", region_name=region)
-    found: dict[str, list[float]] = {}
+    spot: dict[str, list[float]] = {}
     with aws_errors("show the prices of spot machines"):
         pages = client.get_paginator("describe_spot_price_history").paginate(
             InstanceTypes=list(machines),
@@ -184,8 +184,8 @@ def spot_now(session: Any, region: str, machines: Iterable[str]) -> dict[str, fl
         )
         for page in pages:
             for entry in page["SpotPriceHistory"]:
-                found.setdefault(entry["InstanceType"], []).append(float(entry["SpotPrice"]))
-    return {machine: sum(prices) / len(prices) for machine, prices in found.items()}
+                spot.setdefault(entry["InstanceType"], []).append(float(entry["SpotPrice"]))
+    return {machine: sum(prices) / len(prices) for machine, prices in spot.items()}
 
 
 def _cached() -> Path:
@@ -232,12 +232,12 @@ def _ask(client: Any, region: str) -> RegionPrices:
 
 def _by_usage(client: Any, service: str, **filters: str) -> dict[str, float]:
     """The highest price of each kind of usage, without the region that most kinds begin with."""
-    found: dict[str, float] = {}
+    highest: dict[str, float] = {}
     for attributes, usd in _products(client, service, **filters):
         usage = re.sub(r"^[A-Z]{2,4}\d?-", "", attributes.get("usagetype", ""))
         if attributes.get("softwareType", "EMR") == "EMR":
-            found[usage] = max(usd, found.get(usage, 0))
-    return found
+            highest[usage] = max(usd, highest.get(usage, 0))
+    return highest
 
 
 def _products(client: Any, service: str, **filters: str) -> Iterator[tuple[dict[str, str], float]]:
