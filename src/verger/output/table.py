@@ -267,10 +267,8 @@ class Table:
             for name in storage.names(folder):
                 if name.startswith("."):  # what a killed process was writing
                     storage.delete(folder.child(name))
-        for name in names:
-            # Files of another process may have no commit yet.
-            self.check()
-            storage.delete(self.location.child(name))
+        # Of another process there may be files that have no commit yet.
+        storage.delete_files([self.location.child(name) for name in names], self.check)
         return len(names)
 
     def history(self) -> list[dict[str, Any]]:

@@ -1,11 +1,11 @@
 """Small charts as SVG, without any library: they show in notebooks, in browsers and on slides."""
 
-import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from math import floor, log10
 
+from verger.report.colours import class_colours
 from verger.store import storage
 from verger.store.location import Location
 
@@ -17,8 +17,6 @@ LEAST_TICKS = 4
 """On an axis: as many as are read at a glance."""
 LINE = 16
 """What a line of text takes, in pixels."""
-GOLDEN_ANGLE = 0.381966
-"""A share of the circle of hues: multiples of it never fall on one another."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -121,8 +119,9 @@ def scatter(
         groups.setdefault(label, []).append(place(x, y))
     marks: list[str] = []
     middles: list[tuple[float, float, str]] = []
+    colours = class_colours(len(groups))
     for index, label in enumerate(sorted(groups)):
-        colour = _colour(index)
+        colour = colours[index]
         marks += [
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}" fill-opacity="0.7"/>'
             for x, y in groups[label]
@@ -186,12 +185,6 @@ def _ticks(most: float) -> list[float]:
     while most / step < LEAST_TICKS:
         step /= 2
     return [index * step for index in range(int(most / step) + 1)]
-
-
-def _colour(index: int) -> str:
-    lightness = (0.38, 0.5, 0.62)[index % 3]
-    red, green, blue = colorsys.hls_to_rgb(index * GOLDEN_ANGLE % 1, lightness, 0.6)
-    return f"#{int(red * 255):02x}{int(green * 255):02x}{int(blue * 255):02x}"
 
 
 def _rectangle(x: float, y: float, width: float, height: float, colour: str) -> str:

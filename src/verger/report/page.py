@@ -15,6 +15,7 @@ from verger.output.layout import Output
 from verger.output.manifest import Manifest
 from verger.progress import Progress
 from verger.report import plots
+from verger.report.colours import class_colours
 from verger.report.data import Contents, read_output
 from verger.report.scores import MAP_ROWS, Rows, stratify
 from verger.report.texts import number_formats, reason_names, stage_names, texts
@@ -173,7 +174,7 @@ def _map(contents: Contents, gallery: Gallery, progress: Progress) -> dict[str, 
     places = {code: place for place, code in enumerate(used)}
     sources = gallery.read(sample.paths, MAP_SIDE, progress)
     scores = sample.scores[:, :MAP_COMPONENTS].astype(float).round(2)
-    colours = plots.class_colours(len(names))
+    colours = class_colours(len(names))
     return {
         "paths": sample.paths.tolist(),
         "classes": [names[code] for code in used],

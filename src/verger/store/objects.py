@@ -1,5 +1,7 @@
 """Objects of S3: whether they are there, read, written, deleted."""
 
+from collections.abc import Callable, Sequence
+
 from verger.errors import SetupError, VergerError
 from verger.store.client import s3_client
 from verger.store.errors import bucket_errors
@@ -73,17 +75,31 @@ def delete(path: str) -> None:
                 for entry in page.get("Contents", ())
                 if entry["Key"] == key or entry["Key"].startswith(f"{key}/")
             ]
-            if keys:
-                answer = s3_client().delete_objects(
-                    Bucket=bucket, Delete={"Objects": keys, "Quiet": True}
-                )
-                # Each object has an answer of its own, under a status of 200 for all.
-                for failed in answer.get("Errors", ()):
-                    raise SetupError(
-                        f"s3://{bucket}/{failed['Key']} cannot be deleted ({failed['Code']}).",
-                        "Give the credentials s3:DeleteObject; the same command goes on.",
-                    )
+            _delete_keys(bucket, keys)
         _delete_empty_folders(bucket, f"{key}/")
+
+
+def delete_many(paths: Sequence[str], check: Callable[[], None]) -> None:
+    """Delete objects of one bucket; `check` is called before each request."""
+    bucket = bucket_and_key(paths[0])[0] if paths else ""
+    for start in range(0, len(paths), PAGE_SIZE):
+        keys = [{"Key": bucket_and_key(path)[1]} for path in paths[start : start + PAGE_SIZE]]
+        check()
+        with bucket_errors(bucket):
+            _delete_keys(bucket, keys)
+
+
+def _delete_keys(bucket: str, keys: list[dict[str, str]]) -> None:
+    """Delete up to a thousand keys in one request."""
+    if not keys:
+        return
+    answer = s3_client().delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
+    # Each object has an answer of its own, under a status of 200 for all.
+    for failed in answer.get("Errors", ()):
+        raise SetupError(
+            f"s3://{bucket}/{failed['Key']} cannot be deleted ({failed['Code']}).",
+            "Give the credentials s3:DeleteObject; the same command goes on.",
+        )
 
 
 def _delete_empty_folders(bucket: str, prefix: str) -> None:

@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import time
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -147,6 +148,16 @@ def open_output(file: Location) -> pa.NativeFile:
     if not file.is_s3:
         Path(file.path).parent.mkdir(parents=True, exist_ok=True)
     return file_system(file).open_output_stream(file.path)
+
+
+def delete_files(files: Sequence[Location], check: Callable[[], None] = lambda: None) -> None:
+    """Delete files of one place; `check` is called before each, on S3 before each thousand."""
+    if files and files[0].is_s3:
+        objects.delete_many([file.path for file in files], check)
+        return
+    for file in files:
+        check()
+        Path(file.path).unlink(missing_ok=True)
 
 
 def delete(location: Location) -> None:
