@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from verger.errors import DeadlineReached, InputError, TooManyRejectedError, VergerError
+from verger.images.decoding import EXACT
 from verger.images.listing import list_input
 from verger.networks.engines import check_runs_here
 from verger.networks.graph import load_backbone
@@ -105,7 +106,13 @@ def _extract(this: Run, planned: list[Wave], *, packed: bool) -> int:
         return 0
     settings, spark = this.settings, this.spark()
     backbone = spark.sparkContext.broadcast(this.backbone)
-    extractor = Extractor.of(settings, backbone, spark.sparkContext, packed=packed)
+    extractor = Extractor.of(
+        settings,
+        backbone,
+        spark.sparkContext,
+        packed=packed,
+        exact=this.identity.decoding == EXACT,
+    )
     images, done, new_rows = sum(wave.count for wave in planned), 0, 0
     check_deadline(settings, images, seconds_an_image=0)
     with this.clock.stage("extract", images), waves.watched(extractor, this.clock.progress):

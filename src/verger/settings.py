@@ -118,6 +118,9 @@ class RunSettings(BaseModel):
     weights: str = option("bundled", "bundled, keras, or a Keras .weights.h5 file.")
     engine: Literal["openvino", "tensorflow"] = option("openvino", "What runs the network.")
     precision: Literal["f32", "bf16"] = option("f32", "Of the network; bf16 is OpenVINO's.")
+    exact_decoding: bool = option(
+        False, "Decode large JPEGs in full: four times the time.", cluster=True
+    )
     max_rejected: Share = option(
         0.01, "Share of images that may be rejected.", shown="1%", cluster=True
     )

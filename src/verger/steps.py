@@ -161,7 +161,9 @@ def preprocess(folder: str, image: Row) -> NDArray[np.uint8]:
     """
     place, listed = Location.parse(folder), ListedImage(**image.asDict())
     name = place.child(listed.path)
-    loader = Loader(place, to_square(MOBILENET_V2.side), MAX_IMAGE_PIXELS, MAX_FILE_BYTES)
+    loader = Loader(
+        place, to_square(MOBILENET_V2.side), MAX_IMAGE_PIXELS, MAX_FILE_BYTES, 2 * MOBILENET_V2.side
+    )
     try:
         data = loader.read_once(listed)
     except OSError as error:
@@ -211,6 +213,7 @@ def extract(
         backbone or context.broadcast(load_backbone()),
         context,
         packed=bool(images.where("shard is not null").head(1)),
+        exact=settings.exact_decoding,
     )
     count, processors = images.count(), context.defaultParallelism
     parts = max(-(-count // settings.task_size), min(count, 2 * processors))

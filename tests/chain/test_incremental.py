@@ -208,6 +208,20 @@ def run_until_pace_is_known(images: Path, output: Path) -> None:
         go(images, output, wave_size=4, deadline=datetime.now(timezone.utc) + timedelta(hours=1))
 
 
+def test_an_output_goes_on_with_the_decoding_that_it_has(images: Path, tmp_path: Path) -> None:
+    output, other = tmp_path / "out", tmp_path / "other"
+    go(images, output, limit=8, exact_decoding=True)
+    assert go(images, output).counts.reused == 8
+    assert table_of(output).properties["decoding"] == "1"
+    go(images, other, limit=8)
+    assert table_of(other).properties["decoding"] == "2"
+    with pytest.raises(UsageError, match="decoding"):
+        go(images, other, exact_decoding=True)
+    # A PCA wants features as it was fitted on.
+    go(images, tmp_path / "projected", limit=8, model=str(output))
+    assert table_of(tmp_path / "projected").properties["decoding"] == "1"
+
+
 def test_the_same_tree_elsewhere_needs_rebase_and_computes_nothing(
     images: Path, tmp_path: Path
 ) -> None:

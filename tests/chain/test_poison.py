@@ -32,13 +32,13 @@ POISON = b"poison"
 def poisoned(monkeypatch: pytest.MonkeyPatch, *effects: Callable[[], None]) -> None:
     """Have the workers decode with a decoder on which poisons, by their last byte, have effects."""
 
-    def decoder(data: bytes, resize, max_pixels: int):
+    def decoder(data: bytes, *rules):
         if data.startswith(b"poison"):
             effects[data[-1]]()
-        return decode(data, resize, max_pixels)
+        return decode(data, *rules)
 
-    def loader(*arguments):
-        return Loader(*arguments, decoder=decoder)
+    def loader(*arguments, **more):
+        return Loader(*arguments, **more, decoder=decoder)
 
     # Functions of a test are pickled whole only when no module holds them.
     monkeypatch.setattr(extraction, "Loader", loader)
@@ -213,14 +213,14 @@ def test_a_guard_does_not_blame_an_image_for_what_an_earlier_one_did() -> None:
 
 
 def test_a_broken_environment_is_no_fault_of_an_image(orchard: Path, tmp_path: Path, monkeypatch):
-    def loader(*arguments):
+    def loader(*arguments, **more):
         class BrokenLoader(Loader):
             def read_once(self, image):
                 from verger.errors import SetupError
 
                 raise SetupError("The credentials are gone.", "Renew them.")
 
-        return BrokenLoader(*arguments)
+        return BrokenLoader(*arguments, **more)
 
     monkeypatch.setattr(extraction, "Loader", loader)
     with pytest.raises(SetupError, match="credentials are gone") as raised:
@@ -232,12 +232,12 @@ def test_a_broken_environment_is_no_fault_of_an_image(orchard: Path, tmp_path: P
 def test_a_wave_of_which_nothing_can_be_read_is_not_committed(
     orchard: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    def loader(*arguments):
+    def loader(*arguments, **more):
         class BrokenLoader(Loader):
             def read(self, image):
                 raise OSError(5, "Input/output error")
 
-        return BrokenLoader(*arguments)
+        return BrokenLoader(*arguments, **more)
 
     monkeypatch.setattr(extraction, "Loader", loader)
     with pytest.raises(SetupError, match="None of 24 images could be read"):

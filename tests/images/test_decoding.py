@@ -14,8 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from verger.datasets.demo import KINDS, render
 from verger.images import decoding
 from verger.images.decoding import to_square
+from verger.networks.engines import engine_for
+from verger.networks.graph import load_backbone
 from verger.networks.registry import MOBILENET_V2
 from verger.output.layout import Reason, Rejection
 
@@ -349,3 +352,43 @@ def test_a_sound_tiff_that_pillow_cannot_read_is_unsupported() -> None:
     result = decode(tiff(2, 3, 32, 32))
     assert isinstance(result, Rejection)
     assert result.reason is Reason.UNSUPPORTED
+
+
+def a_table_of_fruit(width: int, height: int, seed: int = 0) -> bytes:
+    """A large photograph: many fruits beside one another, each a few hundred pixels wide."""
+    side = 400
+    table = Image.new("RGB", (width, height))
+    for number in range(-(-width // side) * -(-height // side)):
+        fruit = render(KINDS[(number + seed) % len(KINDS)], number, 40, seed)
+        at = (number * side % (-(-width // side) * side), number // (-(-width // side)) * side)
+        table.paste(fruit.resize((side, side), Image.Resampling.LANCZOS), at)
+    return encoded(table, "JPEG", quality=90)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_jpeg_is_decoded_at_a_fraction_and_gives_nearly_the_same_features(
+    orientation: int,
+) -> None:
+    engine = engine_for(load_backbone())
+    for seed, size in enumerate([(1200, 900), (4000, 3000), (1800, 3200)]):
+        data = a_table_of_fruit(*size, seed=seed)
+        if orientation != 1:
+            exif = Image.Exif()
+            exif[0x0112] = orientation
+            data = encoded(Image.open(io.BytesIO(data)), "JPEG", quality=95, exif=exif)
+        full, scaled = decode(data), decode(data, least=2 * IMAGE_SIDE)
+        assert scaled.shape == full.shape == SHAPE
+        assert not np.array_equal(scaled, full)
+        ours, theirs = engine.features(np.stack([scaled, full]))
+        cosine = ours @ theirs / np.linalg.norm(ours) / np.linalg.norm(theirs)
+        assert cosine >= 0.9995
+
+
+@pytest.mark.parametrize(
+    ("kind", "size"), [("JPEG", (895, 1500)), ("JPEG", (100, 100)), ("PNG", (1800, 1200))]
+)
+def test_what_is_no_large_jpeg_stays_bit_for_bit_as_it_was(
+    kind: str, size: tuple[int, int]
+) -> None:
+    data = encoded(Image.effect_noise(size, 90).convert("RGB"), kind)
+    np.testing.assert_array_equal(decode(data, least=2 * IMAGE_SIDE), decode(data))

@@ -32,6 +32,7 @@ class Loader:
         resize: gives a picture the size that is wanted.
         max_pixels: the largest image that is decoded, width x height.
         max_bytes: the largest file that is read whole.
+        least: as for `decode`.
         decoder: as `decode`.
     """
 
@@ -39,7 +40,8 @@ class Loader:
     resize: Resize
     max_pixels: int
     max_bytes: int
-    decoder: Callable[[bytes, Resize, int], Pixels | Rejection] = decode
+    least: int | None = None
+    decoder: Callable[[bytes, Resize, int, int | None], Pixels | Rejection] = decode
 
     def __call__(self, image: ListedImage) -> Pixels | Rejection:
         """Read and decode."""
@@ -83,7 +85,9 @@ class Loader:
     def decode(self, image: ListedImage, data: bytes | OSError | Rejection) -> Pixels | Rejection:
         """The pixels in what `read` returned or raised."""
         refused = self.refuse(image, data)
-        return refused or self.decoder(cast("bytes", data), self.resize, self.max_pixels)
+        return refused or self.decoder(
+            cast("bytes", data), self.resize, self.max_pixels, self.least
+        )
 
     def refuse(self, image: ListedImage, data: bytes | OSError | Rejection) -> Rejection | None:
         """Why what `read` returned or raised is not to be decoded, or None when it is."""
@@ -93,7 +97,7 @@ class Loader:
             return Rejection(Reason.UNREADABLE, f"{type(data).__name__}: {data.strerror or data}")
         if image.size <= self.max_bytes:
             return None
-        head = self.decoder(data, self.resize, self.max_pixels)
+        head = self.decoder(data, self.resize, self.max_pixels, None)
         if isinstance(head, Rejection) and head.reason is Reason.NOT_AN_IMAGE:
             return head
         return Rejection(Reason.TOO_LARGE, f"{image.size:,} bytes, more than {self.max_bytes:,}")

@@ -93,7 +93,7 @@ def thumbnail(loader: Loader, image: ListedImage, side: int) -> bytes | None:
         return None
     if isinstance(data, Rejection):
         return None
-    pixels = decode(data, lambda picture: _shrink(picture, side), loader.max_pixels)
+    pixels = decode(data, lambda picture: _shrink(picture, side), loader.max_pixels, 2 * side)
     return None if isinstance(pixels, Rejection) else encode(pixels)
 
 

@@ -66,11 +66,18 @@ class Extractor:
         context: SparkContext,
         *,
         packed: bool,
+        exact: bool,
     ) -> "Extractor":
-        """The one that settings ask for."""
-        resize = to_square(backbone.value.network.side)
+        """The one that settings ask for; `exact` as for `--exact-decoding`."""
+        side = backbone.value.network.side
         return cls(
-            loader=Loader(settings.input, resize, settings.max_pixels, settings.max_bytes),
+            loader=Loader(
+                settings.input,
+                to_square(side),
+                settings.max_pixels,
+                settings.max_bytes,
+                least=None if exact else 2 * side,
+            ),
             backbone=backbone,
             read_ahead=settings.read_ahead,
             image_seconds=settings.image_seconds,

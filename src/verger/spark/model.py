@@ -100,13 +100,18 @@ def check_model(identity: Identity, output: Output, settings: RunSettings) -> No
     if settings.model is None:
         return
     find_model(settings.model)
-    made_by = _identity_at(settings.model) or _identity_at(settings.model.parent)
+    made_by = made_with(settings.model)
     if made_by and made_by != identity.model_copy(update={"label_from": made_by.label_from}):
         raise UsageError(
             f"The PCA of {settings.model} was fitted on features of other weights or precision.",
             f"Give --weights and --precision as they were: {made_by.weights_sha256[:12]}, "
             f"{made_by.precision}.",
         )
+
+
+def made_with(model: Location) -> Identity | None:
+    """What the features have in common that a PCA was fitted on, where its output says so."""
+    return _identity_at(model) or _identity_at(model.parent)
 
 
 def _identity_at(place: Location) -> Identity | None:

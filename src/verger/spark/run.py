@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 
 from verger.datasets.credit import find_credit
 from verger.errors import InputError, UsageError
-from verger.images.decoding import RULES
+from verger.images.decoding import EXACT, SCALED
 from verger.networks.graph import Backbone
 from verger.output.files import Identity, check_comparable, check_source, open_files, open_scores
 from verger.output.layout import Outcome, Output, check_foreign
@@ -19,9 +19,9 @@ from verger.output.table import Table
 from verger.progress import Clock
 from verger.settings import RunSettings, check_apart
 from verger.spark import waves
-from verger.spark.model import check_model
+from verger.spark.model import check_model, made_with
 from verger.spark.session import start_for
-from verger.spark.takeover import OldLedger, read_old_ledger, remove_old
+from verger.spark.takeover import OLD_DECODING, OldLedger, read_old_ledger, remove_old
 from verger.store import storage
 from verger.version import VERSION
 
@@ -93,6 +93,8 @@ def begin(
     manifest.timings = clock.timings
     said = {"run": manifest.started_at, "verger_version": VERSION}
     files = open_files(output, said=said, check=check_lock)
+    # A table without rows may be one that a killed run was about to fill with the old ones.
+    old = None if files.files() else read_old_ledger(output)
     return Run(
         settings=settings,
         output=output,
@@ -101,17 +103,28 @@ def begin(
         manifest=manifest,
         files=files,
         scores=open_scores(output, said=said, check=check_lock),
-        # A table without rows may be one that a killed run was about to fill with the old ones.
-        old=None if files.files() else read_old_ledger(output),
+        old=old,
         identity=Identity(
             backbone=backbone.network.name,
             weights_sha256=backbone.weights.sha256,
             precision=settings.precision,
             label_from=settings.label_from,
-            decoding=RULES,
+            decoding=_decoding(settings, files, old),
         ),
         spark=cache(partial(start_for, settings, clock, manifest.spark, debug=debug)),
     )
+
+
+def _decoding(settings: RunSettings, files: Table, old: OldLedger | None) -> str:
+    """The rules of decoding: those of the rows, or of the PCA, that new rows are to go with."""
+    if settings.exact_decoding:
+        return EXACT
+    if not settings.fresh and old and old.waves:
+        return OLD_DECODING
+    if not settings.fresh and files.files():
+        return files.properties["decoding"]
+    made_by = made_with(settings.model) if settings.model else None
+    return made_by.decoding if made_by else SCALED
 
 
 def check_places(settings: RunSettings) -> None:
