@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from fake_aws import AwsError, FakeAws, machine
 from stores import FAKE_KEYS, aws_settings, make_bucket, make_client, moto_server
+from verger.cli import cloud_jobs
 from verger.cli.main import app
 from verger.cloud.account import places
 from verger.cloud.account.stack import Stack
@@ -123,7 +124,8 @@ def _one_loader() -> Iterator[None]:
 
 
 @pytest.fixture
-def clock() -> Clock:
+def clock(monkeypatch) -> Clock:
+    monkeypatch.setattr(cloud_jobs, "TIME", Time(CLOCK.now, CLOCK.sleep))
     return CLOCK
 
 

@@ -370,7 +370,7 @@ def test_a_large_jpeg_is_decoded_at_a_fraction_and_gives_nearly_the_same_feature
     orientation: int,
 ) -> None:
     engine = engine_for(load_backbone())
-    for seed, size in enumerate([(1200, 900), (4000, 3000), (1800, 3200)]):
+    for seed, size in enumerate([(1200, 900), (1000, 1900)]):
         data = a_table_of_fruit(*size, seed=seed)
         if orientation != 1:
             exif = Image.Exif()

@@ -19,6 +19,7 @@ from verger.cli.options import (
 )
 from verger.cli.reporting import reporting
 from verger.errors import InputError, SetupError
+from verger.progress import TIME
 from verger.settings import options_for
 
 if TYPE_CHECKING:
@@ -50,7 +51,13 @@ def run(
     from verger.output.layout import Output
 
     wanted = Launch(
-        run=settings, workers=workers, arch=arch, spot=spot, max_cost=max_cost, download=download
+        run=settings,
+        workers=workers,
+        arch=arch,
+        spot=spot,
+        max_cost=max_cost,
+        download=download,
+        time=TIME,
     )
     with console.progress() as shown:
         outcome = launch(wanted, shown)
@@ -77,7 +84,9 @@ def notebook(
     from verger.cloud.jobs.notebook import launch_notebook
     from verger.cloud.jobs.prepare import Launch
 
-    wanted = Launch(run=settings, workers=workers, arch=arch, spot=spot, max_cost=max_cost)
+    wanted = Launch(
+        run=settings, workers=workers, arch=arch, spot=spot, max_cost=max_cost, time=TIME
+    )
     with console.progress() as shown:
         launch_notebook(wanted, notebook, copy or Path(f"{notebook.stem}-executed.ipynb"), shown)
 
@@ -123,7 +132,7 @@ def stop(*, debug: Debug = False) -> None:
 
         inventory = _look()
         with console.progress() as shown:
-            stop_all(inventory.running, shown)
+            stop_all(inventory.running, shown, TIME)
         if inventory.unseen:
             raise SetupError(
                 _nothing(inventory), "Give the same command again, or look in the console."

@@ -121,10 +121,11 @@ def _decoding(settings: RunSettings, files: Table, old: OldLedger | None) -> str
         return EXACT
     if not settings.fresh and old and old.waves:
         return OLD_DECODING
-    if not settings.fresh and files.files():
-        return files.properties["decoding"]
-    made_by = made_with(settings.model) if settings.model else None
-    return made_by.decoding if made_by else SCALED
+    made_by = Identity.of(files) if not settings.fresh and files.files() else None
+    if made_by is None and settings.model:
+        made_by = made_with(settings.model)
+    # Rows by rules that are not known are refused later.
+    return EXACT if made_by and made_by.decoding == EXACT else SCALED
 
 
 def check_places(settings: RunSettings) -> None:
