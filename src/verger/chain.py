@@ -91,7 +91,7 @@ def _list(this: Run, images: Iterator[ListedImage]) -> list[DataFile]:
         listing = waves.save_listing(limited, this.output, this.clock.progress)
     listed = this.manifest.counts.listed = sum(file.rows for file in listing)
     if this.settings.model is None:
-        rows, width = listed + (this.known or 0), this.backbone.network.width
+        rows, width = listed + this.known, this.backbone.network.width
         check_components(this.settings.components, rows, width)
     return listing
 

@@ -14,6 +14,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 from typing_extensions import Self
 
 from verger.errors import UsageError
@@ -119,7 +120,7 @@ class RunSettings(BaseModel):
     engine: Literal["openvino", "tensorflow"] = option("openvino", "What runs the network.")
     precision: Literal["f32", "bf16"] = option("f32", "Of the network; bf16 is OpenVINO's.")
     exact_decoding: bool = option(
-        False, "Decode large JPEGs in full: four times the time.", cluster=True
+        False, "Decode large JPEGs in full, which takes long.", cluster=True
     )
     max_rejected: Share = option(
         0.01, "Share of images that may be rejected.", shown="1%", cluster=True
@@ -218,13 +219,18 @@ def check_apart(source: Location, output: Location) -> None:
         )
 
 
+def traits_of(field: FieldInfo) -> dict[str, Any]:
+    """What `option` was told of a setting; nothing where the field is no option."""
+    extra = field.json_schema_extra
+    return dict(extra) if isinstance(extra, dict) else {}
+
+
 def options_for(use: Literal["cluster", "notebook"] | None = None) -> tuple[str, ...]:
     """The names of the settings that are options: all, or those that are passed on to some use."""
-    extras = {name: field.json_schema_extra for name, field in RunSettings.model_fields.items()}
     return tuple(
         name
-        for name, extra in extras.items()
-        if isinstance(extra, dict) and (use is None or extra[use])
+        for name, field in RunSettings.model_fields.items()
+        if (traits := traits_of(field)) and (use is None or traits[use])
     )
 
 

@@ -9,7 +9,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from verger.cli.reporting import reporting
-from verger.settings import RunSettings, make_settings, options_for
+from verger.settings import RunSettings, make_settings, options_for, traits_of
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and Spark's log.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
@@ -35,11 +35,6 @@ Spot = Annotated[
 Region = Annotated[
     str | None, typer.Option(help="A region inside the European Union. Default: AWS_REGION.")
 ]
-
-
-def _extra(field: FieldInfo) -> dict[str, Any]:
-    extra = field.json_schema_extra
-    return dict(extra) if isinstance(extra, dict) else {}
 
 
 TUNING = "Tuning and limits"
@@ -104,17 +99,17 @@ def _parameter(
 def _option(name: str) -> inspect.Parameter:
     """A setting as Typer wants it; its bounds are checked by the settings alone."""
     field = RunSettings.model_fields[name]
-    extra = _extra(field)
+    traits = traits_of(field)
     flag = [f"--{name.replace('_', '-')}"] if field.annotation is bool else []
-    panel = TUNING if extra["tuning"] else None
+    panel = TUNING if traits["tuning"] else None
     option = typer.Option(*flag, help=field.description, rich_help_panel=panel)
-    return _parameter(name, Annotated[_type(field), option], extra["shown"] or field.default)
+    return _parameter(name, Annotated[_type(field), option], traits["shown"] or field.default)
 
 
 def _type(field: FieldInfo) -> Any:
     """What Typer reads: what is more than a number or a choice is text for the settings."""
     kinds = {bool, int, float}
-    if field.annotation in kinds and not _extra(field)["shown"]:
+    if field.annotation in kinds and not traits_of(field)["shown"]:
         return field.annotation
     if get_origin(field.annotation) is Literal:
         return field.annotation

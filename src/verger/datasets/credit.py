@@ -21,7 +21,10 @@ def find_credit(place: Location) -> str | None:
     """
     if credit := credit_by_name(str(place)):
         return credit
-    if any(storage.exists(folder.child(RECORD)) for folder in (place, place.parent)):
+    # `fetch` writes to this machine only; a role may be forbidden to look beside a prefix of S3.
+    if not place.is_s3 and any(
+        storage.exists(folder.child(RECORD)) for folder in (place, place.parent)
+    ):
         return CREDIT
     pack = read_pack(place)
     return pack.credit if pack else None

@@ -12,7 +12,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 
 from verger.datasets.download import (
@@ -28,6 +27,7 @@ from verger.datasets.download import (
     write_json,
 )
 from verger.errors import InputError, SetupError, UsageError
+from verger.output.manifest import now
 from verger.progress import Progress
 from verger.store import storage
 from verger.store.location import Location
@@ -138,9 +138,7 @@ def _fetch(root: Path, origin: Origin, fresh: bool, shown: Progress) -> Fetched:
         raise
     described = _describe(files)
     record = {"source": origin.shown, "etag": download and download.known.get("etag"), "size": size}
-    record |= asdict(described) | {
-        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds")
-    }
+    record |= asdict(described) | {"finished": now()}
     record["files"] = {name: entry.file_size for name, entry in files.items()}
     write_json(root / RECORD, record)
     storage.delete(state)

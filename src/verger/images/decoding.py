@@ -64,7 +64,7 @@ def decode(
         resize: gives the picture its size.
         max_pixels: the largest width x height that is decoded.
         least: a JPEG whose sides have twice as many pixels is decoded at a half, a quarter or an
-            eighth of its size, with no side below this: a quarter of the time. None: in full.
+            eighth of its size, with no side below this. None: in full.
 
     Returns:
         (height, width, 3) uint8, or a rejection; nothing is raised.

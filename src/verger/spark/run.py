@@ -21,7 +21,7 @@ from verger.settings import RunSettings, check_apart
 from verger.spark import waves
 from verger.spark.model import check_model, made_with
 from verger.spark.session import start_for
-from verger.spark.takeover import OLD_DECODING, OldLedger, read_old_ledger, remove_old
+from verger.spark.takeover import OldLedger, read_old_ledger, remove_old
 from verger.store import storage
 from verger.version import VERSION
 
@@ -39,6 +39,7 @@ class Run:
         files: the table of files.
         scores: the table of scores.
         old: the ledger of an output of version 0.1, until its rows are in the table.
+        old_identity: what the rows of earlier runs have in common; None where there are none.
         identity: what new rows have in common.
         spark: gives the session; starts it when it is first asked, which with nothing new is never.
     """
@@ -51,17 +52,16 @@ class Run:
     files: Table
     scores: Table
     old: OldLedger | None
+    old_identity: Identity | None
     identity: Identity
     spark: Callable[[], SparkSession]
 
     @property
-    def known(self) -> int | None:
-        """Rows of features of earlier runs; None where no file was dealt with yet."""
-        if self.settings.fresh:
-            return None
-        if self.old:
-            return self.old.featurized if self.old.waves else None
-        return self.files.counts()[Outcome.FEATURIZED] if self.files.files() else None
+    def known(self) -> int:
+        """Rows of features of earlier runs."""
+        if self.old_identity is None:
+            return 0
+        return self.old.featurized if self.old else self.files.counts()[Outcome.FEATURIZED]
 
     @property
     def source(self) -> str:
@@ -95,6 +95,7 @@ def begin(
     files = open_files(output, said=said, check=check_lock)
     # A table without rows may be one that a killed run was about to fill with the old ones.
     old = None if files.files() else read_old_ledger(output)
+    old_identity = None if settings.fresh else _identity_of_rows(files, old)
     return Run(
         settings=settings,
         output=output,
@@ -104,26 +105,29 @@ def begin(
         files=files,
         scores=open_scores(output, said=said, check=check_lock),
         old=old,
+        old_identity=old_identity,
         identity=Identity(
             backbone=backbone.network.name,
             weights_sha256=backbone.weights.sha256,
             precision=settings.precision,
             label_from=settings.label_from,
-            decoding=_decoding(settings, files, old),
+            decoding=_decoding(settings, old_identity),
         ),
         spark=cache(partial(start_for, settings, clock, manifest.spark, debug=debug)),
     )
 
 
-def _decoding(settings: RunSettings, files: Table, old: OldLedger | None) -> str:
+def _identity_of_rows(files: Table, old: OldLedger | None) -> Identity | None:
+    if old:
+        return old.identity_now() if old.waves else None
+    return Identity.of(files) if files.files() else None
+
+
+def _decoding(settings: RunSettings, old_identity: Identity | None) -> str:
     """The rules of decoding: those of the rows, or of the PCA, that new rows are to go with."""
     if settings.exact_decoding:
         return EXACT
-    if not settings.fresh and old and old.waves:
-        return OLD_DECODING
-    made_by = Identity.of(files) if not settings.fresh and files.files() else None
-    if made_by is None and settings.model:
-        made_by = made_with(settings.model)
+    made_by = old_identity or (made_with(settings.model) if settings.model else None)
     # Rows by rules that are not known are refused later.
     return EXACT if made_by and made_by.decoding == EXACT else SCALED
 
@@ -158,9 +162,8 @@ def check_output(this: Run) -> Manifest | None:
     before = None
     if not this.files.exists and not this.old:
         check_foreign(this.output)
-    if this.known is not None:
-        old_identity = this.old.identity_now() if this.old else Identity.of(this.files)
-        check_comparable(old_identity, this.identity, this.output)
+    if this.old_identity:
+        check_comparable(this.old_identity, this.identity, this.output)
         if not this.settings.rebase:
             check_source(this.source, str(this.settings.input), this.output)
         # A manifest of another version only costs the short cut that it would allow.
@@ -176,7 +179,7 @@ def prepare(this: Run) -> bool:
     Returns:
         Whether there are rows of earlier runs that count.
     """
-    known = this.known is not None
+    known = this.old_identity is not None
     # Until the run is complete, this is what the output is.
     this.manifest.write(this.output)
     waves.delete_pending(this.output)

@@ -8,14 +8,12 @@ from pydantic import BaseModel, ValidationError
 from pyspark.sql import SparkSession
 
 from verger.errors import SetupError
+from verger.images.decoding import EXACT
 from verger.output.files import Identity
 from verger.output.layout import FILES_SCHEMA, FINGERPRINT, Outcome, Output
 from verger.output.table import DataFile
 from verger.spark.scan import Batches, Reader, Slice, write
 from verger.store import storage
-
-OLD_DECODING = "1"
-"""The rules by which files became pixels then."""
 
 
 class OldWave(BaseModel):
@@ -40,7 +38,7 @@ class OldLedger(BaseModel):
 
     def identity_now(self) -> Identity:
         """What its rows have in common, in the words of today."""
-        return Identity(**self.identity, decoding=OLD_DECODING)
+        return Identity(**self.identity, decoding=EXACT)
 
 
 def read_old_ledger(output: Output) -> OldLedger | None:
