@@ -14,10 +14,10 @@ from verger.output.layout import ListedImage, Outcome, Output
 from verger.output.manifest import Manifest, Status, now
 from verger.output.table import DataFile
 from verger.progress import Clock, Progress
-from verger.reduce.pca import Pca, Projection, check_components
+from verger.reduce.pca import Pca, Projection, check_components, solve
 from verger.report.page import write_report
 from verger.settings import RunSettings
-from verger.spark import changes, matrix, reduce, waves
+from verger.spark import changes, matrix, moments, waves
 from verger.spark.account import check_account, take_account
 from verger.spark.comparison import Comparison, compare
 from verger.spark.extraction import Extractor
@@ -170,7 +170,8 @@ def _reduce(this: Run) -> Projection:
         storage.delete(output.model)
         try:
             with this.clock.stage("fit"):
-                projection = reduce.fit(scan("features"), settings.components)
+                found = moments.take_moments(this.spark, output, this.files)
+                projection = solve(found, settings.components)
         except VergerError:
             # The old matrix may have rows that the table has no longer.
             matrix.withdraw(output, keep_model=False)
@@ -215,8 +216,11 @@ def _complete(
     with this.clock.stage("tidy"):
         storage.delete(output.work.child("compared"))
         waves.delete_pending(output)
+        before_merging = this.files.files(Outcome.FEATURIZED)
+        if this.files.compact(settings.compact_files):
+            moments.follow(output, this.files, before_merging)
+        this.scores.compact(settings.compact_files)
         for table in (this.files, this.scores):
-            table.compact(settings.compact_files)
             table.vacuum(0 if settings.prune else settings.retain)
     manifest.components, manifest.explained_variance_ratio = components, kept_ratio
     manifest.status, manifest.finished_at = "complete", now()

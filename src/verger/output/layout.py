@@ -98,6 +98,8 @@ class Output:
         self.work = location.child("_run")
         """What only runs read: the lock, the last listing, and what is to be done."""
         self.listing = self.work.child("listing")
+        self.moments = self.work.child("moments.npz")
+        """Of all features, for the next fit."""
         self.pca = location.child("pca")
         self.scores = location.child("pca/parquet")
         self.matrix_csv = location.child("pca/matrix.csv")

@@ -34,3 +34,14 @@ class Moments:
         mean = self.mean + apart * (other.count / count)
         between = np.outer(apart, apart) * (self.count * other.count / count)
         return Moments(count, mean, self.scatter + other.scatter + between)
+
+    def without(self, other: "Moments") -> "Moments":
+        """The moments of these rows without some of them: `merge` the other way.
+
+        Cancellation makes it less exact the more of the scatter goes; see `reduce.kept.subtract`.
+        """
+        count = self.count - other.count
+        mean = self.mean + (self.mean - other.mean) * (other.count / count)
+        apart = other.mean - mean
+        between = np.outer(apart, apart) * (count * other.count / self.count)
+        return Moments(count, mean, self.scatter - other.scatter - between)

@@ -50,7 +50,7 @@ def compute_moments(features: Rows) -> Moments:
     """
 
     def of_task(batches: Batches) -> Iterator[pa.RecordBatch]:
-        return _packed(_merged(map(Moments.of, _gathered(batches))))
+        return _packed(merged_moments(batches))
 
     def of_tasks(batches: Batches) -> Iterator[pa.RecordBatch]:
         rows = (row.values() for batch in batches for row in batch.to_pylist())
@@ -64,6 +64,11 @@ def compute_moments(features: Rows) -> Moments:
     if moments is None:
         raise InputError("There are no features to reduce.")
     return moments
+
+
+def merged_moments(batches: Batches) -> Moments | None:
+    """The moments of the column `features` of some batches, in this process; None of no row."""
+    return _merged(map(Moments.of, _gathered(batches)))
 
 
 def project(features: DataFrame, projection: Projection) -> DataFrame:

@@ -188,7 +188,7 @@ def prepare(this: Run) -> bool:
         # First what the rest hangs on, so that a run killed in between finds no table.
         this.files.delete()
         this.scores.delete()
-        for place in this.output.folders:
+        for place in (*this.output.folders, this.output.moments):
             storage.delete(place)
     elif not this.old:
         remove_old(this.output)

@@ -1,0 +1,56 @@
+"""Moments that merge, and come apart again."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
+from verger.reduce.kept import subtract
+from verger.reduce.moments import Moments
+
+
+def random_rows(rows: int, d: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(rows, d)) * np.linspace(3, 0.1, d) + 5
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    rows=st.integers(2, 60),
+    removed=st.integers(1, 59),
+    d=st.integers(1, 20),
+    seed=st.integers(0, 1000),
+)
+def test_rows_that_are_subtracted_leave_the_others(
+    rows: int, removed: int, d: int, seed: int
+) -> None:
+    data = random_rows(rows, d, seed)
+    removed = min(removed, rows - 1)
+    left = Moments.of(data).without(Moments.of(data[:removed]))
+    expected = Moments.of(data[removed:])
+    assert left.count == expected.count
+    assert_allclose(left.mean, expected.mean, rtol=1e-9)
+    assert_allclose(left.scatter, expected.scatter, atol=1e-9)
+
+
+def test_a_thousand_additions_and_subtractions_stay_exact() -> None:
+    data = random_rows(3000, 12, 1)
+    moments, first = Moments.of(data[:1000]), 0
+    for night in range(1000):
+        moments = moments.merge(Moments.of(data[1000 + 2 * night : 1002 + 2 * night]))
+        less = subtract(moments, Moments.of(data[first : first + 1]))
+        assert less is not None
+        moments, first = less, first + 1
+    expected = Moments.of(data[1000:])
+    assert moments.count == expected.count == 2000
+    assert_allclose(moments.mean, expected.mean, rtol=1e-9)
+    assert_allclose(moments.scatter, expected.scatter, rtol=1e-9, atol=1e-9)
+
+
+def test_most_of_the_rows_or_of_their_scatter_are_not_subtracted() -> None:
+    data = random_rows(100, 5, 2)
+    outlier = np.full((1, 5), 1e6)
+    everything = Moments.of(np.concatenate([data, outlier]))
+    assert subtract(everything, Moments.of(outlier)) is None
+    assert subtract(Moments.of(data), Moments.of(data[:60])) is None
+    assert subtract(Moments.of(data), Moments.of(data[:40])) is not None
