@@ -115,7 +115,10 @@ def _extract(this: Run, planned: list[Wave], *, packed: bool) -> int:
     )
     images, done, new_rows = sum(wave.count for wave in planned), 0, 0
     check_deadline(settings, images, seconds_an_image=0)
-    with this.clock.stage("extract", images), waves.watched(extractor, this.clock.progress):
+    with (
+        this.clock.stage("extract", images),
+        waves.watched(extractor, images, this.clock.progress) as extractor,
+    ):
         started = this.clock.seconds()
         for wave, written in waves.run_waves(
             spark, this.output, planned, extractor, settings.task_size

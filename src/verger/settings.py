@@ -147,7 +147,9 @@ class RunSettings(BaseModel):
     wave_size: int = option(
         8192, "Images committed together: what a kill can cost.", ge=1, tuning=True, cluster=True
     )
-    task_size: int = option(128, "Images in a task of Spark.", ge=1, tuning=True, cluster=True)
+    task_size: int = option(
+        512, "Images in a task of Spark, at most.", ge=1, tuning=True, cluster=True
+    )
     read_ahead: int = option(
         16, "Files that a worker reads at once.", ge=1, tuning=True, cluster=True
     )

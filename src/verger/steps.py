@@ -59,6 +59,7 @@ from verger.spark.extraction import Extractor
 from verger.spark.java import runs_already
 from verger.spark.model import load_projection, write_model
 from verger.spark.scan import Scan, spark_schema, write
+from verger.spark.waves import task_sizes
 from verger.store import storage
 from verger.store.location import Location
 from verger.version import VERSION
@@ -216,7 +217,7 @@ def extract(
         exact=settings.exact_decoding,
     )
     count, processors = images.count(), context.defaultParallelism
-    parts = max(-(-count // settings.task_size), min(count, 2 * processors))
+    parts = len(task_sizes(count, settings.task_size, processors))
     if extractor.packed:
         # A row group goes to one task, which reads it once.
         tasks = images.repartition(parts, "shard", "row_group")

@@ -1,7 +1,9 @@
 """Features on the executors: paths go out, rows of features or of rejections come back."""
 
+import os
 import signal
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -46,6 +48,7 @@ class Extractor:
         done: counts images as tasks end, for whoever watches.
         rejected: counts rejections, likewise.
         packed: the images are in shards.
+        ticks: a file that gets a byte for each image as it is done, where it is on this machine.
         careful: load each image in a process that may die; so does any task that is tried again.
     """
 
@@ -56,6 +59,7 @@ class Extractor:
     done: "Accumulator[int]"
     rejected: "Accumulator[int]"
     packed: bool = False
+    ticks: str = ""
     careful: bool = False
 
     @classmethod
@@ -127,9 +131,19 @@ class Extractor:
                     outcome = guard(image)
                 yield image, outcome
 
+    def _tick(self, count: int) -> None:
+        # An accumulator tells the driver of a task when it ends, which may take long.
+        with suppress(FileNotFoundError):
+            ticks = os.open(self.ticks, os.O_WRONLY | os.O_APPEND)
+            try:
+                os.write(ticks, b"." * count)
+            finally:
+                os.close(ticks)
+
     def _pack(self, rows: list[Row]) -> pa.RecordBatch:
         rejections = [row.outcome if isinstance(row.outcome, Rejection) else None for row in rows]
         self.done.add(len(rows))
+        self._tick(len(rows))
         self.rejected.add(sum(rejection is not None for rejection in rejections))
         columns = {
             "path": [row.image.path for row in rows],

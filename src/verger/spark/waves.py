@@ -1,11 +1,13 @@
 """The driver's side of extraction: waves of images, each of which is committed whole."""
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
-from itertools import groupby, islice
+from itertools import chain, groupby, islice, repeat
+from tempfile import NamedTemporaryFile
 from threading import Event, Thread
 
 import pyarrow as pa
@@ -30,6 +32,9 @@ LISTING_BATCH = 50_000
 """Listed images that are held in memory before they are written."""
 
 POLL_SECONDS = 0.25
+
+LEAST_TASK = 64
+"""Images below which a task costs more to begin than it gains."""
 
 ALL_UNREADABLE = 20
 """Images of a wave that are not given up as unreadable when all of them are."""
@@ -152,9 +157,9 @@ def extract_images(
     """
     count = _count(images)
     processors = spark.sparkContext.defaultParallelism
-    size = -(-count // max(-(-count // task_size), min(count, 2 * processors)))
+    sizes = task_sizes(count, task_size, processors)
     reader = Reader(output.work, LISTING_SCHEMA)
-    tasks = _cut_packed(reader, images, size) if extractor.packed else _cut(images, size)
+    tasks = _cut_packed(reader, images, sizes) if extractor.packed else _cut(images, sizes)
     written = write(Scan(spark, reader, tasks), extractor, output.files, "outcome")
     rows = sum(file.rows for file in written)
     if rows != count:
@@ -172,18 +177,48 @@ def _count(images: Iterable[Slice]) -> int:
     return sum(piece.stop - piece.start for piece in images)
 
 
-def _cut(images: Iterable[Slice], size: int) -> list[list[Slice]]:
-    """Tasks of about `size` images."""
-    return [
-        [Slice(piece.file, start, min(start + size, piece.stop))]
-        for piece in images
-        for start in range(piece.start, piece.stop, size)
-    ]
+def task_sizes(images: int, most: int, processors: int) -> list[int]:
+    """How many images each task takes: fewer towards the end, so that all processors end together.
+
+    Guided self-scheduling (Polychronopoulos and Kuck, 1987), with two tasks a processor for what is
+    left.
+
+    Args:
+        images: in all.
+        most: that a task may take.
+        processors: that work at once.
+    """
+    sizes = []
+    while images:
+        size = min(most, max(images // (2 * processors), LEAST_TASK), images)
+        sizes.append(size)
+        images -= size
+    return sizes
 
 
-def _cut_packed(reader: Reader, images: Iterable[Slice], size: int) -> list[list[Slice]]:
-    """Tasks of about `size` images, or more: a row group goes to one task, which reads it once."""
+def _cut(images: Iterable[Slice], sizes: list[int]) -> list[list[Slice]]:
+    """Tasks of so many images."""
+    tasks: list[list[Slice]] = [[]]
+    remaining = iter(sizes)
+    room = next(remaining)
+    for piece in images:
+        start = piece.start
+        while start < piece.stop:
+            if not room:
+                tasks.append([])
+                room = next(remaining)
+            stop = min(start + room, piece.stop)
+            tasks[-1].append(Slice(piece.file, start, stop))
+            room -= stop - start
+            start = stop
+    return tasks
+
+
+def _cut_packed(reader: Reader, images: Iterable[Slice], sizes: list[int]) -> list[list[Slice]]:
+    """Tasks of about so many images: a row group goes to one task, which reads it once."""
     tasks: list[list[Slice]] = []
+    remaining = chain(sizes, repeat(sizes[-1]))
+    size = next(remaining)
     for piece in images:
         rows = (row for batch in reader.read([piece]) for row in batch.to_pylist())
         start = stop = piece.start
@@ -192,6 +227,7 @@ def _cut_packed(reader: Reader, images: Iterable[Slice], size: int) -> list[list
             if stop - start >= size or stop == piece.stop:
                 tasks.append([Slice(piece.file, start, stop)])
                 start = stop
+                size = next(remaining)
     return tasks
 
 
@@ -235,21 +271,28 @@ def _check_readable(output: Output, wave: Wave, written: list[DataFile]) -> None
 
 
 @contextmanager
-def watched(extractor: Extractor, progress: Progress) -> Iterator[None]:
-    """Tell `progress` how far the workers are, from a thread of its own."""
+def watched(extractor: Extractor, images: int, progress: Progress) -> Iterator[Extractor]:
+    """Tell `progress` how far the workers are, from a thread of its own.
+
+    Yields:
+        The extractor as it tells of itself.
+    """
     stopped = Event()
+    with NamedTemporaryFile(prefix="verger-") as ticks:
 
-    def watch() -> None:
-        while not stopped.wait(POLL_SECONDS):
-            progress.update(extractor.done.value, extractor.rejected.value)
+        def watch() -> None:
+            while not stopped.wait(POLL_SECONDS):
+                # Images of a task that is tried again tick twice.
+                ticked = min(os.fstat(ticks.fileno()).st_size, images)
+                progress.update(max(extractor.done.value, ticked), extractor.rejected.value)
 
-    thread = Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stopped.set()
-        thread.join()
+        thread = Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield replace(extractor, ticks=ticks.name)
+        finally:
+            stopped.set()
+            thread.join()
 
 
 def check_deadline(settings: RunSettings, left: int, seconds_an_image: float) -> None:
