@@ -12,7 +12,11 @@ CLUSTER_PYTHON := 3.11
 COMPILE := $(BIN)/uv pip compile --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
 CLUSTER := $(COMPILE) $(LOCKS)/cluster.in --constraint .venv/pins --python-version $(CLUSTER_PYTHON)
 
-.PHONY: demo test test-fast test-docs test-slow test-spark4 lint format docs slides lock clean
+# What `make bench` measures, for instance: BENCH="FOLDER --images 400 --wide 4000 --json FILE".
+BENCH ?= demo/images --images 300 --rounds 1
+BENCHED := ray daft
+
+.PHONY: demo test test-fast test-docs test-slow test-spark4 lint format docs slides lock bench clean
 
 demo: .venv/runs
 	$(BIN)/verger demo demo
@@ -36,6 +40,15 @@ test-spark4: .venv/installed-spark4
 
 .venv/installed-spark4: .venv/installed requirements-spark4.lock
 	$(PIP) --require-hashes --no-deps --upgrade --target .venv/spark4 -r requirements-spark4.lock
+	touch $@
+
+# Each of verger's peers has an environment of its own.
+bench: $(BENCHED:%=.cache/bench/%/installed)
+	$(BIN)/python benchmarks/bench.py $(BENCH)
+
+.cache/bench/%/installed: benchmarks/peers/%.lock .venv/installed
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(@D)
+	$(BIN)/uv pip install --quiet --python $(@D)/bin/python --require-hashes -r $<
 	touch $@
 
 lint: .venv/installed
@@ -86,6 +99,8 @@ lock: .venv/installed
 	$(CLUSTER) --python-platform x86_64-manylinux_2_34 --output-file $(LOCKS)/x86_64.lock
 	sed -i 's/^numpy==.*/numpy==2.2.6/; s/^openvino==.*/openvino==2025.2.0/' .venv/pins
 	$(CLUSTER) --python-platform aarch64-manylinux_2_34 --output-file $(LOCKS)/arm64.lock
+	grep -E '^(openvino|pillow|numpy)==' requirements-dev.lock | tr -d '\\' >.venv/peers
+	for peer in $(BENCHED); do $(COMPILE) benchmarks/peers/$$peer.in --universal --python-version 3.10 --constraint .venv/peers --output-file benchmarks/peers/$$peer.lock || exit 1; done
 
 clean:
 	rm -rf .venv .cache demo build presentation/build presentation/node_modules

@@ -8,13 +8,11 @@ import json
 import multiprocessing
 import os
 import random
-import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from datetime import datetime, timezone
 from math import nan
 from pathlib import Path
 from statistics import median
@@ -24,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
+from machine import machine
 from numpy.typing import NDArray
 from pyspark import Broadcast
 from pyspark.sql.pandas.functions import pandas_udf
@@ -177,25 +176,6 @@ def check_features(folder: Path, count: int, backbone: Backbone) -> None:
     difference = np.abs(np.asarray(first["features"]) - expected).max()
     if len(rows) != count or difference > TOLERANCE:
         raise ValueError(f"{len(rows)} rows instead of {count}, features {difference:.2g} apart")
-
-
-def machine() -> dict[str, Any]:
-    """What the numbers depend on."""
-    found = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
-    model = found[1] if found else "unknown"
-    return {
-        "date": f"{datetime.now(timezone.utc):%Y-%m-%d}",
-        "processors": len(os.sched_getaffinity(0)),
-        "cores": _cores(),
-        "model": model,
-        "load before": round(os.getloadavg()[0], 2),
-    }
-
-
-def _cores() -> int:
-    """The real cores that this process may use; two processors may be threads of one core."""
-    topology = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
-    return len({Path(topology.format(cpu)).read_text() for cpu in os.sched_getaffinity(0)})
 
 
 def show(rates: list[Rate], facts: dict[str, Any], short_run: float) -> None:

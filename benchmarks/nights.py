@@ -23,7 +23,7 @@ from statistics import median
 from time import monotonic
 from typing import Any
 
-from compare import machine
+from machine import machine
 from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))

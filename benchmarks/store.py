@@ -21,7 +21,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from compare import link_images, machine
+from compare import link_images
+from machine import machine
 from rich.console import Console
 from rich.table import Table
 

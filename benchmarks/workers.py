@@ -19,7 +19,8 @@ from pathlib import Path
 from statistics import median
 
 import psutil
-from compare import link_images, machine, measure_bare
+from compare import link_images, measure_bare
+from machine import machine
 from rich.console import Console
 from rich.table import Table
 

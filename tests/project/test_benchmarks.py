@@ -60,6 +60,27 @@ def test_nights_leave_about_as_many_files_as_one_run(
     assert last["parquet_files"] <= last["data_files"] + 20
 
 
+def test_verger_is_timed_beside_what_shares_its_environment(orchard: Path, tmp_path: Path) -> None:
+    options = (
+        "--images",
+        24,
+        "--rounds",
+        1,
+        "--only",
+        "bare",
+        "verger",
+        "loading",
+        "predict_batch",
+    )
+    found = measured(tmp_path, "bench", orchard, *options, "--wide", 320)
+    (run,) = found["runs"]
+    assert [name.split(",")[0] for name in run["contenders"]] == [
+        "bare loop", "verger", "loading in processes", "Spark",
+    ]  # fmt: skip
+    for (seconds,) in run["contenders"].values():
+        assert seconds["whole"] > seconds.get("features", 0) >= seconds.get("extract", 0)
+
+
 def test_peers_are_timed_beside_a_run(tmp_path: Path) -> None:
     write_demo_images(tmp_path / "images", images=2 * SMALL + 100)
     options = ("--images", 2 * SMALL, "--slow-images", 2, "--repeats", 1)
