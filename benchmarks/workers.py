@@ -39,7 +39,7 @@ def kind(process: psutil.Process) -> str:
     command = " ".join(process.cmdline())
     names = {
         "CoarseGrainedExecutorBackend": "executor, Java",
-        "pyspark.daemon": "worker, Python",
+        "spark.daemon": "worker, Python",
         "SparkSubmit": "driver, Java",
         "-m verger": "driver, Python",
     }

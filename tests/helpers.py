@@ -47,7 +47,7 @@ def running(command: list[object], **options: object) -> Iterator[subprocess.Pop
 
 def spark_workers(pid: int | None = None) -> list[psutil.Process]:
     """Spark's Python workers and their daemons, below a process (None: this one)."""
-    return processes_below(pid, "pyspark.daemon")
+    return processes_below(pid, "spark.daemon")
 
 
 def processes_below(pid: int | None, words: str) -> list[psutil.Process]:

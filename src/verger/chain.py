@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Iterator
-from functools import partial
 
 from verger.errors import DeadlineReached, InputError, TooManyRejectedError, VergerError
 from verger.images.decoding import EXACT
@@ -165,7 +164,6 @@ def _reduce(this: Run) -> Projection:
     spark, settings, output = this.spark(), this.settings, this.output
     storage.delete(output.report)
     matrix.remove_csv(output)
-    scan = partial(Scan.of_table, spark, this.files, part=Outcome.FEATURIZED)
     projection: Projection | Pca
     if settings.keep_pca or settings.model:
         projection = load_projection(settings.model or output.model)
@@ -173,15 +171,16 @@ def _reduce(this: Run) -> Projection:
         storage.delete(output.model)
         try:
             with this.clock.stage("fit"):
-                found = moments.take_moments(this.spark, output, this.files)
+                found = moments.take_moments(spark, output, this.files)
                 projection = solve(found, settings.components)
         except VergerError:
             # The old matrix may have rows that the table has no longer.
             matrix.withdraw(output, keep_model=False)
             raise
     with this.clock.stage("project"):
-        broadcast = spark.sparkContext.broadcast(projection)
-        matrix.write_scores(scan("path", "label", "features"), broadcast, this.scores)
+        names = ("path", "label", "features")
+        scan = Scan.of_table(spark, this.files, *names, part=Outcome.FEATURIZED)
+        matrix.write_scores(scan, projection, this.scores)
     with this.clock.stage("write"):
         matrix.write_csv(spark, this.scores, output, projection.components.shape[1])
         if isinstance(projection, Pca):

@@ -1,29 +1,82 @@
-"""What tasks do before their work."""
+"""What tasks do before their work, and what the driver does instead of them."""
 
+import importlib.util
 import sys
+import zipfile
+import zipimport
 from collections.abc import Iterable, Iterator
-from zipimport import zipimporter
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
+import pytest
 from pyspark.sql import SparkSession
 
-from verger.spark.scan import Reader, Scan
+from helpers import go, matrix_of
+from verger.spark import scan
+from verger.spark.scan import Reader, Scan, gather, keep_archives
 from verger.store.location import Location
 
 
-def test_a_worker_reads_the_archives_on_its_path_once(spark: SparkSession) -> None:
-    def times_read(_: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        finders = [f for f in sys.path_importer_cache.values() if isinstance(f, zipimporter)]
-        known = [finder._get_files() if hasattr(finder, "_get_files") else finder._files
-                 for finder in finders]  # fmt: skip
-        for finder in finders:
-            finder.invalidate_caches()
-        after = [finder._get_files() if hasattr(finder, "_get_files") else finder._files
-                 for finder in finders]  # fmt: skip
-        same = [old is new for old, new in zip(known, after, strict=True)]
-        yield pa.RecordBatch.from_pydict({"finders": [len(same)], "kept": [sum(same)]})
+def test_workers_have_pyspark_from_where_it_was_installed(spark: SparkSession) -> None:
+    def where(_: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        import pyspark.worker
 
-    scan = Scan(spark, Reader(Location("/"), pa.schema([])), [[], []])
-    for row in scan.mapInArrow(times_read, "finders long, kept long").collect():
-        assert row.finders > 0
-        assert row.kept == row.finders
+        preloaded = {"openvino", "pandas", "verger.spark.extraction"} <= sys.modules.keys()
+        yield pa.RecordBatch.from_pydict(
+            {"file": [pyspark.worker.__file__], "path": ["\n".join(sys.path)], "ready": [preloaded]}
+        )
+
+    tasks = Scan(spark, Reader(Location("/"), pa.schema([])), [[], []])
+    for row in tasks.mapInArrow(where, "file string, path string, ready boolean").collect():
+        assert Path(row.file).is_file()
+        assert "pyspark.zip" not in row.path
+        assert row.ready
+
+
+def test_an_archive_on_the_path_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = tmp_path / "code.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("in_an_archive.py", "")
+    monkeypatch.syspath_prepend(archive)
+    importlib.import_module("in_an_archive")
+    read: list[str] = []
+    monkeypatch.setattr(zipimport, "_read_directory", read.append)
+    keep_archives()
+    importlib.invalidate_caches()
+    assert importlib.util.find_spec("not_in_an_archive") is None
+    assert read == []
+
+
+def test_few_rows_give_what_tasks_give(
+    orchard: Path, sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scan, "FEW_ROWS", -1)
+    go(orchard, tmp_path / "tasks", components=5)
+    ours, theirs = matrix_of(sound), matrix_of(tmp_path / "tasks")
+    assert list(ours.path) == list(theirs.path)
+    np.testing.assert_allclose(ours.iloc[:, 2:], theirs.iloc[:, 2:], atol=1e-9)
+    variances = [pd.read_csv(output / "pca/variance.csv") for output in (sound, tmp_path / "tasks")]
+    pd.testing.assert_frame_equal(*variances, rtol=1e-9)
+    parts = [sorted((output / "pca/csv").iterdir()) for output in (sound, tmp_path / "tasks")]
+    texts = [b"".join(part.read_bytes() for part in some).splitlines() for some in parts]
+    assert len(texts[0]) == len(ours) + 1
+
+
+def test_what_is_gathered_is_the_same_from_tasks(
+    sound: Path, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from helpers import table_of
+
+    def counts(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            yield pa.RecordBatch.from_pydict({"rows": [batch.num_rows]})
+
+    rows = Scan.of_table(spark, table_of(sound), "path", part="featurized")
+    here = gather(rows, counts, "rows long")
+    monkeypatch.setattr(scan, "FEW_ROWS", -1)
+    assert sum(row["rows"] for row in gather(rows, counts, "rows long")) == 24
+    assert sum(row["rows"] for row in here) == 24

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark import Broadcast, TaskContext
+from pyspark import TaskContext
 from pyspark.sql import SparkSession
 
 from verger.output.layout import MATRIX_ROWS, SCORES_SCHEMA, Output
 from verger.output.table import DataFile, Table
 from verger.reduce.pca import Pca, Projection
 from verger.spark.reduce import scoring
-from verger.spark.scan import Batches, Rows, Scan, spark_schema, write
+from verger.spark.scan import Batches, Scan, spark_schema, write, write_here
 from verger.store import storage
 from verger.store.location import Location
 
@@ -44,9 +44,14 @@ def remove_csv(output: Output) -> None:
     storage.delete(output.matrix_csv)
 
 
-def write_scores(features: Rows, projection: "Broadcast[Projection]", table: Table) -> None:
+def write_scores(features: Scan, projection: Projection, table: Table) -> None:
     """Project features, and have the table hold these scores instead of others, in one commit."""
-    replace_scores(write(features, scoring(projection), table.location), table)
+    if features.is_short:
+        files = write_here(table.location, scoring(lambda: projection)(features.read()))
+    else:
+        broadcast = features.spark.sparkContext.broadcast(projection)
+        files = write(features, scoring(lambda: broadcast.value), table.location)
+    replace_scores(files, table)
 
 
 def replace_scores(files: list[DataFile], table: Table) -> None:
@@ -68,8 +73,13 @@ def write_csv(spark: SparkSession, table: Table, output: Output, components: int
         _write_lines(part, header_line, batches)
         return iter(())
 
-    ordered = Scan.of_table(spark, table, *SCORES_SCHEMA.names).rows().orderBy("path")
-    ordered.mapInArrow(write_part, spark_schema(SCORES_SCHEMA)).count()
+    scan = Scan.of_table(spark, table, *SCORES_SCHEMA.names)
+    if scan.is_short:
+        rows = pa.Table.from_batches(scan.read(), SCORES_SCHEMA).sort_by("path")
+        list(write_part(rows.to_batches()))
+    else:
+        ordered = scan.rows().orderBy("path")
+        ordered.mapInArrow(write_part, spark_schema(SCORES_SCHEMA)).count()
     if table.counts().total() <= MATRIX_ROWS:
         _concatenate(folder, output.matrix_csv, header_line)
 

@@ -1,24 +1,18 @@
 """The moments of all features of a table, of which a run reads only the files that are new."""
 
-from collections.abc import Callable, Iterable
-
-import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from verger.errors import InputError
-from verger.output.layout import FILES_SCHEMA, Outcome, Output
+from verger.output.layout import Outcome, Output
 from verger.output.table import DataFile, Table
 from verger.reduce.kept import Kept, subtract
 from verger.reduce.moments import Moments
-from verger.spark.reduce import compute_moments, merged_moments
-from verger.spark.scan import Reader, Scan, Slice
+from verger.spark.reduce import compute_moments
+from verger.spark.scan import Scan
 from verger.store import storage
 
-FEW_ROWS = 8192
-"""Rows whose moments the driver takes by itself, on all its processors: Spark is slower by then."""
 
-
-def take_moments(spark: Callable[[], SparkSession], output: Output, table: Table) -> Moments:
+def take_moments(spark: SparkSession, output: Output, table: Table) -> Moments:
     """The moments of the features of a table; they are kept for the next run.
 
     Files that the table has since the last time are read and added. Those that it has no longer
@@ -44,9 +38,7 @@ def follow(output: Output, table: Table, before: list[DataFile]) -> None:
         Kept(kept.moments, tuple(table.files(Outcome.FEATURIZED))).write(output.moments)
 
 
-def _update(
-    kept: Kept, files: list[DataFile], spark: Callable[[], SparkSession], table: Table
-) -> Moments | None:
+def _update(kept: Kept, files: list[DataFile], spark: SparkSession, table: Table) -> Moments | None:
     """What is kept, brought up to date; None where that is not cheaper, or not exact."""
     new, old = kept.lacking(files), kept.surplus(files)
     if sum(file.rows for file in (*new, *old)) >= sum(file.rows for file in files):
@@ -58,12 +50,6 @@ def _update(
     return subtract(moments, removed) if removed else moments
 
 
-def _of(
-    files: Iterable[DataFile], spark: Callable[[], SparkSession], table: Table
-) -> Moments | None:
-    """The moments of the rows of some files; None where there is no row."""
-    files = list(files)
-    if sum(file.rows for file in files) > FEW_ROWS:
-        return compute_moments(Scan.of_table(spark(), table, "features", files=files))
-    reader = Reader(table.location, pa.schema([FILES_SCHEMA.field("features")]))
-    return merged_moments(reader.read(Slice(file, 0, file.rows) for file in files))
+def _of(files: list[DataFile], spark: SparkSession, table: Table) -> Moments | None:
+    """The moments of the rows of some files; None where there is no file."""
+    return compute_moments(Scan.of_table(spark, table, "features", files=files)) if files else None

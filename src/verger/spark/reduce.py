@@ -1,11 +1,10 @@
 """PCA on Spark: one pass over the features, numpy in the workers, merged as a tree."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
-from pyspark import Broadcast
 from pyspark.sql import DataFrame
 
 from verger.errors import InputError
@@ -13,7 +12,7 @@ from verger.output.layout import SCORES_SCHEMA
 from verger.reduce.moments import Float64, Moments
 from verger.reduce.pca import Pca, Projection, solve
 from verger.settings import DEFAULT_COMPONENTS
-from verger.spark.scan import Batches, Rows, Step, collect, spark_schema
+from verger.spark.scan import Batches, Rows, Scan, Step, collect, spark_schema
 
 MOMENTS = "count long, mean binary, scatter binary"
 """The moments of some rows as a row: 13 MB where there are 1280 features."""
@@ -45,46 +44,50 @@ def fit(features: Rows, components: float | None, default: int = DEFAULT_COMPONE
 def compute_moments(features: Rows) -> Moments:
     """The moments of the column `features`: one pass, each task on its own, merged as a tree.
 
+    The driver does it alone where a scan is short.
+
     Raises:
         InputError: there is no row.
     """
 
     def of_task(batches: Batches) -> Iterator[pa.RecordBatch]:
-        return _packed(merged_moments(batches))
+        return _packed(_merged(map(Moments.of, _gathered(batches))))
 
     def of_tasks(batches: Batches) -> Iterator[pa.RecordBatch]:
         rows = (row.values() for batch in batches for row in batch.to_pylist())
         return _packed(_merged(_unpacked(*row) for row in rows))
 
-    parts = features.mapInArrow(of_task, MOMENTS)
-    tasks = parts.rdd.getNumPartitions()
-    if tasks > MERGED_HERE:
-        parts = parts.repartition(math.isqrt(tasks)).mapInArrow(of_tasks, MOMENTS)
-    moments = _merged(_unpacked(*row) for row in collect(parts))
+    if isinstance(features, Scan) and features.is_short:
+        moments = _merged(map(Moments.of, _gathered(features.read())))
+    else:
+        parts = features.mapInArrow(of_task, MOMENTS)
+        tasks = parts.rdd.getNumPartitions()
+        if tasks > MERGED_HERE:
+            parts = parts.repartition(math.isqrt(tasks)).mapInArrow(of_tasks, MOMENTS)
+        moments = _merged(_unpacked(*row) for row in collect(parts))
     if moments is None:
         raise InputError("There are no features to reduce.")
     return moments
-
-
-def merged_moments(batches: Batches) -> Moments | None:
-    """The moments of the column `features` of some batches, in this process; None of no row."""
-    return _merged(map(Moments.of, _gathered(batches)))
 
 
 def project(features: DataFrame, projection: Projection) -> DataFrame:
     """The scores of all rows: columns path, label and pca (array<double>), unsorted."""
     rows = features.select("path", "label", "features")
     broadcast = features.sparkSession.sparkContext.broadcast(projection)
-    return rows.mapInArrow(scoring(broadcast), spark_schema(SCORES_SCHEMA))
+    return rows.mapInArrow(scoring(lambda: broadcast.value), spark_schema(SCORES_SCHEMA))
 
 
-def scoring(projection: "Broadcast[Projection]") -> Step:
-    """The step of a task from rows with path, label and features to `SCORES_SCHEMA`."""
+def scoring(projection: Callable[[], Projection]) -> Step:
+    """The step from rows with path, label and features to `SCORES_SCHEMA`.
+
+    Args:
+        projection: gives it, where the step is done.
+    """
 
     def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             if batch.num_rows:
-                scores = projection.value.project(_to_matrix(batch.column("features")))
+                scores = projection().project(_to_matrix(batch.column("features")))
                 columns = [batch.column("path"), batch.column("label"), _to_lists(scores)]
                 yield pa.RecordBatch.from_arrays(columns, schema=SCORES_SCHEMA)
 

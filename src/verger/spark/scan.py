@@ -26,6 +26,10 @@ from verger.store.location import Location
 ROW_GROUP = 2048
 """Rows that are written, and read, at once: 10 MB of features."""
 
+FEW_ROWS = 8192
+"""Rows of features that the driver reads by itself where there are no more: 40 MB. A job of Spark
+takes longer to begin."""
+
 FILE = pa.field("file", pa.string())
 """The column of a scan that says which file a row is in."""
 
@@ -165,6 +169,15 @@ class Scan:
         count = len(tasks)
         return self.spark.range(0, count, 1, max(count, 1)).mapInArrow(run, schema)
 
+    @property
+    def is_short(self) -> bool:
+        """Whether the rows are so few that the driver is to read them."""
+        return sum(piece.stop - piece.start for task in self.tasks for piece in task) <= FEW_ROWS
+
+    def read(self) -> Iterator[pa.RecordBatch]:
+        """The rows, in this process."""
+        return self.reader.read(piece for task in self.tasks for piece in task)
+
     def rows(self) -> DataFrame:
         """The rows for Spark's SQL."""
         return self.mapInArrow(iter, spark_schema(self.reader.schema))
@@ -252,6 +265,13 @@ def write(rows: Rows, step: Step, folder: Location, partition: str | None = None
     """Map rows in tasks and write what comes out; which files that are."""
     written = rows.mapInArrow(Writing(step, folder, partition), spark_schema(WRITTEN_SCHEMA))
     return [DataFile(**row.asDict()) for row in collect(written)]
+
+
+def gather(rows: Rows, step: Step, schema: StructType | str) -> list[dict[str, Any]]:
+    """What a step makes of all rows, in this process; done by it where a scan is short."""
+    if isinstance(rows, Scan) and rows.is_short:
+        return [row for batch in step(rows.read()) for row in batch.to_pylist()]
+    return [row.asDict() for row in collect(rows.mapInArrow(step, schema))]
 
 
 def collect(rows: DataFrame) -> list[Row]:

@@ -81,8 +81,10 @@ def start_session(
     if master and _is_local(master):
         # Spark looks its own host up, which warns or fails on machines without a resolvable name.
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-        builder = builder.config("spark.driver.host", "127.0.0.1").config(
-            "spark.sql.shuffle.partitions", str(2 * len(os.sched_getaffinity(0)))
+        builder = (
+            builder.config("spark.driver.host", "127.0.0.1")
+            .config("spark.sql.shuffle.partitions", str(2 * len(os.sched_getaffinity(0))))
+            .config("spark.python.daemon.module", "verger.spark.daemon")
         )
     for name, value in (options or {}).items():
         builder = builder.config(name, value)
