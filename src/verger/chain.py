@@ -21,6 +21,7 @@ from verger.spark.account import check_account, take_account
 from verger.spark.comparison import Comparison, compare
 from verger.spark.extraction import Extractor
 from verger.spark.failures import spark_errors
+from verger.spark.fidelity import measure_fidelity
 from verger.spark.java import is_submitted
 from verger.spark.model import is_whole, load_projection, write_model
 from verger.spark.planning import plan
@@ -130,6 +131,11 @@ def _extract(this: Run, planned: list[Wave], *, packed: bool) -> int:
             check_deadline(settings, images - done, pace)
     if images:
         this.manifest.images_per_second = round(images / this.clock.timings["extract"], 1)
+    if images and settings.precision == "bf16":
+        with this.clock.stage("fidelity"):
+            this.manifest.fidelity = measure_fidelity(
+                spark, this.output, this.files, extractor, this.backbone
+            )
     return new_rows
 
 
@@ -227,6 +233,7 @@ def _complete(
     manifest.components, manifest.explained_variance_ratio = components, kept_ratio
     manifest.status, manifest.finished_at = "complete", now()
     spoken = before.settings.get("lang", "en") if before else None
+    manifest.fidelity = manifest.fidelity or (before and before.fidelity)
     if spoken != settings.lang or not storage.exists(output.report):
         _write_report(this)
     manifest.write(output)

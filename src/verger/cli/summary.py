@@ -40,6 +40,14 @@ def show_summary(manifest: Manifest, output: Output, language: str = "en") -> No
     if manifest.images_per_second:
         speed = formats["count"](manifest.images_per_second)
         table.add_row(words["speed"], words["speed_is"].format(speed=speed))
+    if fidelity := manifest.fidelity:
+        found = words["fidelity_is"].format(
+            images=formats["count"](fidelity.images),
+            mean=formats["cosine"](fidelity.mean_cosine),
+            least=formats["cosine"](fidelity.least_cosine),
+            same=formats["exact_share"](fidelity.same_neighbour),
+        )
+        table.add_row("bfloat16", found)
     has_matrix = counts.rows <= MATRIX_ROWS
     table.add_row("CSV", Text(str(output.matrix_csv if has_matrix else output.pca.child("csv"))))
     table.add_row("Parquet", Text(str(output.pca.child("parquet"))))

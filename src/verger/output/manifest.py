@@ -54,6 +54,21 @@ class SparkRecord(_Record):
     master: str
 
 
+class Fidelity(_Record):
+    """How near features in bfloat16 are to those in float32.
+
+    Attributes:
+        images: that were computed in both.
+        mean_cosine, least_cosine: of an image's features in one and the other.
+        same_neighbour: the share of images whose nearest one among them, by cosine, is the same.
+    """
+
+    images: int
+    mean_cosine: float
+    least_cosine: float
+    same_neighbour: float
+
+
 Status = Literal["complete", "interrupted", "too_many_rejected", "deadline"]
 
 
@@ -76,6 +91,8 @@ class Manifest(_Record):
     spark: SparkRecord
     timings: dict[str, float] = {}
     images_per_second: float | None = None
+    fidelity: Fidelity | None = None
+    """Of a run with `--precision bf16` that computed something."""
 
     def write(self, output: Output) -> None:
         """Put it in place, whole."""

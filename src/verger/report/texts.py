@@ -53,6 +53,7 @@ def number_formats(language: str) -> dict[str, Callable[[float], str]]:
         "decimal": lambda value: localized(f"{value:,.2f}"),
         "share": lambda value: localized(f"{value:.1%}"),
         "exact_share": lambda value: localized(f"{value:.2%}"),
+        "cosine": lambda value: localized(f"{value:.4f}"),
         "seconds": lambda value: localized(f"{value:,.1f}") + "\u00a0s",
     }
 
