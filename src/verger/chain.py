@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from functools import partial
 
 from verger.errors import DeadlineReached, InputError, TooManyRejectedError, VergerError
-from verger.images.decoding import EXACT
 from verger.images.listing import list_input
 from verger.networks.engines import check_runs_here
 from verger.networks.graph import load_backbone
@@ -111,7 +110,7 @@ def _extract(this: Run, planned: list[Wave], *, packed: bool) -> int:
         backbone,
         spark.sparkContext,
         packed=packed,
-        exact=this.identity.decoding == EXACT,
+        decoding=this.identity.decoding,
     )
     images, done, new_rows = sum(wave.count for wave in planned), 0, 0
     check_deadline(settings, images, seconds_an_image=0)

@@ -125,6 +125,9 @@ class RunSettings(BaseModel):
     max_rejected: Share = option(
         0.01, "Share of images that may be rejected.", shown="1%", cluster=True
     )
+    accept_truncated: bool = option(
+        False, "Take what can be decoded of files that were cut.", cluster=True
+    )
     master: str | None = option(None, "Spark's master URL. Default: this machine.")
     fresh: bool = option(False, "Delete an old result first.", cluster=True)
     prune: bool = option(False, "Delete rows of images that have gone.", cluster=True)
