@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from verger.errors import DeadlineReached, InputError, TooManyRejectedError, VergerError
-from verger.images.listing import list_input
+from verger.images.listing import Noticed, list_input
 from verger.networks.engines import check_runs_here
 from verger.networks.graph import load_backbone
 from verger.output.files import locked
@@ -48,7 +48,8 @@ def run(
     """
     clock = Clock(progress or Progress())
     check_places(settings)
-    images = list_input(settings.input, settings.label_from)
+    noticed = Noticed()
+    images = list_input(settings.input, settings.label_from, noticed)
     first = next(images, None)
     if first is None:
         raise InputError(f"The input {settings.input} holds no file.", "Give a folder of images.")
@@ -62,7 +63,7 @@ def run(
         if is_submitted():
             # YARN ends a driver that has no session after some minutes; a listing may take longer.
             this.spark()
-        listing = _list(this, itertools.chain([first], images))
+        listing = _list(this, itertools.chain([first], images), noticed)
         known = prepare(this)
         try:
             planned, comparison = plan(this, listing, known=known, packed=packed)
@@ -83,11 +84,14 @@ def run(
         return _complete(this, projection.components.shape[1], projection.kept_ratio)
 
 
-def _list(this: Run, images: Iterator[ListedImage]) -> list[DataFile]:
+def _list(this: Run, images: Iterator[ListedImage], noticed: Noticed) -> list[DataFile]:
     """Save the listing; in which files it is."""
     with this.clock.stage("list"):
         limited = itertools.islice(images, this.settings.limit)
         listing = waves.save_listing(limited, this.output, this.clock.progress)
+    for note in noticed.notes():
+        this.clock.progress.note(note)
+    this.manifest.passed_over = noticed.passed_over
     listed = this.manifest.counts.listed = sum(file.rows for file in listing)
     if this.settings.model is None:
         rows, width = listed + this.known, this.backbone.network.width

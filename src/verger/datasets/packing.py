@@ -20,7 +20,7 @@ from verger.errors import InputError, SetupError, UsageError
 from verger.images.ahead import read_ahead
 from verger.images.decoding import Rules, at_full_size, decode
 from verger.images.guard import Guard
-from verger.images.listing import list_images
+from verger.images.listing import Noticed, list_images
 from verger.images.loading import HEAD_BYTES, Loader, judged
 from verger.images.opening import sniff
 from verger.output.layout import ListedImage, Rejection
@@ -88,7 +88,8 @@ def pack(
     settings = _settings(source, target, label_from, max_pixels)
     if read_pack(source):
         raise UsageError(f"{source} is packed already.", "Copy its files, or give the images.")
-    images = list_images(source, label_from)
+    noticed = Noticed()
+    images = list_images(source, label_from, noticed)
     first = next(images, None)
     if first is None:
         raise InputError(f"The input {source} holds no file.", "Give a folder of images.")
@@ -100,7 +101,10 @@ def pack(
             if not packer.compare(packed, images) and packed.status == "complete":
                 return packed
             images = packer.missing(packed)
-        return packer.write(packed, images)
+        packed = packer.write(packed, images)
+    for note in noticed.notes():
+        packer.progress.note(note)
+    return packed
 
 
 def _settings(source: Location, target: Location, label_from: str, max_pixels: int) -> RunSettings:
