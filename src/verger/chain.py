@@ -182,7 +182,8 @@ def _reduce(this: Run) -> Projection:
         broadcast = spark.sparkContext.broadcast(projection)
         matrix.write_scores(scan("path", "label", "features"), broadcast, this.scores)
     with this.clock.stage("write"):
-        matrix.write_csv(spark, this.scores, output, projection.components.shape[1])
+        components, dialect = projection.components.shape[1], settings.csv_dialect
+        matrix.write_csv(spark, this.scores, output, components, dialect)
         if isinstance(projection, Pca):
             matrix.write_variance(projection, output)
         if not settings.keep_pca:
@@ -195,6 +196,8 @@ def _is_up_to_date(this: Run, before: Manifest) -> bool:
     wanted, had = this.manifest.settings, before.settings
     whole = is_whole(this.output.model) and this.scores.exists
     if this.settings.model or before.status != "complete" or not whole:
+        return False
+    if wanted["csv_dialect"] != had.get("csv_dialect", "standard"):
         return False
     # A PCA that was kept is not the one that all rows would give.
     return this.settings.keep_pca or (

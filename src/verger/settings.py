@@ -146,6 +146,9 @@ class RunSettings(BaseModel):
     )
     """The same command goes on from there."""
     lang: Literal["en", "fr"] = option("en", "Language of page and summary.", cluster=True)
+    csv_dialect: Literal["standard", "excel-fr"] = option(
+        "standard", "Of the matrix; excel-fr has semicolons and decimal commas.", cluster=True
+    )
     credit: str | None = option(None, "Whose images these are, for the page.", cluster=True)
     wave_size: int = option(
         8192, "Images committed together: what a kill can cost.", ge=1, tuning=True, cluster=True
