@@ -127,65 +127,77 @@ def mended(data: bytes) -> bytes | None:
 
     None: it has one, or lacks pixels too.
     """
-    start, stop, ended = _last_scan(data)
-    head, scan = data[:start], data[start:stop]
-    if ended or not scan:
+    scans, ended = _scans(data)
+    if ended or not scans:
         return None
+    start, stop = scans[-1]
+    parts = data[:start], data[start:stop], END
     try:
-        whole = _planes(head + scan + END)
+        whole = _planes(b"".join(parts))
         # Where pixels are missing, the first bits that come are taken for them.
-        if _planes(head + scan + _other_bits(0) + END) != whole:
+        if _planes(parts[0] + parts[1] + _other_bits(0) + END) != whole:
             return None
-        return head + scan[: _needed(head, scan, whole)] + END
+        return parts[0] + parts[1][: _needed(parts, whole)] + END
     except (OSError, SyntaxError, ValueError):
         return None
 
 
 def trimmed(data: bytes) -> bytes:
-    """A stripped JPEG without what its last scan holds after the last pixel; decoders skip that.
+    """A stripped JPEG without what its scans hold after their last pixels, which decoders skip.
 
     Whether a byte holds pixels is found by putting another in its place.
 
     Raises:
         OSError, SyntaxError, ValueError: it cannot be decoded.
     """
-    start, stop, _ = _last_scan(data)
-    head, scan = data[:start], data[start:stop]
     whole = _planes(data)
-    if not scan or not _suffices(len(scan) - 1, head, scan, whole):
-        return data
-    return head + scan[: _needed(head, scan, whole)] + END
+    for start, stop in reversed(_scans(data)[0]):
+        parts = data[:start], data[start:stop], data[stop:]
+        if stop - start <= _ROUNDING or not _suffices(stop - start - _ROUNDING, parts, whole):
+            continue
+        without = parts[0] + parts[1][: _needed(parts, whole)] + parts[2]
+        data = without if _planes(without) == whole else data
+    return data
 
 
-def _last_scan(data: bytes) -> tuple[int, int, bool]:
-    """Where the pixels of the last scan are, and whether the structure ends as it should."""
-    start = stop = 0
+_ROUNDING = 3
+"""So many bytes may change no pixel, and be of the picture: their effect is rounded away."""
+
+
+def _scans(data: bytes) -> tuple[list[tuple[int, int]], bool]:
+    """Where the pixels of each scan are, and whether the structure ends as it should."""
+    scans: list[tuple[int, int]] = []
     try:
-        for segment in _walk(data):
-            if segment.marker == _SOS:
-                start, stop = segment.pixels, segment.end
+        # What came before an error is kept.
+        scans.extend((part.pixels, part.end) for part in _walk(data) if part.marker == _SOS)
     except (ValueError, struct.error):
-        return start, stop, False
-    return start, stop, True
+        return scans, False
+    return scans, True
 
 
-def _needed(head: bytes, scan: bytes, whole: bytes) -> int:
+Parts = tuple[bytes, bytes, bytes]
+"""A file cut in three: before the pixels of a scan, these, and what follows."""
+
+
+def _needed(parts: Parts, whole: bytes) -> int:
     """How many bytes of a scan, which has enough of them, make all pixels."""
+    scan = parts[1]
     least, enough = 0, len(scan)
     while enough - least > 1:
         middle = (least + enough) // 2
-        if _suffices(middle, head, scan, whole):
+        if _suffices(middle, parts, whole):
             enough = middle
         else:
             least = middle
     return enough + (scan[enough - 1 : enough + 1] == b"\xff\0")
 
 
-def _suffices(count: int, head: bytes, scan: bytes, whole: bytes) -> bool:
+def _suffices(count: int, parts: Parts, whole: bytes) -> bool:
     """Whether the first bytes of a scan make all pixels, whatever comes after them."""
+    head, scan, tail = parts
     if scan[count - 1 : count] == b"\xff":
         count -= 1  # with the zero after it, it is one byte of pixels
-    return _planes(head + scan[:count] + _other_bits(scan[count]) + END) == whole
+    return _planes(head + scan[:count] + _other_bits(scan[count]) + tail) == whole
 
 
 def _other_bits(byte: int) -> bytes:

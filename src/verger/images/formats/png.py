@@ -19,7 +19,7 @@ _KEPT = {b"IHDR", b"PLTE", b"tRNS", b"IDAT"}
 _ANIMATION = {b"acTL", b"fcTL", b"fdAT"}
 _TEXTS = {b"eXIf", b"tEXt", b"zTXt", b"iTXt"}
 _IHDR_BYTES = 25
-_FRAME_BYTES, _ANIMATION_BYTES = 26, 8
+_FRAME_BYTES = 26
 _PALETTED = 3
 _SAMPLES = {0: 1, 2: 3, _PALETTED: 1, 4: 2, 6: 4}
 """Numbers in a pixel, by colour type."""
@@ -43,9 +43,8 @@ def strip_png(data: bytes) -> bytes:
     first, header = chunks[0]
     if first != b"IHDR" or len(header) != _IHDR_BYTES or b"IDAT" not in kinds:
         raise ValueError("it has no header, or no picture")
-    animated = b"acTL" in kinds
-    keep = _KEPT | _ANIMATION if animated else _KEPT
-    turn = _orientation(chunks, animated)
+    turn = _orientation(chunks, b"acTL" in kinds)
+    keep = _KEPT | _ANIMATION if {b"acTL", b"fcTL"} <= kinds else _KEPT
     block = b"" if turn == UPRIGHT else _chunk(b"eXIf", exif_block(turn))
     colours = _profile(chunks)
     rest = _exact([(kind, chunk) for kind, chunk in chunks[1:] if kind in keep], header)
@@ -134,7 +133,8 @@ def _exact(chunks: list[tuple[bytes, bytes]], header: bytes) -> Iterator[bytes]:
             frame = struct.unpack_from(">II", chunk, 12)
             yield _chunk(kind, chunk[8:-4][:_FRAME_BYTES])
         elif kind == b"acTL":
-            yield _chunk(kind, chunk[8:-4][:_ANIMATION_BYTES])
+            frames = sum(other == b"fcTL" for other, _ in chunks)
+            yield _chunk(kind, struct.pack(">I", frames) + chunk[12:16])
         elif kind != b"PLTE" or colour == _PALETTED:
             yield chunk
 

@@ -43,7 +43,9 @@ def strip_webp(data: bytes) -> bytes:
     turn = exif_orientation(announced(b"EXIF", _HAS_EXIF), announced(b"XMP ", _HAS_XMP))
     profile = cut_profile(announced(b"ICCP", _HAS_PROFILE))
     flags = extended[0] & (_HAS_ALPHA | _HAS_ANIMATION)
-    picture = _animation(chunks) if flags & _HAS_ANIMATION else _picture(chunks)
+    has_alpha = bool(flags & _HAS_ALPHA)
+    animated = bool(flags & _HAS_ANIMATION)
+    picture = _animation(chunks) if animated else _picture(chunks, has_alpha=has_alpha)
     block = b"" if turn == UPRIGHT else _chunk(b"EXIF", exif_block(turn))
     colours = _chunk(b"ICCP", profile) if profile else b""
     flags |= (_HAS_EXIF if block else 0) | (_HAS_PROFILE if colours else 0)
@@ -52,7 +54,7 @@ def strip_webp(data: bytes) -> bytes:
 
 
 def trimmed(data: bytes) -> bytes:
-    """A stripped WebP without what its picture's chunk holds after the last pixel.
+    """A stripped WebP without what its chunks hold after the last pixel.
 
     Of an animation, frames are left as they are.
 
@@ -61,28 +63,31 @@ def trimmed(data: bytes) -> bytes:
     """
     chunks = list(_chunks(data, 12, len(data)))
     whole = _pixels(data)
-    place = next((at for at, (kind, _) in enumerate(chunks) if kind in _IMAGES), None)
-    if place is None:
-        return data
+    for place, (kind, body) in enumerate(chunks):
+        if kind not in _FRAME:
+            continue
+
+        def suffices(count: int, place: int = place) -> bool:
+            try:
+                return _pixels(_shortened(chunks, place, count)) == whole
+            except (OSError, SyntaxError, ValueError):
+                return False
+
+        least, enough = 0, len(body) - _PADDING
+        if enough <= 0 or not suffices(enough):
+            continue
+        while enough - least > 1:
+            middle = (least + enough) // 2
+            least, enough = (least, middle) if suffices(middle) else (middle, enough)
+        chunks[place] = kind, body[:enough]
+    return _file(b"".join(_chunk(*part) for part in chunks))
+
+
+def _shortened(chunks: list[Chunk], place: int, count: int) -> bytes:
+    """A file of some chunks, of which one is cut."""
     kind, body = chunks[place]
-
-    def shortened(count: int) -> bytes:
-        parts = [*chunks[:place], (kind, body[:count]), *chunks[place + 1 :]]
-        return _file(b"".join(_chunk(*part) for part in parts))
-
-    def suffices(count: int) -> bool:
-        try:
-            return _pixels(shortened(count)) == whole
-        except (OSError, SyntaxError, ValueError):
-            return False
-
-    if not suffices(len(body) - _PADDING):
-        return data
-    least, enough = 0, len(body) - _PADDING
-    while enough - least > 1:
-        middle = (least + enough) // 2
-        least, enough = (least, middle) if suffices(middle) else (middle, enough)
-    return shortened(enough)
+    parts = [*chunks[:place], (kind, body[:count]), *chunks[place + 1 :]]
+    return _file(b"".join(_chunk(*part) for part in parts))
 
 
 def _pixels(data: bytes) -> bytes:
@@ -94,14 +99,13 @@ def _file(body: bytes) -> bytes:
     return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
 
 
-def _picture(chunks: list[Chunk]) -> bytes:
-    """The first picture, with its transparency."""
-    picture = b""
+def _picture(chunks: list[Chunk], *, has_alpha: bool = False) -> bytes:
+    """The first picture, with its transparency where it has some of its own."""
+    alpha = next((body for kind, body in chunks if kind == b"ALPH"), None)
     for kind, body in chunks:
-        if kind in _FRAME:
-            picture += _chunk(kind, body)
         if kind in _IMAGES:
-            return picture
+            beside = kind == b"VP8 " and has_alpha and alpha is not None
+            return (_chunk(b"ALPH", alpha or b"") if beside else b"") + _chunk(kind, body)
     raise ValueError("it holds no picture")
 
 
@@ -111,7 +115,7 @@ def _animation(chunks: list[Chunk]) -> bytes:
         if kind == b"ANIM":
             parts.append(_chunk(kind, body[:6]))
         elif kind == b"ANMF":
-            frame = _picture(list(_chunks(body, 16, len(body))))
+            frame = _picture(list(_chunks(body, 16, len(body))), has_alpha=True)
             parts.append(_chunk(kind, body[:16] + frame))
     if not parts:
         raise ValueError("it holds no picture")
