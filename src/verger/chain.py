@@ -8,7 +8,7 @@ from verger.errors import DeadlineReached, InputError, TooManyRejectedError, Ver
 from verger.images.listing import Noticed, list_input
 from verger.networks.engines import check_runs_here
 from verger.networks.graph import load_backbone
-from verger.output.files import locked
+from verger.output.files import count_special, locked
 from verger.output.layout import ListedImage, Outcome, Output
 from verger.output.manifest import Manifest, Status, now
 from verger.output.table import DataFile
@@ -224,6 +224,7 @@ def _complete(
         for table in (this.files, this.scores):
             table.compact(settings.compact_files)
             table.vacuum(0 if settings.prune else settings.retain)
+    manifest.read_specially = before.read_specially if before else count_special(this.files)
     manifest.components, manifest.explained_variance_ratio = components, kept_ratio
     manifest.status, manifest.finished_at = "complete", now()
     spoken = before.settings.get("lang", "en") if before else None

@@ -15,7 +15,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from verger.images import rgb
 from verger.images.formats import bmp, boxes, jpeg, png, tiff, webp
-from verger.images.opening import FORMATS, NEEDS_HEIF, open_image, sniff
+from verger.images.opening import FORMATS, NEEDS_HEIF, load, open_image, sniff
 from verger.images.stripping import strip_metadata
 from verger.output.layout import Reason, Rejection, Special
 from verger.settings import MAX_IMAGE_PIXELS
@@ -188,7 +188,7 @@ def _decode(data: bytes, resize: Resize, rules: Rules, known: str) -> Picture | 
                 image.draft(None, (rules.least, rules.least))
             if image.size != whole:
                 special.add(Special.SCALED)
-        image.load()
+        load(image)
         profile = image.info.get("icc_profile") or b""
         if known == "JPEG2000":
             profile = boxes.jp2_profile(data)

@@ -4,8 +4,8 @@ import ctypes
 import io
 import re
 import threading
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 
@@ -70,7 +70,7 @@ def claims_image(path: str) -> bool:
     return bool(_EXTENSIONS.search(path))
 
 
-_opening = threading.Lock()
+_lifting = threading.Lock()
 
 
 def open_image(data: bytes, formats: Iterable[str] = FORMATS) -> Image.Image:
@@ -87,15 +87,34 @@ def open_image(data: bytes, formats: Iterable[str] = FORMATS) -> Image.Image:
         else:
             formats = tuple(name for name in formats if name != "HEIF")
     silence_libtiff()
-    # Pillow's limit is one for the whole process, in which others may rely on it.
-    with _opening:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    with _any_size():
         threads, AvifImagePlugin.DEFAULT_MAX_THREADS = AvifImagePlugin.DEFAULT_MAX_THREADS, 1
         try:
             return Image.open(io.BytesIO(data), formats=formats)
         finally:
-            Image.MAX_IMAGE_PIXELS = limit
             AvifImagePlugin.DEFAULT_MAX_THREADS = threads
+
+
+def load(image: Image.Image) -> None:
+    """Decode the pixels of an opened image, of any size.
+
+    Raises:
+        Exception: what Pillow raises of damaged files.
+    """
+    # Of the formats that are read, TIFF alone looks at the limit again.
+    with _any_size() if image.format == "TIFF" else nullcontext():
+        image.load()
+
+
+@contextmanager
+def _any_size() -> Iterator[None]:
+    """Lift Pillow's limit, which is one for the whole process, in which others may rely on it."""
+    with _lifting:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 @cache
