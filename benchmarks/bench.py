@@ -192,7 +192,7 @@ def check(output: Path, images: Path, backbone: Backbone) -> None:
     for row in rows.slice(0, 3).to_pylist():
         data = (images / Path(row["path"].removeprefix("file:")).name).read_bytes()
         # Large ones are decoded in full by the peers, and at a fraction by verger: nearly the same.
-        expected = engine.features(np.stack([decode(data, to_square(224))]))[0]
+        expected = engine.features(np.stack([decode(data, to_square(224)).pixels]))[0]
         features = np.asarray(row["features"])
         cosine = features @ expected / np.linalg.norm(features) / np.linalg.norm(expected)
         if not cosine > ALIKE[backbone.precision]:

@@ -61,10 +61,10 @@ class Rate(NamedTuple):
 
 def to_pixels(data: bytes) -> NDArray[np.uint8]:
     """Decode and resize an image, as verger does, for all jobs alike."""
-    pixels = decode(data, to_square(MOBILENET_V2.side))
-    if isinstance(pixels, Rejection):
-        raise ValueError(f"The benchmark takes sound images only: {pixels}")  # noqa: TRY004
-    return pixels
+    picture = decode(data, to_square(MOBILENET_V2.side))
+    if isinstance(picture, Rejection):
+        raise ValueError(f"The benchmark takes sound images only: {picture}")  # noqa: TRY004
+    return picture.pixels
 
 
 def link_images(folder: Path, target: Path, count: int) -> list[Path]:

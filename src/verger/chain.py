@@ -4,11 +4,10 @@ import itertools
 from collections.abc import Iterator
 
 from verger.errors import DeadlineReached, InputError, TooManyRejectedError, VergerError
-from verger.images.decoding import EXACT
-from verger.images.listing import list_input
+from verger.images.listing import Noticed, list_input
 from verger.networks.engines import check_runs_here
 from verger.networks.graph import load_backbone
-from verger.output.files import locked
+from verger.output.files import count_special, locked
 from verger.output.layout import ListedImage, Outcome, Output
 from verger.output.manifest import Manifest, Status, now
 from verger.output.table import DataFile
@@ -49,7 +48,8 @@ def run(
     """
     clock = Clock(progress or Progress())
     check_places(settings)
-    images = list_input(settings.input, settings.label_from)
+    noticed = Noticed()
+    images = list_input(settings.input, settings.label_from, noticed)
     first = next(images, None)
     if first is None:
         raise InputError(f"The input {settings.input} holds no file.", "Give a folder of images.")
@@ -63,7 +63,7 @@ def run(
         if is_submitted():
             # YARN ends a driver that has no session after some minutes; a listing may take longer.
             this.spark()
-        listing = _list(this, itertools.chain([first], images))
+        listing = _list(this, itertools.chain([first], images), noticed)
         known = prepare(this)
         try:
             planned, comparison = plan(this, listing, known=known, packed=packed)
@@ -84,11 +84,14 @@ def run(
         return _complete(this, projection.components.shape[1], projection.kept_ratio)
 
 
-def _list(this: Run, images: Iterator[ListedImage]) -> list[DataFile]:
+def _list(this: Run, images: Iterator[ListedImage], noticed: Noticed) -> list[DataFile]:
     """Save the listing; in which files it is."""
     with this.clock.stage("list"):
         limited = itertools.islice(images, this.settings.limit)
         listing = waves.save_listing(limited, this.output, this.clock.progress)
+    for note in noticed.notes():
+        this.clock.progress.note(note)
+    this.manifest.passed_over = noticed.passed_over
     listed = this.manifest.counts.listed = sum(file.rows for file in listing)
     if this.settings.model is None:
         rows, width = listed + this.known, this.backbone.network.width
@@ -111,7 +114,7 @@ def _extract(this: Run, planned: list[Wave], *, packed: bool) -> int:
         backbone,
         spark.sparkContext,
         packed=packed,
-        exact=this.identity.decoding == EXACT,
+        decoding=this.identity.decoding,
     )
     images, done, new_rows = sum(wave.count for wave in planned), 0, 0
     check_deadline(settings, images, seconds_an_image=0)
@@ -188,7 +191,8 @@ def _reduce(this: Run) -> Projection:
         scan = Scan.of_table(spark, this.files, *names, part=Outcome.FEATURIZED)
         matrix.write_scores(scan, projection, this.scores)
     with this.clock.stage("write"):
-        matrix.write_csv(spark, this.scores, output, projection.components.shape[1])
+        components, dialect = projection.components.shape[1], settings.csv_dialect
+        matrix.write_csv(spark, this.scores, output, components, dialect)
         if isinstance(projection, Pca):
             matrix.write_variance(projection, output)
         if not settings.keep_pca:
@@ -201,6 +205,8 @@ def _is_up_to_date(this: Run, before: Manifest) -> bool:
     wanted, had = this.manifest.settings, before.settings
     whole = is_whole(this.output.model) and this.scores.exists
     if this.settings.model or before.status != "complete" or not whole:
+        return False
+    if wanted["csv_dialect"] != had.get("csv_dialect", "standard"):
         return False
     # A PCA that was kept is not the one that all rows would give.
     return this.settings.keep_pca or (
@@ -230,10 +236,12 @@ def _complete(
         this.scores.compact(settings.compact_files)
         for table in (this.files, this.scores):
             table.vacuum(0 if settings.prune else settings.retain)
+    manifest.read_specially = before.read_specially if before else count_special(this.files)
     manifest.components, manifest.explained_variance_ratio = components, kept_ratio
     manifest.status, manifest.finished_at = "complete", now()
     spoken = before.settings.get("lang", "en") if before else None
-    manifest.fidelity = manifest.fidelity or (before and before.fidelity)
+    if before:
+        manifest.fidelity = before.fidelity
     if spoken != settings.lang or not storage.exists(output.report):
         _write_report(this)
     manifest.write(output)

@@ -125,6 +125,9 @@ class RunSettings(BaseModel):
     max_rejected: Share = option(
         0.01, "Share of images that may be rejected.", shown="1%", cluster=True
     )
+    accept_truncated: bool = option(
+        False, "Take what can be decoded of files that were cut.", cluster=True
+    )
     master: str | None = option(None, "Spark's master URL. Default: this machine.")
     fresh: bool = option(False, "Delete an old result first.", cluster=True)
     prune: bool = option(False, "Delete rows of images that have gone.", cluster=True)
@@ -143,6 +146,9 @@ class RunSettings(BaseModel):
     )
     """The same command goes on from there."""
     lang: Literal["en", "fr"] = option("en", "Language of page and summary.", cluster=True)
+    csv_dialect: Literal["standard", "excel-fr"] = option(
+        "standard", "Of the matrix; excel-fr has semicolons and decimal commas.", cluster=True
+    )
     credit: str | None = option(None, "Whose images these are, for the page.", cluster=True)
     wave_size: int = option(
         8192, "Images committed together: what a kill can cost.", ge=1, tuning=True, cluster=True

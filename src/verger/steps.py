@@ -26,7 +26,7 @@ from pyspark.sql import DataFrame, Row, SparkSession
 
 from verger import chain
 from verger.errors import InputError, UsageError
-from verger.images.decoding import to_square
+from verger.images.decoding import SCALED_COLOURS, rules_of, to_square
 from verger.images.listing import list_input
 from verger.images.loading import Loader
 from verger.networks.graph import Backbone, load_backbone
@@ -162,17 +162,17 @@ def preprocess(folder: str, image: Row) -> NDArray[np.uint8]:
     """
     place, listed = Location.parse(folder), ListedImage(**image.asDict())
     name = place.child(listed.path)
-    loader = Loader(
-        place, to_square(MOBILENET_V2.side), MAX_IMAGE_PIXELS, MAX_FILE_BYTES, 2 * MOBILENET_V2.side
-    )
+    side = MOBILENET_V2.side
+    rules = rules_of(SCALED_COLOURS, side, MAX_IMAGE_PIXELS)
+    loader = Loader(place, to_square(side), MAX_FILE_BYTES, rules)
     try:
         data = loader.read_once(listed)
     except OSError as error:
         raise InputError(f"{name} cannot be read: {error}.") from error
-    pixels = loader.decode(listed, data)
-    if isinstance(pixels, Rejection):
-        raise InputError(f"{name} is no image to use: {pixels.reason}.")
-    return pixels
+    picture = loader.decode(listed, data)
+    if isinstance(picture, Rejection):
+        raise InputError(f"{name} is no image to use: {picture.reason}.")
+    return picture.pixels
 
 
 def extract(
@@ -214,7 +214,7 @@ def extract(
         backbone or context.broadcast(load_backbone()),
         context,
         packed=bool(images.where("shard is not null").head(1)),
-        exact=settings.exact_decoding,
+        decoding=SCALED_COLOURS,
     )
     count, processors = images.count(), context.defaultParallelism
     parts = len(task_sizes(count, settings.task_size, processors))

@@ -8,8 +8,11 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
+from PIL import Image
 
 from helpers import assert_same_features, features_of, go, matrix_of, rejected_of, table_of
 from verger.errors import (
@@ -20,8 +23,10 @@ from verger.errors import (
     TooManyRejectedError,
     UsageError,
 )
-from verger.output.layout import Output
+from verger.output import files
+from verger.output.layout import FILES_SCHEMA, Output
 from verger.output.manifest import read_manifest
+from verger.output.table import Table
 from verger.store.location import Location
 
 pytestmark = pytest.mark.usefixtures("spark")
@@ -212,14 +217,47 @@ def test_an_output_goes_on_with_the_decoding_that_it_has(images: Path, tmp_path:
     output, other = tmp_path / "out", tmp_path / "other"
     go(images, output, limit=8, exact_decoding=True)
     assert go(images, output).counts.reused == 8
-    assert table_of(output).properties["decoding"] == "1"
+    assert table_of(output).properties["decoding"] == "4"
     go(images, other, limit=8)
-    assert table_of(other).properties["decoding"] == "2"
+    assert table_of(other).properties["decoding"] == "3"
     with pytest.raises(UsageError, match="decoding"):
         go(images, other, exact_decoding=True)
     # A PCA wants features as it was fitted on.
     go(images, tmp_path / "projected", limit=8, model=str(output))
-    assert table_of(tmp_path / "projected").properties["decoding"] == "1"
+    assert table_of(tmp_path / "projected").properties["decoding"] == "4"
+    # As earlier versions made outputs, colours are not what profiles say, and stay so.
+    for version in ("1", "2"):
+        table_of(other).set_properties({"decoding": version})
+        assert go(images, other).counts.rows == 24
+        assert table_of(other).properties["decoding"] == version
+
+
+def test_an_output_without_the_column_of_what_is_special_goes_on(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "out"
+    narrow = pa.schema([field for field in FILES_SCHEMA if field.name != "special"])
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "FILES_SCHEMA", narrow)
+        patch.setattr(Table, "add_columns", lambda _: None)
+        go(images, output, limit=8)
+    for path in output.glob("files/outcome=*/*.parquet"):
+        pq.write_table(pq.read_table(path, partitioning=None).drop_columns("special"), path)
+    for log in output.glob("files/_delta_log/*.json"):
+        actions = [json.loads(line) for line in log.read_text().splitlines()]
+        for action in actions:
+            if "add" in action:
+                action["add"]["size"] = (output / "files" / action["add"]["path"]).stat().st_size
+        log.write_text("\n".join(map(json.dumps, actions)))
+    large = Image.effect_noise((900, 900), 90).convert("RGB")
+    large.save(images / "zz-large.jpg")
+    assert go(images, output).counts.reused == 8
+    rows = DeltaTable(output / "files").to_pandas()
+    assert rows.special.dropna().tolist() == ["scaled"]
+    assert rows[rows.special == "scaled"].path.tolist() == ["zz-large.jpg"]
+    # And they are merged with those that have it.
+    go(images, output, compact_files=1, retry_rejected=True)
+    assert sorted(DeltaTable(output / "files").to_pandas().path) == sorted(rows.path)
 
 
 def test_the_same_tree_elsewhere_needs_rebase_and_computes_nothing(

@@ -16,7 +16,8 @@ UNUSUAL = {
     "components": 0.95, "limit": 7, "label_from": "^([^/]+)/", "max_rejected": 0.5, "fresh": True,
     "retry_rejected": True, "rebase": True, "retain": 3, "lang": "fr", "credit": "An orchard",
     "wave_size": 5, "task_size": 6, "read_ahead": 2, "compact_files": 9, "max_pixels": 10,
-    "max_bytes": 11, "image_seconds": 1.5, "exact_decoding": True,
+    "max_bytes": 11, "image_seconds": 1.5, "exact_decoding": True, "accept_truncated": True,
+    "csv_dialect": "excel-fr",
 }  # fmt: skip
 """Of all settings that a cluster is passed, but for two that do not go with these."""
 

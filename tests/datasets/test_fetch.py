@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ from typer.testing import CliRunner
 
 from verger.cli import fetch as command
 from verger.cli.main import app as commands
-from verger.datasets import download, fruits360
+from verger.datasets import archives, download, fruits360
 from verger.datasets.fruits360 import Fetched, fetch
 from verger.errors import InputError, SetupError, UsageError, VergerError
 from verger.progress import Progress
@@ -746,7 +747,9 @@ def entry(name: str, mode: int = 0) -> zipfile.ZipInfo:
         ("Test/../../a.jpg", 0, "leaves the folder"),
         ("Test/..", 0, "leaves the folder"),
         ("..\\a.jpg", 0, "leaves the folder"),
-        ("Test\\a.jpg", 0, "leaves the folder"),
+        ("\\\\server\\share\\a.jpg", 0, "leaves the folder"),
+        ("Test\\..\\..\\a.jpg", 0, "leaves the folder"),
+        (".download\\a", 0, "keeps for itself"),
         ("C:/a.jpg", 0, "leaves the folder"),
         ("c:a.jpg", 0, "leaves the folder"),
         ("a.jpg\0.txt", 0, "leaves the folder"),
@@ -777,8 +780,92 @@ def test_an_encrypted_entry_refuses_the_whole_archive(tmp_path: Path, folder: Pa
 def test_an_entry_packed_by_an_unusual_method_refuses_the_whole_archive(
     tmp_path: Path, folder: Path
 ) -> None:
-    source = local(tmp_path, zip_of(ENTRIES, zipfile.ZIP_LZMA))
+    source = local(tmp_path, headers_with(zip_of(ENTRIES), 10, b"\x09\x00"))  # Deflate64
     assert "unusual method" in failing(folder, source, InputError).message
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_bzip2_and_lzma_are_unpacked_and_their_damage_is_told(
+    tmp_path: Path, folder: Path, method: int
+) -> None:
+    data = zip_of(ENTRIES, method)
+    first = data.index(next(iter(ENTRIES)).encode()) + 200
+    damaged = data[:first] + bytes(400) + data[first + 400 :]
+    assert "is damaged" in failing(folder, local(tmp_path, damaged), InputError).message
+    assert fetch(str(folder), local(tmp_path, data)) == FOUND
+    assert files_of(folder) == ENTRIES
+
+
+def test_backslashes_separate_folders(tmp_path: Path, folder: Path) -> None:
+    data = zip_of({entry(name.replace("/", "\\")): body for name, body in ENTRIES.items()})
+    data_with_folder = zip_of({entry("Test\\Empty\\"): b""})
+    assert fetch(str(folder), local(tmp_path, data)) == FOUND
+    assert files_of(folder) == ENTRIES
+    failing(tmp_path / "other", local(tmp_path, data_with_folder), InputError)
+
+
+KINDS = [
+    "P\u00eache",
+    "Ananas \u00c9t\u00e9",
+    "\u00c7\u00e0",
+    "M\u00fbre",
+    "No\u00ebl d'A\u00fdr\u00f5",
+    "Corn",
+]
+WRITTEN = {
+    "UTF-8 with its flag": lambda name: name,
+    "UTF-8 without": lambda name: name.encode().decode("cp437"),
+    "UTF-8 of macOS": lambda name: unicodedata.normalize("NFD", name).encode().decode("cp437"),
+    "code page 437": lambda name: name.replace("A\u00fdr\u00f5", "agr\u00fc"),
+    "code page 850": lambda name: name.encode("cp850").decode("cp437"),
+    "code page 1252": lambda name: name.encode("cp1252").decode("cp437"),
+}
+
+
+class Plain(zipfile.ZipInfo):
+    """An entry whose name is written as it is, without the flag of UTF-8."""
+
+    def _encodeFilenameFlags(self) -> tuple[bytes, int]:  # noqa: N802 - zipfile's name
+        return self.filename.encode("cp437"), self.flag_bits
+
+
+@pytest.mark.parametrize("page", WRITTEN)
+def test_names_come_out_as_they_were_written(tmp_path: Path, folder: Path, page: str) -> None:
+    flagged = page == "UTF-8 with its flag"
+    kinds = [WRITTEN[page](kind) for kind in KINDS]
+    wanted = {
+        kind if page == "code page 437" else name for kind, name in zip(kinds, KINDS, strict=True)
+    }
+    names = [f"Test/{kind}/1.jpg" for kind in kinds]
+    entries = {(zipfile.ZipInfo if flagged else Plain)(name): b"x" * 50 for name in names}
+    fetch(str(folder), local(tmp_path, zip_of(entries, zipfile.ZIP_STORED)))
+    assert {path.parent.name for path in folder.rglob("*.jpg")} == wanted
+
+
+def test_the_name_that_info_zip_adds_in_utf_8_counts(tmp_path: Path, folder: Path) -> None:
+    named = {}
+    for raw, truth in ((b"P\x88che", "P\u00eache"), (b"?", "\u6843")):
+        info = Plain(f"Test/{raw.decode('cp437')}/1.jpg")
+        body = b"\1" + struct.pack("<I", zlib.crc32(b"Test/" + raw + b"/1.jpg"))
+        body += f"Test/{truth}/1.jpg".encode()
+        info.extra = struct.pack("<HH", 0x7075, len(body)) + body
+        named[info] = b"x" * 50
+    fetch(str(folder), local(tmp_path, zip_of(named, zipfile.ZIP_STORED)))
+    assert {path.parent.name for path in folder.rglob("*.jpg")} == {"P\u00eache", "\u6843"}
+
+
+def test_another_archive_over_an_old_one_is_refused_and_the_same_elsewhere_is_not(
+    tmp_path: Path, folder: Path
+) -> None:
+    source = local(tmp_path, zip_of(ENTRIES))
+    fetch(str(folder), source)
+    moved = Path(source).rename(tmp_path / "moved.zip")
+    assert fetch(str(folder), str(moved)) == FOUND
+    other = local(tmp_path, zip_of(dict(list(ENTRIES.items())[:2])))
+    error = failing(folder, other, UsageError)
+    assert "nothing of it was unpacked" in error.message
+    assert "--fresh" in error.hint
+    assert fetch(str(folder), other, fresh=True).images == 2
 
 
 def test_a_zip_bomb_is_refused(orchard: Orchard, folder: Path) -> None:
@@ -793,9 +880,9 @@ def test_more_than_the_limit_is_refused_at_any_ratio(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = local(tmp_path, zip_of(ENTRIES))
-    monkeypatch.setattr(fruits360, "MAX_BYTES", 18 * 4000 - 1)
+    monkeypatch.setattr(archives, "MAX_BYTES", 18 * 4000 - 1)
     assert "zip bomb" in failing(folder, source, InputError).message
-    monkeypatch.setattr(fruits360, "MAX_BYTES", 18 * 4000)
+    monkeypatch.setattr(archives, "MAX_BYTES", 18 * 4000)
     assert fetch(str(folder), source) == FOUND
 
 

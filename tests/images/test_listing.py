@@ -3,12 +3,13 @@
 import inspect
 import os
 import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
 
 from verger.errors import InputError
-from verger.images.listing import label_rule, list_images
+from verger.images.listing import Noticed, is_passed_over, label_rule, list_images
 from verger.output.layout import ListedImage
 from verger.store.location import Location
 
@@ -77,7 +78,7 @@ def test_odd_names_are_listed_as_they_are(tmp_path: Path, name: str) -> None:
     make(tmp_path, f"{name}/{name}.jpg")
     (found,) = listed(tmp_path)
     assert found.path == f"{name}/{name}.jpg"
-    assert found.label == name
+    assert found.label == unicodedata.normalize("NFC", name)
 
 
 def test_a_name_that_is_not_utf8_is_shown_with_backslashes(tmp_path: Path) -> None:
@@ -164,3 +165,32 @@ def test_nesting_is_not_limited_by_pythons_stack(tmp_path: Path) -> None:
     finally:
         sys.setrecursionlimit(before)
     assert found == ["d/" * 150 + "1.jpg"]
+
+
+LEFT = [
+    ".DS_Store", "Apple/.DS_Store", "Thumbs.db", "Apple/Thumbs.db", "Apple_$folder$", "_$folder$",
+    "__MACOSX/Apple/._1.jpg", "Apple/._1.jpg", "@eaDir/1.jpg/SYNOPHOTO_THUMB_M.jpg",
+    "Apple/@eaDir/1.jpg", ".ipynb_checkpoints/1-checkpoint.jpg", ".thumbnails/normal/1.png",
+]  # fmt: skip
+
+
+def test_what_systems_leave_is_passed_over_and_counted(tmp_path: Path) -> None:
+    kept = ["Apple/1.jpg", "Apple/DS_Store.jpg", "Apple/thumbnails/1.jpg", ".hidden/1.jpg"]
+    make(tmp_path, *kept, *LEFT)
+    noticed = Noticed()
+    found = list_images(Location.parse(str(tmp_path)), noticed=noticed)
+    assert {image.path for image in found} == set(kept)
+    assert noticed.passed_over == len(LEFT)
+    assert list(noticed.notes()) == ["12 files of systems, such as .DS_Store, were passed over."]
+    assert not any(map(is_passed_over, kept))
+
+
+def test_labels_that_unicode_writes_in_two_ways_are_one(tmp_path: Path) -> None:
+    make(tmp_path, "P\u00eache/1.jpg", "Pe\u0302che/2.jpg", "Cerise/3.jpg", "\u00c7a/4.jpg")
+    noticed = Noticed()
+    found = list(list_images(Location.parse(str(tmp_path)), noticed=noticed))
+    assert len({image.path for image in found}) == 4
+    assert {image.label for image in found} == {"P\u00eache", "Cerise", "\u00c7a"}
+    (note,) = noticed.notes()
+    assert note.startswith("1 labels were written in two ways")
+    assert "P\u00eache" in note

@@ -9,6 +9,7 @@ from rich.text import Text
 from verger.cli import console
 from verger.cli.options import Debug, Fresh, Json, LabelFrom
 from verger.cli.reporting import reporting
+from verger.settings import MAX_IMAGE_PIXELS
 
 if TYPE_CHECKING:
     from verger.packs.format import Pack
@@ -26,6 +27,9 @@ def pack(
     label_from: LabelFrom = "parent",
     shard_size: Annotated[int, typer.Option(help="MiB of images in a shard.", min=1)] = 128,
     threads: Annotated[int, typer.Option(help="Files that are read at once.", min=1)] = 16,
+    max_pixels: Annotated[
+        int, typer.Option(help="The largest image, width x height.", min=1)
+    ] = MAX_IMAGE_PIXELS,
     fresh: Fresh = False,
     json: Json = False,
     debug: Debug = False,
@@ -44,6 +48,7 @@ def pack(
                 shard_bytes=shard_size * MEBIBYTE,
                 threads=threads,
                 fresh=fresh,
+                max_pixels=max_pixels,
                 progress=shown,
             )
         if json:

@@ -6,7 +6,13 @@ from rich.text import Text
 from verger.cli.console import stdout
 from verger.output.layout import MATRIX_ROWS, Output
 from verger.output.manifest import Manifest
-from verger.report.texts import number_formats, reason_names, stage_names, summary_texts
+from verger.report.texts import (
+    number_formats,
+    reason_names,
+    special_names,
+    stage_names,
+    summary_texts,
+)
 
 SHOWN_SECONDS = 0.1
 """Stages shorter than this are left out."""
@@ -24,6 +30,13 @@ def show_summary(manifest: Manifest, output: Output, language: str = "en") -> No
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     table.add_row(words["images"], _describe_counts(manifest, language))
+    if manifest.read_specially:
+        names, count = special_names(language), formats["count"]
+        special = (
+            f"{count(number)} {names.get(name, name)}"
+            for name, number in manifest.read_specially.items()
+        )
+        table.add_row(words["special"], "; ".join(special))
     matrix = words["matrix_is"].format(
         rows=formats["count"](counts.rows),
         components=manifest.components,

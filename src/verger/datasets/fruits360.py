@@ -1,10 +1,9 @@
 """The data set Fruits-360: downloaded in as many attempts as it takes, checked, unpacked, named."""
 
 import errno
+import lzma
 import os
-import re
 import shutil
-import stat
 import struct
 import zipfile
 import zlib
@@ -13,10 +12,11 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
+from verger.datasets.archives import checked_files, leaves
 from verger.datasets.download import (
     CHUNK,
-    KAGGLE,
     PUBLISHED,
     Download,
     Origin,
@@ -27,6 +27,7 @@ from verger.datasets.download import (
     write_json,
 )
 from verger.errors import InputError, SetupError, UsageError
+from verger.images.opening import claims_image
 from verger.output.manifest import now
 from verger.progress import Progress
 from verger.store import storage
@@ -46,12 +47,17 @@ RELEASES = {
     (67_692, 131): "release 2020.05.18.0 (Training only)",
 }
 SPLITS = frozenset({"Training", "Test", "Validation"})
-IMAGES = (".jpg", ".jpeg", ".png")
 
 STATE, RECORD = ".download", ".fetched.json"
-MAX_BYTES, MAX_RATIO = 100 * 10**9, 200
-"""Of all that is unpacked, and of that to the archive; photographs have a ratio of about 1."""
-DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, ValueError)
+DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,7 @@ def _fetch(root: Path, origin: Origin, fresh: bool, shown: Progress) -> Fetched:
     if fresh:
         storage.delete(state)
     elif _complete(root, record["files"]):
+        _check_same(root, record, origin)
         storage.delete(state)
         shown.note(f"{root} is complete, from {record['source']}; --fresh gets it again.")
         return _describe(record["files"])
@@ -123,12 +130,13 @@ def _fetch(root: Path, origin: Origin, fresh: bool, shown: Progress) -> Fetched:
     size = archive.stat().st_size
     try:
         with zipfile.ZipFile(archive) as zipped:
-            files = _checked(zipped.infolist(), size)
+            files = checked_files(zipped.infolist(), size, {STATE, RECORD})
             if fresh:
                 _forget(root, [*record["files"], *files])
             _unpack(zipped, files, root, shown)
     except (*DAMAGED, OSError) as error:
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a seek to where none is
+        # A seek to where nothing is has a number, and damage that bzip2 finds has none.
+        if isinstance(error, OSError) and error.errno not in {errno.EINVAL, None}:
             raise
         storage.delete(state)
         again = "It was removed: give the command again." if download else "Download it again."
@@ -145,6 +153,30 @@ def _fetch(root: Path, origin: Origin, fresh: bool, shown: Progress) -> Fetched:
     return described
 
 
+def _check_same(root: Path, record: dict[str, Any], origin: Origin) -> None:
+    """Refuse an archive of this machine whose files are others than those that a folder holds.
+
+    Raises:
+        UsageError: nothing of it was unpacked.
+    """
+    if origin.url:
+        return
+    try:
+        with zipfile.ZipFile(origin.shown) as zipped:
+            size = Path(origin.shown).stat().st_size
+            files = checked_files(zipped.infolist(), size, {STATE, RECORD})
+    except DAMAGED as error:
+        raise InputError(
+            f"{origin.shown} is damaged, or no zip: {error}.", "Download it again."
+        ) from error
+    if {name: entry.file_size for name, entry in files.items()} != record["files"]:
+        raise UsageError(
+            f"{root} holds what came from {record['source']}; {origin.shown} holds other files, "
+            "and nothing of it was unpacked.",
+            "Replace what is there with --fresh, or give another folder.",
+        )
+
+
 def _complete(root: Path, files: dict[str, int]) -> bool:
     """Whether each file of the record is there in its size."""
     return bool(files) and all(size_of(root / name) == size for name, size in files.items())
@@ -153,54 +185,9 @@ def _complete(root: Path, files: dict[str, int]) -> bool:
 def _forget(root: Path, names: list[str]) -> None:
     """Delete files and the record, so that two releases are never mixed."""
     for name in names:
-        if not _leaves(name):
+        if not leaves(name):
             (root / name).unlink(missing_ok=True)
     (root / RECORD).unlink(missing_ok=True)
-
-
-def _checked(entries: list[zipfile.ZipInfo], size: int) -> dict[str, zipfile.ZipInfo]:
-    """The files to unpack, by path, of an archive of `size` bytes; InputError if it is unsafe."""
-    refused = next(((entry, fault) for entry in entries if (fault := _fault(entry))), None)
-    total = sum(entry.file_size for entry in entries)
-    # Entries that overlap have more packed bytes than the archive has.
-    packed = min(size, sum(entry.compress_size for entry in entries))
-    if not refused and total > min(MAX_BYTES, MAX_RATIO * packed):
-        largest = max(entries, key=lambda entry: entry.file_size)
-        refused = (largest, f"is the largest in a zip bomb: {size:,} bytes make {total:,}")
-    if refused:
-        raise InputError(
-            f"The archive is refused: {refused[0].orig_filename!r} {refused[1]}.",
-            "Nothing was unpacked. Give an archive that you trust.",
-        )
-    files = {str(PurePosixPath(entry.filename)): entry for entry in entries if not _idle(entry)}
-    if not any(name.lower().endswith((*IMAGES, ".zip")) for name in files):
-        raise InputError("The archive holds no image.", KAGGLE)
-    return files
-
-
-def _fault(entry: zipfile.ZipInfo) -> str:
-    """What is unsafe about an entry; empty for nothing."""
-    if _leaves(entry.orig_filename) or _leaves(entry.filename):
-        return "leaves the folder"
-    if PurePosixPath(entry.filename).parts[:1] in {(STATE,), (RECORD,)}:
-        return "has a name that verger keeps for itself"
-    if stat.S_IFMT(entry.external_attr >> 16) not in {0, stat.S_IFREG, stat.S_IFDIR}:
-        return "is a symlink or a device"
-    if entry.flag_bits & 1:
-        return "is encrypted"
-    usual = entry.compress_type in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
-    return "" if usual else "is packed by an unusual method"
-
-
-def _leaves(name: str) -> bool:
-    """Whether a path is absolute or climbs, here or on another system."""
-    return bool(re.search(r"^/|^[A-Za-z]:|\\|\0|(^|/)\.\.(/|$)", name))
-
-
-def _idle(entry: zipfile.ZipInfo) -> bool:
-    """Whether an entry is a folder, or what macOS adds."""
-    parts = PurePosixPath(entry.filename).parts
-    return entry.is_dir() or "__MACOSX" in parts or parts[-1:] in {(), (".DS_Store",)}
 
 
 def _unpack(
@@ -227,7 +214,7 @@ def _unpack(
 
 def _describe(names: Iterable[str]) -> Fetched:
     """Count images and classes, of each folder that has Training or Test in it and together."""
-    holders = Counter(name.rpartition("/")[0] for name in names if name.lower().endswith(IMAGES))
+    holders = Counter(name.rpartition("/")[0] for name in names if claims_image(name))
     paths = {PurePosixPath(holder): count for holder, count in holders.items()}
     splits = {path: next((up for up in path.parents if up.name in SPLITS), None) for path in paths}
     homes = {split.parent for split in splits.values() if split}

@@ -9,21 +9,25 @@ import pickle
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import cast
 
+from verger.datasets.cleaning import clean
 from verger.datasets.credit import find_credit
-from verger.datasets.stripping import as_png, strip_metadata
 from verger.errors import InputError, SetupError, UsageError
 from verger.images.ahead import read_ahead
-from verger.images.decoding import at_full_size, decode
+from verger.images.decoding import Rules, at_full_size, decode
 from verger.images.guard import Guard
-from verger.images.listing import list_images
-from verger.images.loading import HEAD_BYTES, Loader
-from verger.output.layout import ListedImage, Reason, Rejection
+from verger.images.listing import Noticed, list_images
+from verger.images.loading import HEAD_BYTES, Loader, judged
+from verger.images.opening import sniff
+from verger.output.layout import ListedImage, Rejection
 from verger.packs.format import (
     SHARD_NAME,
     Pack,
+    Packed,
     Row,
     Shard,
     in_order,
@@ -32,8 +36,9 @@ from verger.packs.format import (
     row_groups,
     written,
 )
+from verger.packs.tags import read_tag, tag_of
 from verger.progress import Progress
-from verger.settings import RunSettings, check_apart, make_settings
+from verger.settings import MAX_IMAGE_PIXELS, RunSettings, check_apart, make_settings
 from verger.store import storage
 from verger.store.location import Location
 from verger.store.lock import held
@@ -57,11 +62,12 @@ def pack(
     shard_bytes: int = SHARD_BYTES,
     threads: int = 16,
     fresh: bool = False,
+    max_pixels: int = MAX_IMAGE_PIXELS,
     progress: Progress | None = None,
 ) -> Pack:
     """Pack the images of a folder into shards, go on with that, or add images that are new.
 
-    Damaged images are decoded in a child process, which imports the caller's main module: a script
+    Images are decoded in a child process, which imports the caller's main module: a script
     needs its `if __name__ == "__main__"`.
 
     Args:
@@ -71,6 +77,7 @@ def pack(
         shard_bytes: a shard is closed when its images have so many.
         threads: files that are read at once.
         fresh: delete the shards in the target, and start over.
+        max_pixels: the largest image that is packed, width x height.
         progress: who is told how far it is.
 
     Raises:
@@ -78,10 +85,11 @@ def pack(
         InputError: the source holds no file, or cannot be listed; what was packed is damaged.
         SetupError: the target is in use or cannot be written, or the source fails.
     """
-    settings = _settings(source, target, label_from)
+    settings = _settings(source, target, label_from, max_pixels)
     if read_pack(source):
         raise UsageError(f"{source} is packed already.", "Copy its files, or give the images.")
-    images = list_images(source, label_from)
+    noticed = Noticed()
+    images = list_images(source, label_from, noticed)
     first = next(images, None)
     if first is None:
         raise InputError(f"The input {source} holds no file.", "Give a folder of images.")
@@ -93,13 +101,16 @@ def pack(
             if not packer.compare(packed, images) and packed.status == "complete":
                 return packed
             images = packer.missing(packed)
-        return packer.write(packed, images)
+        packed = packer.write(packed, images)
+    for note in noticed.notes():
+        packer.progress.note(note)
+    return packed
 
 
-def _settings(source: Location, target: Location, label_from: str) -> RunSettings:
+def _settings(source: Location, target: Location, label_from: str, max_pixels: int) -> RunSettings:
     """The settings of a run over the same images: its limits, and its rules for labels."""
     check_apart(source, target)
-    return make_settings(input=source, output=target, label_from=label_from)
+    return make_settings(input=source, output=target, label_from=label_from, max_pixels=max_pixels)
 
 
 class _Packer:
@@ -134,7 +145,6 @@ class _Packer:
         if packed is None:
             packed = Pack(
                 verger_version=VERSION,
-                source=str(self.source),
                 label_from=self.settings.label_from,
                 credit=find_credit(self.source),
             )
@@ -150,15 +160,18 @@ class _Packer:
         return packed
 
     def _check_fits(self, packed: Pack) -> None:
-        for option, old, new in (
-            ("input", packed.source, str(self.source)),
-            ("--label-from", packed.label_from, self.settings.label_from),
-        ):
-            if old != new:
-                raise UsageError(
-                    f"{self.target} was packed with {option} {old!r} instead of {new!r}.",
-                    "Give another output folder, or start this one over with --fresh.",
-                )
+        if packed.version == 1:
+            raise UsageError(
+                f"{self.target} was packed by an earlier version, which kept the place of the "
+                "images and their times.",
+                "Start it over with --fresh, or give another output folder.",
+            )
+        old, new = packed.label_from, self.settings.label_from
+        if old != new:
+            raise UsageError(
+                f"{self.target} was packed with --label-from {old!r} instead of {new!r}.",
+                "Give another output folder, or start this one over with --fresh.",
+            )
 
     def compare(self, packed: Pack, images: Iterable[ListedImage]) -> int:
         """The number of images that are not packed yet.
@@ -174,7 +187,7 @@ class _Packer:
             elif image is None:
                 vanished += 1
             else:
-                changed += (image.size, image.mtime_ns, image.etag) != row[1:]
+                changed += self._has_changed(image, row)
             self.progress.update(done)
         self.progress.finish()
         if changed or vanished:
@@ -184,6 +197,16 @@ class _Packer:
                 "Give another output folder, or start this one over with --fresh.",
             )
         return new
+
+    def _has_changed(self, image: ListedImage, row: Packed) -> bool:
+        if image.size != row.size or row.tag is None:
+            return image.size != row.size
+        if image.etag:
+            return image.etag != row.tag
+        try:
+            return read_tag(Path(self.source.child(image.path).path), image.size) != row.tag
+        except OSError:  # it was read when it was packed
+            return True
 
     def missing(self, packed: Pack) -> Iterator[ListedImage]:
         """The images that are not packed yet, listed anew."""
@@ -197,7 +220,8 @@ class _Packer:
         packed = packed.model_copy(update={"status": "incomplete"})
         packed.write(self.target)
         self.progress.start("pack")
-        with Guard(pickle.dumps(as_png), self.settings.image_seconds) as guard:
+        cleaner = partial(clean, max_pixels=self.settings.max_pixels)
+        with Guard(pickle.dumps(cleaner), self.settings.image_seconds) as guard:
             rows = self._rows(images, guard)
             while (row := next(rows, None)) is not None:
                 packed = self._write_shard(packed, chain([row], rows))
@@ -209,7 +233,8 @@ class _Packer:
 
     def _rows(self, images: Iterable[ListedImage], guard: Guard) -> Iterator[Row]:
         settings = self.settings
-        loader = Loader(self.source, at_full_size, settings.max_pixels, settings.max_bytes)
+        rules = Rules(settings.max_pixels)
+        loader = Loader(self.source, at_full_size, settings.max_bytes, rules)
         ahead = read_ahead(in_order(images), loader.read, self.threads)
         refused = failed = 0
         for done, (image, data) in enumerate(ahead, 1):
@@ -221,7 +246,7 @@ class _Packer:
                 )
             cleaned = _clean(loader, guard, image, data)
             refused += isinstance(cleaned, Rejection)
-            yield _row(image, cleaned)
+            yield _row(image, cleaned, _tag(image, data))
             self.progress.update(done, refused)
 
     def _write_shard(self, packed: Pack, rows: Iterator[Row]) -> Pack:
@@ -262,21 +287,19 @@ def _clean(
     if refused:
         return refused
     data = cast("bytes", data)
-    try:
-        return strip_metadata(data)
-    except ValueError:
-        # A video is not sent to another process to learn that it is no image.
-        seen = decode(data[:HEAD_BYTES], at_full_size)
-        if isinstance(seen, Rejection) and seen.reason in _NO_IMAGE:
-            return seen
-    made: bytes | Rejection = guard(data)
-    return made
+    # A video is not sent to another process to learn that it is no image.
+    known = sniff(data) is not None
+    cleaned = guard(data) if known else decode(data[:HEAD_BYTES], at_full_size)
+    return judged(image, cleaned)
 
 
-_NO_IMAGE = {Reason.EMPTY, Reason.NOT_AN_IMAGE}
+def _tag(image: ListedImage, data: bytes | OSError | Rejection) -> str | None:
+    """What will tell whether the file has changed; None where only its size does."""
+    whole = isinstance(data, bytes) and len(data) == image.size
+    return image.etag or (tag_of(cast("bytes", data)) if whole else None)
 
 
-def _row(image: ListedImage, cleaned: bytes | Rejection) -> Row:
+def _row(image: ListedImage, cleaned: bytes | Rejection, tag: str | None) -> Row:
     refused = cleaned if isinstance(cleaned, Rejection) else None
     data = cleaned if isinstance(cleaned, bytes) else None
     return {
@@ -286,8 +309,7 @@ def _row(image: ListedImage, cleaned: bytes | Rejection) -> Row:
         "size": len(data or b""),
         "sha256": None if data is None else hashlib.sha256(data).hexdigest(),
         "source_size": image.size,
-        "source_mtime_ns": image.mtime_ns,
-        "source_etag": image.etag,
+        "source_tag": tag,
         "reason": refused and refused.reason.value,
         "detail": refused and refused.detail,
     }

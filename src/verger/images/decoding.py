@@ -1,34 +1,66 @@
 """From a file's bytes to the pixels that the network takes, or the reason why not."""
 
-import io
+import re
+import threading
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
-from verger.output.layout import Reason, Rejection
+from verger.images import rgb
+from verger.images.formats import bmp, boxes, jpeg, png, tiff, webp
+from verger.images.opening import FORMATS, NEEDS_HEIF, load, open_image, sniff
+from verger.images.stripping import strip_metadata
+from verger.output.layout import Reason, Rejection, Special
 from verger.settings import MAX_IMAGE_PIXELS
 
-EXACT, SCALED = "1", "2"
-"""The rules by which files become pixels: in full, or large JPEGs at a fraction of their size."""
+EXACT, SCALED, SCALED_COLOURS, EXACT_COLOURS = "1", "2", "3", "4"
+"""The rules by which files become pixels, as outputs name them: in full, or large JPEGs at a
+fraction of their size; the later two with the colours that profiles and transparency mean."""
+
+VERSIONS = (EXACT, SCALED, SCALED_COLOURS, EXACT_COLOURS)
 
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-"""Pillow's names; a JPEG may hold several pictures (MPO), of which the first is taken."""
+@dataclass(frozen=True)
+class Rules:
+    """How files become pixels.
+
+    Attributes:
+        max_pixels: the largest width x height that is decoded.
+        least: a JPEG whose sides have twice as many pixels is decoded at a half, a quarter or an
+            eighth of its size, with no side below this. None: in full.
+        colours: profiles are applied, and transparency is what the file says of it, also where
+            Pillow alone has it otherwise.
+        accept_truncated: of a file that was cut, take what its decoder makes of the rest.
+    """
+
+    max_pixels: int = MAX_IMAGE_PIXELS
+    least: int | None = None
+    colours: bool = True
+    accept_truncated: bool = False
 
 
-PHOTOMETRIC = 262
+def rules_of(version: str, side: int, max_pixels: int, *, accept_truncated: bool = False) -> Rules:
+    """The rules that an output names, for a network that takes squares of `side` pixels."""
+    return Rules(
+        max_pixels,
+        least=2 * side if version in {SCALED, SCALED_COLOURS} else None,
+        colours=version in {SCALED_COLOURS, EXACT_COLOURS},
+        accept_truncated=accept_truncated,
+    )
 
 
-WHITE_IS_ZERO = 0
-"""A tag of TIFF 6.0 and its value for greys that run from white to black."""
+class Picture(NamedTuple):
+    """What became of a file: (height, width, 3) uint8 in RGB, and what was special about it."""
 
-
-WHITE = (255, 255, 255, 255)
+    pixels: NDArray[np.uint8]
+    special: frozenset[Special] = frozenset()
 
 
 Resize = Callable[[Image.Image], Image.Image]
@@ -48,26 +80,19 @@ def at_full_size(image: Image.Image) -> Image.Image:
     return image
 
 
-def decode(
-    data: bytes,
-    resize: Resize,
-    max_pixels: int = MAX_IMAGE_PIXELS,
-    least: int | None = None,
-) -> NDArray[np.uint8] | Rejection:
+def decode(data: bytes, resize: Resize, rules: Rules = Rules()) -> Picture | Rejection:
     """Decode an image to 8-bit RGB.
 
     The orientation that EXIF gives is applied, transparency is laid on white, the first frame
-    of an animation is taken, and 16 bits become 8.
+    of an animation is taken, 16 bits become 8, and colours become those of sRGB.
 
     Args:
         data: the file's bytes, in any of `FORMATS` whatever its name.
         resize: gives the picture its size.
-        max_pixels: the largest width x height that is decoded.
-        least: a JPEG whose sides have twice as many pixels is decoded at a half, a quarter or an
-            eighth of its size, with no side below this. None: in full.
+        rules: how.
 
     Returns:
-        (height, width, 3) uint8, or a rejection; nothing is raised.
+        The picture, or a rejection; nothing is raised.
     """
     if not data:
         return Rejection(Reason.EMPTY, "0 bytes")
@@ -77,112 +102,160 @@ def decode(
     if known not in FORMATS:
         return Rejection(Reason.UNSUPPORTED, f"{known}; convert it to JPEG or PNG")
     with warnings.catch_warnings():
-        # Pillow warns of damage, and from half of its limit on; ours is checked below.
+        # Pillow warns of damage; what is wrong is said below.
         warnings.simplefilter("ignore")
-        try:
-            return _decode(data, resize, max_pixels, least)
-        except (Image.DecompressionBombError, MemoryError) as error:
-            return Rejection(Reason.TOO_LARGE, _describe(error))
-        # A status goes back for each.
-        except Exception as error:  # noqa: BLE001 - damaged data raise nearly anything
-            return Rejection(_reason(error, known, data), _describe(error))
+        outcome = _attempt(data, resize, rules, known)
+        for repair in _REPAIRS.get(known, ()):
+            if _is(outcome, Reason.CORRUPT, Reason.TRUNCATED, Reason.UNSUPPORTED):
+                repaired = _repaired(repair, data)
+                again = _attempt(repaired, resize, rules, known) if repaired else outcome
+                # What is wrong is said of the file as it is.
+                outcome = again if isinstance(again, Picture) else outcome
+        if rules.accept_truncated and _is(outcome, Reason.TRUNCATED):
+            outcome = _partly(data, resize, rules, known) or outcome
+        return outcome
 
 
-def _decode(
-    data: bytes, resize: Resize, max_pixels: int, least: int | None
-) -> NDArray[np.uint8] | Rejection:
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        if image.width * image.height > max_pixels:
-            size = f"{image.width} x {image.height} pixels, more than {max_pixels:,}"
-            return Rejection(Reason.TOO_LARGE, size)
-        if least and isinstance(image, JpegImageFile) and min(image.size) >= 2 * least:
-            image.draft(None, (least, least))
-        image.load()
-        upright = ImageOps.exif_transpose(image)
-        try:
-            rgb = _to_rgb(upright, image)
-        except ValueError as error:
-            return Rejection(Reason.UNSUPPORTED, f"{_describe(error)}; convert it to 8-bit RGB")
-        return np.asarray(resize(rgb))
+def _is(outcome: Picture | Rejection, *reasons: Reason) -> bool:
+    return isinstance(outcome, Rejection) and outcome.reason in reasons
 
 
-def _to_rgb(image: Image.Image, original: Image.Image) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        # Pillow would clip 16 bits at 255 instead of scaling them.
-        wide = np.asarray(image).astype(np.int64)
-        if getattr(original, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO:
-            wide = 65535 - wide  # Pillow inverts these with 8 bits, and not with 16
-        return Image.fromarray((wide.clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        raise ValueError("pixels are floating-point numbers, of a range that is not known")
-    if image.has_transparency_data:
-        flat = Image.new("RGBA", image.size, WHITE)
-        flat.alpha_composite(image.convert("RGBA"))
-        return flat.convert("RGB")
-    return image.convert("RGB")
+Repair = Callable[[bytes], bytes | None]
 
-
-_SIGNATURES = {
-    b"\xff\xd8\xff": "JPEG",
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"GIF87a": "GIF",
-    b"GIF89a": "GIF",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"II+\0": "TIFF",
-    b"MM\0+": "TIFF",
-    b"\xff\x0a": "JPEG XL",
-    b"\0\0\0\x0cJXL ": "JPEG XL",
-    b"\0\0\0\x0cjP  ": "JPEG 2000",
-    b"8BPS": "Photoshop",
+_REPAIRS: dict[str, tuple[Repair, ...]] = {
+    "JPEG": (jpeg.mended, strip_metadata),
+    "PNG": (strip_metadata,),
+    "WEBP": (strip_metadata,),
+    "TIFF": (tiff.pixels_only,),
 }
+"""What is tried on a damaged file, by format, and loses no pixel: damage may be elsewhere."""
 
 
-_BMP_HEADERS = {12, 16, 40, 52, 56, 64, 108, 124}
-"""Sizes of the headers that follow a bitmap's 14 bytes: text that starts with BM has none."""
-
-
-_HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis"}
-
-
-def sniff(data: bytes) -> str | None:
-    """The format of a file by its first bytes, of those in `FORMATS` and some others, or None."""
-    for signature, name in _SIGNATURES.items():
-        if data.startswith(signature):
-            return name
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
-    if data[:2] == b"BM" and int.from_bytes(data[14:18], "little") in _BMP_HEADERS:
-        return "BMP"
-    if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
-        return "HEIF or AVIF"
-    return None
-
-
-def _reason(error: Exception, known: str, data: bytes) -> Reason:
-    if known == "TIFF" and isinstance(error, UnidentifiedImageError) and _has_odd_pixels(data):
-        return Reason.UNSUPPORTED
-    cut = known == "WEBP" and _is_cut_webp(data)
-    return Reason.TRUNCATED if cut or "truncated" in str(error).lower() else Reason.CORRUPT
-
-
-def _is_cut_webp(data: bytes) -> bool:
-    """Whether there are fewer bytes than the header says; libwebp itself does not say."""
-    return len(data) < 8 + int.from_bytes(data[4:8], "little")
-
-
-def _has_odd_pixels(data: bytes) -> bool:
-    """Whether the tags of a TIFF can be read and ask for pixels that Pillow does not know."""
+def _repaired(repair: Repair, data: bytes) -> bytes | None:
     try:
-        TiffImagePlugin.TiffImageFile(io.BytesIO(data))
-    except SyntaxError as error:
-        return str(error) == "unknown pixel mode"
-    except Exception:  # noqa: BLE001 - damaged tags raise nearly anything
-        return False
-    return False
+        return repair(data)
+    except ValueError:
+        return None
+
+
+def _partly(data: bytes, resize: Resize, rules: Rules, known: str) -> Picture | None:
+    """What can be decoded of a file that was cut; None where that is nothing."""
+    with _tolerating:
+        before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, True
+        try:
+            outcome = _attempt(data, resize, rules, known)
+        finally:
+            ImageFile.LOAD_TRUNCATED_IMAGES = before
+    if isinstance(outcome, Rejection) or _is_blank(outcome.pixels):
+        return None
+    return Picture(outcome.pixels, outcome.special | {Special.TRUNCATED})
+
+
+BLANK = 0.9
+"""Of a cut file's picture such a share may be of one colour: so are pixels that are missing."""
+
+
+def _is_blank(pixels: NDArray[np.uint8]) -> bool:
+    _, counts = np.unique(pixels.reshape(-1, 3), axis=0, return_counts=True)
+    return bool(counts.max() > BLANK * counts.sum())
+
+
+_tolerating = threading.Lock()
+"""Pillow's switch is one for the whole process."""
+
+
+def _attempt(data: bytes, resize: Resize, rules: Rules, known: str) -> Picture | Rejection:
+    try:
+        return _decode(data, resize, rules, known)
+    except ImportError:
+        return Rejection(Reason.UNSUPPORTED, NEEDS_HEIF)
+    except (Image.DecompressionBombError, MemoryError) as error:
+        return Rejection(Reason.TOO_LARGE, _describe(error))
+    # A status goes back for each.
+    except Exception as error:  # noqa: BLE001 - damaged data raise nearly anything
+        return _refusal(error, known, data)
+
+
+def _decode(data: bytes, resize: Resize, rules: Rules, known: str) -> Picture | Rejection:
+    special: set[Special] = set()
+    with _opened(data, known, rules) as image:
+        if image.width * image.height > rules.max_pixels:
+            size = f"{image.width} x {image.height} pixels, more than {rules.max_pixels:,}"
+            return Rejection(Reason.TOO_LARGE, size)
+        if rules.least and isinstance(image, JpegImageFile):
+            whole = image.size
+            if min(whole) >= 2 * rules.least:
+                image.draft(None, (rules.least, rules.least))
+            if image.size != whole:
+                special.add(Special.SCALED)
+        load(image)
+        profile = image.info.get("icc_profile") or b""
+        if known == "JPEG2000":
+            profile = boxes.jp2_profile(data)
+        if known == "PNG" and "transparency" in image.info:
+            _mend_transparency(image, data, rules)
+        inverted = known == "TIFF" and rgb.is_inverted(image)
+        ImageOps.exif_transpose(image, in_place=True)
+        try:
+            made, converted = rgb.to_rgb(
+                image, profile if rules.colours else b"", inverted=inverted
+            )
+        except ValueError as error:
+            return Rejection(Reason.UNSUPPORTED, f"{error}; convert it to 8-bit RGB")
+        special |= {Special.PROFILE} if converted else set()
+        return Picture(np.asarray(resize(made)), frozenset(special))
+
+
+def _mend_transparency(image: Image.Image, data: bytes, rules: Rules) -> None:
+    """Give the transparent colour of a PNG in the depth of the pixels."""
+    if rules.colours:
+        image.info["transparency"] = png.transparent_colour(image, data)
+    elif image.mode.startswith("I"):
+        del image.info["transparency"]  # by the rules of before, 16 bits had none
+
+
+def _opened(data: bytes, known: str, rules: Rules) -> Image.Image:
+    """The image, by what reads it best."""
+    if known == "BMP" and rules.colours:
+        masked = bmp.by_masks(data, rules.max_pixels)
+        if masked is not None:
+            return masked
+    try:
+        return open_image(data)
+    except UnidentifiedImageError:
+        pair = tiff.grey_and_alpha_of_16_bits(data, rules.max_pixels) if known == "TIFF" else None
+        if pair is None:
+            raise
+        return pair
+
+
+def _refusal(error: Exception, known: str, data: bytes) -> Rejection:
+    """Damage, or a sound file of a kind that is not read."""
+    why_not = {"TIFF": tiff.why_not, "JPEG": jpeg.why_not}.get(known)
+    if why_not and (lacking := why_not(data)):
+        return Rejection(Reason.UNSUPPORTED, f"{lacking} is not read; convert it to 8-bit RGB")
+    text = str(error).lower()
+    if any(word in text for word in _NOT_READ):
+        return Rejection(Reason.UNSUPPORTED, f"{_describe(error)}; convert it to JPEG or PNG")
+    cut = known == "WEBP" and webp.is_cut(data)
+    cut |= known in {"HEIF", "AVIF", "JPEG2000"} and boxes.is_cut(data)
+    cut |= "truncated" in text
+    return Rejection(Reason.TRUNCATED if cut else Reason.CORRUPT, _describe(error))
+
+
+_NOT_READ = (
+    "unsupported bmp compression",
+    "bitfields layout",
+    "unsupported feature",
+    "unsupported codec",
+    "not available",
+)
+"""What decoders say of sound files that they cannot read, in small letters."""
 
 
 def _describe(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:300]
+    """What an error says, in words that are the same each time."""
+    if isinstance(error, UnidentifiedImageError):
+        return "its structure cannot be followed"
+    text = re.sub(r"<[^<>]* at 0x[0-9a-fA-F]+>|0x[0-9a-fA-F]{6,}", "…", str(error))
+    return f"{type(error).__name__}: {text}"[:300]

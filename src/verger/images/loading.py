@@ -3,12 +3,10 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeVar, cast
 
-import numpy as np
-from numpy.typing import NDArray
-
-from verger.images.decoding import Resize, decode
+from verger.images.decoding import Picture, Resize, Rules, decode
+from verger.images.opening import claims_image
 from verger.output.layout import ListedImage, Reason, Rejection
 from verger.packs.reading import read_packed
 from verger.store import storage
@@ -20,8 +18,6 @@ HEAD_BYTES = 64
 RETRY_SECONDS = (0.1, 0.4, 1.6)
 """Pauses before reading again what could not be read."""
 
-Pixels = NDArray[np.uint8]
-
 
 @dataclass(frozen=True)
 class Loader:
@@ -30,20 +26,18 @@ class Loader:
     Attributes:
         folder: the input.
         resize: gives a picture the size that is wanted.
-        max_pixels: the largest image that is decoded, width x height.
         max_bytes: the largest file that is read whole.
-        least: as for `decode`.
+        rules: how files become pixels.
         decoder: as `decode`.
     """
 
     folder: Location
     resize: Resize
-    max_pixels: int
     max_bytes: int
-    least: int | None = None
-    decoder: Callable[[bytes, Resize, int, int | None], Pixels | Rejection] = decode
+    rules: Rules
+    decoder: Callable[[bytes, Resize, Rules], Picture | Rejection] = decode
 
-    def __call__(self, image: ListedImage) -> Pixels | Rejection:
+    def __call__(self, image: ListedImage) -> Picture | Rejection:
         """Read and decode."""
         try:
             data: bytes | OSError | Rejection = self.read(image)
@@ -82,22 +76,41 @@ class Loader:
         limit = HEAD_BYTES if image.size > self.max_bytes else None
         return storage.read_bytes(self.folder.child(image.path), limit)
 
-    def decode(self, image: ListedImage, data: bytes | OSError | Rejection) -> Pixels | Rejection:
-        """The pixels in what `read` returned or raised."""
+    def decode(self, image: ListedImage, data: bytes | OSError | Rejection) -> Picture | Rejection:
+        """The picture in what `read` returned or raised."""
         refused = self.refuse(image, data)
-        return refused or self.decoder(
-            cast("bytes", data), self.resize, self.max_pixels, self.least
-        )
+        if refused:
+            return refused
+        return judged(image, self.decoder(cast("bytes", data), self.resize, self.rules))
 
     def refuse(self, image: ListedImage, data: bytes | OSError | Rejection) -> Rejection | None:
         """Why what `read` returned or raised is not to be decoded, or None when it is."""
         if isinstance(data, Rejection):
-            return data
+            return judged(image, data)
         if isinstance(data, OSError):
             return Rejection(Reason.UNREADABLE, f"{type(data).__name__}: {data.strerror or data}")
         if image.size <= self.max_bytes:
             return None
-        head = self.decoder(data, self.resize, self.max_pixels, None)
+        head = judged(image, self.decoder(data, self.resize, self.rules))
         if isinstance(head, Rejection) and head.reason is Reason.NOT_AN_IMAGE:
             return head
         return Rejection(Reason.TOO_LARGE, f"{image.size:,} bytes, more than {self.max_bytes:,}")
+
+
+T = TypeVar("T")
+
+
+def judged(image: ListedImage, outcome: T | Rejection) -> T | Rejection:
+    """The same, but that a file's name tells a lost photograph from what never was one.
+
+    What holds no image is damaged if it is called .jpg, and if not, no image is missing.
+    """
+    if not isinstance(outcome, Rejection):
+        return outcome
+    claims = claims_image(image.path)
+    if outcome.reason is Reason.NOT_AN_IMAGE and claims:
+        extension = image.path.rpartition(".")[2]
+        return Rejection(Reason.CORRUPT, f"called .{extension}, but no image: {outcome.detail}")
+    if outcome.reason is Reason.EMPTY and not claims:
+        return Rejection(Reason.NOT_AN_IMAGE, outcome.detail)
+    return outcome

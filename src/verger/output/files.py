@@ -1,5 +1,6 @@
 """The table of files: one row a file that was listed and dealt with, and what all rows share."""
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from verger.errors import UsageError
-from verger.output.layout import FILES_SCHEMA, SCORES_SCHEMA, Output
+from verger.output.layout import FILES_SCHEMA, SCORES_SCHEMA, SPECIAL, Outcome, Output
 from verger.output.table import Table
 from verger.store import storage
 from verger.store.lock import held
@@ -83,6 +84,21 @@ def open_files(output: Output, **writer: Any) -> Table:
         SetupError: it cannot be read.
     """
     return Table(output.files, FILES_SCHEMA, partition="outcome", **writer)
+
+
+def count_special(table: Table) -> dict[str, int]:
+    """How many rows of features were read in which special way, the most frequent first.
+
+    Raises:
+        SetupError, OSError: they cannot be read.
+    """
+    counts: Counter[str] = Counter()
+    rows = table.dataset(Outcome.FEATURIZED)
+    for batch in rows.to_batches(columns=[SPECIAL.name]):
+        for item in batch.column(0).value_counts().to_pylist():
+            for name in filter(None, (item["values"] or "").split("+")):
+                counts[name] += item["counts"]
+    return dict(counts.most_common())
 
 
 def open_scores(output: Output, **writer: Any) -> Table:

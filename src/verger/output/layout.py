@@ -16,7 +16,7 @@ class Reason(str, Enum):
     __str__ = str.__str__
 
     NOT_AN_IMAGE = "not_an_image"
-    """By its content it is none of the formats read; it does not count against --max-rejected."""
+    """It is no image and not called like one; it does not count against --max-rejected."""
     EMPTY = "empty"
     TRUNCATED = "truncated"
     CORRUPT = "corrupt"
@@ -28,6 +28,19 @@ class Reason(str, Enum):
     """The file system or the store would not give it: permission, vanished, a name not UTF-8."""
     CRASHED = "crashed"
     TIMEOUT = "timeout"
+
+
+class Special(str, Enum):
+    """What was special about how an image was read."""
+
+    __str__ = str.__str__
+
+    PROFILE = "profile"
+    """Its colours were changed to what its ICC profile means."""
+    SCALED = "scaled"
+    """A large JPEG was decoded at a fraction of its size."""
+    TRUNCATED = "truncated"
+    """It was cut, and taken as far as it goes, as --accept-truncated has it."""
 
 
 MATRIX_ROWS = 1_000_000
@@ -52,6 +65,11 @@ LISTING_SCHEMA = pa.schema(
 """An image as it was listed."""
 
 
+SPECIAL = pa.field("special", pa.string())
+"""The values of `Special` that are true of an image, joined by `+`; null for none. Outputs of
+before have no such column."""
+
+
 FILES_SCHEMA = pa.schema(
     [
         pa.field("path", pa.string()),
@@ -60,6 +78,7 @@ FILES_SCHEMA = pa.schema(
         pa.field("reason", pa.string()),
         pa.field("detail", pa.string()),
         *FINGERPRINT,
+        SPECIAL,
         pa.field("outcome", pa.string()),
     ]
 )

@@ -84,6 +84,10 @@ class Manifest(_Record):
     settings: dict[str, Any]
     counts: Counts = Counts()
     rejected_by_reason: dict[str, int] = {}
+    passed_over: int = 0
+    """Files that systems leave beside images, and that are not listed."""
+    read_specially: dict[str, int] = {}
+    """Of all rows of features, by `verger.output.layout.Special`."""
     components: int | None = None
     explained_variance_ratio: float | None = None
     backbone: BackboneRecord

@@ -179,6 +179,20 @@ class Table:
             )
         self._advance()
 
+    def add_columns(self) -> None:
+        """Give a table of an earlier version the columns that it lacks; its rows have null."""
+        from deltalake import Schema
+
+        with self._explained():
+            has = {field.name for field in self._opened().schema().fields}
+            lacking = [f for f in Schema.from_arrow(self.schema).fields if f.name not in has]
+        if not lacking:
+            return
+        self.check()
+        with self._explained():
+            self._opened().alter.add_columns(lacking, commit_properties=self._commit_properties())
+        self._advance()
+
     def commit(self, added: Iterable[DataFile], removed: Iterable[DataFile]) -> None:
         """Make files part of the table and take others out, all at once.
 

@@ -30,16 +30,17 @@ SCHEMA = pa.schema(
         pa.field("size", pa.int64(), nullable=False),
         pa.field("sha256", pa.string()),
         pa.field("source_size", pa.int64(), nullable=False),
-        pa.field("source_mtime_ns", pa.int64()),
-        pa.field("source_etag", pa.string()),
+        pa.field("source_tag", pa.string()),
         pa.field("reason", pa.string()),
         pa.field("detail", pa.string()),
     ]
 )
-"""A row a file: its bytes without metadata, or the reason why there are none."""
+"""A row a file: its bytes without metadata, or the reason why there are none.
 
-FINGERPRINT = ("source_size", "source_mtime_ns", "source_etag")
-"""The columns that tell whether a file has changed since."""
+A pack is sent away, so that it says of a source only what its name says, and no time."""
+
+FINGERPRINT = ("source_size", "source_tag")
+"""The columns that tell whether a file has changed since; an ETag, or see `packs.tags`."""
 
 SHARD_NAME = re.compile(r"shard-(\d{6,})\.parquet")
 
@@ -66,9 +67,11 @@ class Pack(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 2
+    """Those of 1 are read, and nothing is added to them: they say where and when images were."""
     verger_version: str
-    source: str
+    source: str | None = None
+    """Of version 1."""
     label_from: str
     credit: str | None = None
     """Whose images they are."""
@@ -120,12 +123,11 @@ class PackedAt(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """What a file was when it was packed: size in bytes, time in nanoseconds, ETag."""
+    """What a file was when it was packed: size in bytes, and ETag or tag."""
 
     key: str
     size: int
-    mtime_ns: int | None
-    etag: str | None
+    tag: str | None
 
 
 def row_groups(rows: Iterator[Row], shard_bytes: int) -> Iterator[list[Row]]:

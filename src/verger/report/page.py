@@ -18,7 +18,7 @@ from verger.report import plots
 from verger.report.colours import class_colours
 from verger.report.data import Contents, read_output
 from verger.report.scores import MAP_ROWS, Rows, stratify
-from verger.report.texts import number_formats, reason_names, stage_names, texts
+from verger.report.texts import number_formats, reason_names, special_names, stage_names, texts
 from verger.report.thumbnails import data_uri, find_images, make_thumbnails
 from verger.store import storage
 from verger.store.location import Location
@@ -137,6 +137,7 @@ def render(
         t=words,
         stages=stage_names(language),
         reasons=reason_names(language),
+        special=special_names(language),
         language=language,
         version=VERSION,
         policy=_policy(scripts),

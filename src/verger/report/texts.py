@@ -33,6 +33,11 @@ def reason_names(language: str) -> Texts:
     return _section("reasons", language)
 
 
+def special_names(language: str) -> Texts:
+    """What the special ways are called in which images are read."""
+    return _section("special", language)
+
+
 def number_formats(language: str) -> dict[str, Callable[[float], str]]:
     """How a language writes a count, a decimal, a share and seconds.
 

@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from time import monotonic
 
@@ -13,12 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from verger.errors import VergerError
-from verger.images.decoding import at_full_size, decode
+from verger.images.decoding import Rules, decode
 from verger.images.loading import Loader
 from verger.output.files import open_files
 from verger.output.layout import LISTING_SCHEMA, ListedImage, Outcome, Output, Rejection
 from verger.progress import Progress
-from verger.settings import MAX_IMAGE_PIXELS
 from verger.store import storage
 from verger.store.location import Location
 
@@ -63,7 +63,8 @@ def make_thumbnails(
     """
     try:
         storage.file_system(folder)  # once, and not in vain for each of thousands of images
-        loader = Loader(folder, at_full_size, MAX_IMAGE_PIXELS, MAX_BYTES)
+        rules = Rules(least=2 * side, accept_truncated=True)
+        loader = Loader(folder, partial(_shrink, side=side), MAX_BYTES, rules)
     except (VergerError, OSError):
         yield from ((image.path, None) for image in images)
         return
@@ -71,7 +72,7 @@ def make_thumbnails(
 
     def make(image: ListedImage) -> tuple[str, bytes | None]:
         late = end is not None and monotonic() > end
-        return image.path, None if late else thumbnail(loader, image, side)
+        return image.path, None if late else thumbnail(loader, image)
 
     remaining = iter(images)
     done = 0
@@ -85,16 +86,16 @@ def make_thumbnails(
                     progress.update(done)
 
 
-def thumbnail(loader: Loader, image: ListedImage, side: int) -> bytes | None:
-    """WebP of an image with at most `side` pixels a side, or None where there is no image."""
+def thumbnail(loader: Loader, image: ListedImage) -> bytes | None:
+    """WebP of an image in the size that the loader gives it, or None where there is no image."""
     try:
         data = loader.read_once(image)
     except (OSError, ValueError, KeyError, VergerError):
         return None
     if isinstance(data, Rejection):
         return None
-    pixels = decode(data, lambda picture: _shrink(picture, side), loader.max_pixels, 2 * side)
-    return None if isinstance(pixels, Rejection) else encode(pixels)
+    picture = decode(data, loader.resize, loader.rules)
+    return None if isinstance(picture, Rejection) else encode(picture.pixels)
 
 
 def encode(pixels: NDArray[np.uint8]) -> bytes:

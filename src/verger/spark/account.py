@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from verger.errors import DefectError, InputError, TooManyRejectedError
+from verger.images.opening import READ
 from verger.output.layout import Outcome, Output, Reason
 from verger.output.manifest import Counts
 from verger.output.table import Table
@@ -75,7 +76,7 @@ def check_account(account: Account, listed: int, output: Output, settings: RunSe
     if not counts.rows and counts.rejected == foreign:
         raise InputError(
             f"None of the {counts.listed} files in {settings.input} is an image.",
-            "JPEG, PNG, WebP, BMP, GIF and TIFF are read, by their content.",
+            f"{READ} are read, by their content.",
         )
     lost = counts.rejected - foreign
     # A share such as 0.29 is not exact: 29 of 100 are not more.

@@ -13,12 +13,20 @@ from pyspark import Accumulator, Broadcast, SparkContext, TaskContext
 from pyspark.serializers import CloudPickleSerializer
 
 from verger.images.ahead import read_ahead
-from verger.images.decoding import to_square
+from verger.images.decoding import Picture, rules_of, to_square
 from verger.images.guard import Guard
-from verger.images.loading import Loader, Pixels
+from verger.images.loading import Loader
 from verger.networks.engines import Engine, Features, engine_for
 from verger.networks.graph import Backbone
-from verger.output.layout import FILES_SCHEMA, FINGERPRINT, ListedImage, Outcome, Reason, Rejection
+from verger.output.layout import (
+    FILES_SCHEMA,
+    FINGERPRINT,
+    SPECIAL,
+    ListedImage,
+    Outcome,
+    Reason,
+    Rejection,
+)
 from verger.settings import RunSettings
 from verger.store import storage
 
@@ -30,10 +38,11 @@ ROWS_A_BATCH = 64
 
 @dataclass(frozen=True)
 class Row:
-    """What became of an image: features (float32), or a rejection."""
+    """What became of an image: features (float32) or a rejection, and how it was read."""
 
     image: ListedImage
     outcome: Features | Rejection
+    special: str | None = None
 
 
 @dataclass(frozen=True)
@@ -70,17 +79,21 @@ class Extractor:
         context: SparkContext,
         *,
         packed: bool,
-        exact: bool,
+        decoding: str,
     ) -> "Extractor":
-        """The one that settings ask for; `exact` as for `--exact-decoding`."""
+        """The one that settings ask for; `decoding` names the rules of the output's rows."""
         side = backbone.value.network.side
         return cls(
             loader=Loader(
                 settings.input,
                 to_square(side),
-                settings.max_pixels,
                 settings.max_bytes,
-                least=None if exact else 2 * side,
+                rules_of(
+                    decoding,
+                    side,
+                    settings.max_pixels,
+                    accept_truncated=settings.accept_truncated,
+                ),
             ),
             backbone=backbone,
             read_ahead=settings.read_ahead,
@@ -110,7 +123,7 @@ class Extractor:
 
     def _load_ahead(
         self, images: Iterable[ListedImage]
-    ) -> Iterator[tuple[ListedImage, Pixels | Rejection]]:
+    ) -> Iterator[tuple[ListedImage, Picture | Rejection]]:
         # Once, before many threads would each make their own.
         storage.file_system(self.loader.folder)
         for image, data in read_ahead(images, self.loader.read, self.read_ahead):
@@ -118,7 +131,7 @@ class Extractor:
 
     def _load_carefully(
         self, images: Iterable[ListedImage]
-    ) -> Iterator[tuple[ListedImage, Pixels | Rejection]]:
+    ) -> Iterator[tuple[ListedImage, Picture | Rejection]]:
         # Spark's own pickle also takes decoders that no module holds.
         loader: bytes = CloudPickleSerializer().dumps(self.loader)  # type: ignore[no-untyped-call]
         with Guard(loader, self.image_seconds) as guard:
@@ -158,29 +171,35 @@ class Extractor:
                 for rejection in rejections
             ],
         }
+        columns[SPECIAL.name] = [row.special for row in rows]
         for field in FINGERPRINT:
             columns[field.name] = [getattr(row.image, field.name) for row in rows]
         return pa.RecordBatch.from_pydict(columns, FILES_SCHEMA)
 
 
 def extract(
-    loaded: Iterable[tuple[ListedImage, Pixels | Rejection]], engine: Engine
+    loaded: Iterable[tuple[ListedImage, Picture | Rejection]], engine: Engine
 ) -> Iterator[Row]:
     """Features or a rejection for each image, rejections ahead of their turn."""
     size, side = engine.batch_size, engine.network.side
     pixels = np.empty((size, side, side, 3), np.uint8)
-    batch: list[ListedImage] = []
+    batch: list[tuple[ListedImage, str | None]] = []
+
+    def rows(count: int) -> Iterator[Row]:
+        for (image, special), features in zip(batch, engine.features(pixels[:count]), strict=True):
+            yield Row(image, features, special)
+
     for image, outcome in loaded:
         if isinstance(outcome, Rejection):
             yield Row(image, outcome)
             continue
-        pixels[len(batch)] = outcome
-        batch.append(image)
+        pixels[len(batch)] = outcome.pixels
+        batch.append((image, "+".join(sorted(outcome.special)) or None))
         if len(batch) == size:
-            yield from map(Row, batch, engine.features(pixels))
+            yield from rows(size)
             batch = []
     if batch:
-        yield from map(Row, batch, engine.features(pixels[: len(batch)]))
+        yield from rows(len(batch))
 
 
 def limited(items: Iterable[T], seconds: float) -> Iterator[T]:

@@ -4,6 +4,7 @@ import csv
 import io
 import shutil
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,8 +19,23 @@ from verger.spark.scan import Batches, Scan, spark_schema, write, write_here
 from verger.store import storage
 from verger.store.location import Location
 
-QUOTED = '[",\\r\\n]'
-"""What a field of CSV must be quoted for (RFC 4180)."""
+
+class Dialect(NamedTuple):
+    """How a CSV is written."""
+
+    separator: str = ","
+    decimal: str = "."
+    mark: str = ""
+    """Before the header: what tells Excel that it is UTF-8."""
+    guarded: bool = False
+    """Names that a spreadsheet would take for formulas begin with an apostrophe."""
+
+
+DIALECTS = {"standard": Dialect(), "excel-fr": Dialect(";", ",", "\ufeff", guarded=True)}
+"""RFC 4180, which programs read, and what Excel opens by a double click in French."""
+
+FORMULA = "^[=+@\t\r-]"
+"""How a formula begins: https://owasp.org/www-community/attacks/CSV_Injection."""
 
 
 def withdraw(output: Output, *, keep_model: bool) -> None:
@@ -61,16 +77,19 @@ def replace_scores(files: list[DataFile], table: Table) -> None:
     table.commit(files, table.files())
 
 
-def write_csv(spark: SparkSession, table: Table, output: Output, components: int) -> None:
+def write_csv(
+    spark: SparkSession, table: Table, output: Output, components: int, dialect: str = "standard"
+) -> None:
     """Write `pca/csv`, sorted by path, from the scores, and `pca/matrix.csv` if not too long."""
     folder = output.pca.child("csv")
-    header = ",".join(["path", "label", *(f"pc_{n + 1}" for n in range(components))])
-    header_line = f"{header}\n".encode()
+    spoken = DIALECTS[dialect]
+    names = ["path", "label", *(f"pc_{n + 1}" for n in range(components))]
+    header_line = f"{spoken.mark}{spoken.separator.join(names)}\n".encode()
 
     def write_part(batches: Batches) -> Iterator[pa.RecordBatch]:
         task = TaskContext.get()
         part = folder.child(f"part-{task.partitionId() if task else 0:05}.csv")
-        _write_lines(part, header_line, batches)
+        _write_lines(part, header_line, batches, spoken)
         return iter(())
 
     scan = Scan.of_table(spark, table, *SCORES_SCHEMA.names)
@@ -103,33 +122,37 @@ def write_variance(pca: Pca, output: Output) -> None:
         storage.write_bytes(output.pca.child(name), text.getvalue().encode())
 
 
-def to_lines(batch: pa.RecordBatch) -> str:
+def to_lines(batch: pa.RecordBatch, dialect: Dialect = DIALECTS["standard"]) -> str:
     """The rows of `SCORES_SCHEMA` as lines of CSV."""
     scores = batch.column("pca")
     k = len(scores[0])
-    numbers = pc.cast(scores.flatten(), pa.string())
+    numbers = pc.replace_substring(pc.cast(scores.flatten(), pa.string()), ".", dialect.decimal)
     columns = [numbers.take(pa.array(range(index, len(numbers), k))) for index in range(k)]
-    names = [_quoted(batch.column(name)) for name in ("path", "label")]
-    lines = pc.binary_join_element_wise(*names, *columns, ",")
+    names = [_quoted(batch.column(name), dialect) for name in ("path", "label")]
+    lines = pc.binary_join_element_wise(*names, *columns, dialect.separator)
     return "".join(f"{line}\n" for line in lines.to_pylist())
 
 
-def _quoted(words: pa.Array) -> pa.Array:
+def _quoted(words: pa.Array, dialect: Dialect) -> pa.Array:
+    if dialect.guarded:
+        safe = pc.binary_join_element_wise("'", words, "")
+        words = pc.if_else(pc.match_substring_regex(words, FORMULA), safe, words)
     inner = pc.replace_substring(words, '"', '""')
     quoted = pc.binary_join_element_wise('"', inner, '"', "")
-    return pc.if_else(pc.match_substring_regex(words, QUOTED), quoted, words)
+    wanted = pc.match_substring_regex(words, f'["{dialect.separator}\\r\\n]')
+    return pc.if_else(wanted, quoted, words)
 
 
-def _write_lines(file: Location, header: bytes, batches: Batches) -> None:
+def _write_lines(file: Location, header: bytes, batches: Batches, dialect: Dialect) -> None:
     """Write a part of the CSV; nothing where there is no row."""
     rows = (batch for batch in batches if batch.num_rows)
     first = next(rows, None)
     if first is None:
         return
     with storage.open_output(file) as stream:
-        stream.write(header + to_lines(first).encode())
+        stream.write(header + to_lines(first, dialect).encode())
         for batch in rows:
-            stream.write(to_lines(batch).encode())
+            stream.write(to_lines(batch, dialect).encode())
 
 
 def _concatenate(folder: Location, target: Location, header: bytes) -> None:

@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 
 from verger.datasets.credit import find_credit
 from verger.errors import InputError, UsageError
-from verger.images.decoding import EXACT, SCALED
+from verger.images.decoding import EXACT, EXACT_COLOURS, SCALED_COLOURS, VERSIONS
 from verger.networks.graph import Backbone
 from verger.output.files import Identity, check_comparable, check_source, open_files, open_scores
 from verger.output.layout import Outcome, Output, check_foreign
@@ -125,11 +125,12 @@ def _identity_of_rows(files: Table, old: OldLedger | None) -> Identity | None:
 
 def _decoding(settings: RunSettings, old_identity: Identity | None) -> str:
     """The rules of decoding: those of the rows, or of the PCA, that new rows are to go with."""
-    if settings.exact_decoding:
-        return EXACT
     made_by = old_identity or (made_with(settings.model) if settings.model else None)
+    version = made_by.decoding if made_by else ""
+    if settings.exact_decoding:
+        return EXACT if version == EXACT else EXACT_COLOURS
     # Rows by rules that are not known are refused later.
-    return EXACT if made_by and made_by.decoding == EXACT else SCALED
+    return version if version in VERSIONS else SCALED_COLOURS
 
 
 def check_places(settings: RunSettings) -> None:
@@ -195,4 +196,5 @@ def prepare(this: Run) -> bool:
     if not this.files.exists:
         source = this.old.input if this.old and known else str(this.settings.input)
         this.files.create({**this.identity.model_dump(), "input": source})
+    this.files.add_columns()
     return known

@@ -6,7 +6,7 @@ from typing import Any
 
 from verger.cloud.account.buckets import check_buckets, check_store
 from verger.datasets import packing
-from verger.datasets.stripping import as_png, strip_metadata
+from verger.datasets.cleaning import clean
 from verger.errors import InputError, UsageError
 from verger.images.ahead import read_ahead
 from verger.images.listing import list_images
@@ -145,10 +145,7 @@ def _stripped(source: Location, image: ListedImage) -> bytes:
     if image.size > MAX_BYTES:
         raise OSError(f"{image.size:,} bytes are more than the {MAX_BYTES:,} that a run reads")
     data = storage.read_bytes(source.child(image.path))
-    try:
-        return strip_metadata(data)
-    except ValueError:
-        made = as_png(data)
-    if isinstance(made, Rejection):
-        raise OSError(f"{made.reason}: {made.detail}")
-    return made
+    cleaned = clean(data)
+    if isinstance(cleaned, Rejection):
+        raise OSError(f"{cleaned.reason}: {cleaned.detail}")
+    return cleaned

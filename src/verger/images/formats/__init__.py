@@ -1,0 +1,1 @@
+"""What is known of each format beyond what its decoder does."""
