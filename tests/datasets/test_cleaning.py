@@ -7,6 +7,7 @@ import io
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -268,7 +269,12 @@ def stuffed_boxes(data: bytes) -> Stuffed:
 
 BASES: dict[str, tuple[Callable[[], bytes], Callable[[bytes], Stuffed], int]] = {
     "jpeg": (lambda: encoded("JPEG"), stuffed_jpegs, 1000),
-    "progressive": (lambda: encoded("JPEG", progressive=True), stuffed_jpegs, 1000),
+    # Ten scans have ten times as many places, and each decides on its end by decoding.
+    "progressive": (
+        lambda: encoded("JPEG", progressive=True),
+        lambda data: islice(stuffed_jpegs(data), 0, None, 13),
+        400,
+    ),
     "grey jpeg": (lambda: encoded("JPEG", "L", quality=95), stuffed_jpegs, 800),
     "cmyk jpeg": (lambda: encoded("JPEG", "CMYK"), stuffed_jpegs, 1000),
     "png": (lambda: encoded("PNG"), stuffed_pngs, 50),

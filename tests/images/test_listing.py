@@ -138,7 +138,7 @@ def test_a_forbidden_folder_is_an_input_error(
     scandir = os.scandir
 
     def refuse(folder: str) -> object:
-        if folder.endswith("Pear"):
+        if str(folder).endswith("Pear"):
             raise PermissionError(13, "Permission denied", folder)
         return scandir(folder)
 
