@@ -273,7 +273,7 @@ BASES: dict[str, tuple[Callable[[], bytes], Callable[[bytes], Stuffed], int]] = 
     "progressive": (
         lambda: encoded("JPEG", progressive=True),
         lambda data: islice(stuffed_jpegs(data), 0, None, 13),
-        400,
+        200,
     ),
     "grey jpeg": (lambda: encoded("JPEG", "L", quality=95), stuffed_jpegs, 800),
     "cmyk jpeg": (lambda: encoded("JPEG", "CMYK"), stuffed_jpegs, 1000),

@@ -115,7 +115,9 @@ def test_transparency_of_avif_and_jpeg_2000_is_laid_on_white(kind: str) -> None:
     assert np.abs(pixels[:, 40:] - WHITE).max() < 12
 
 
-@pytest.mark.parametrize("make", [turned_avif, (GOLDEN / "phone.heic").read_bytes], ids=["avif", "heic"])
+@pytest.mark.parametrize(
+    "make", [turned_avif, (GOLDEN / "phone.heic").read_bytes], ids=["avif", "heic"]
+)
 def test_a_cut_box_is_truncated(make: Callable[[], bytes]) -> None:
     data = make()
     assert refused(data[: len(data) * 9 // 10]).reason is Reason.TRUNCATED
