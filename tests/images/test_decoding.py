@@ -252,6 +252,22 @@ def test_other_files_are_not_images(data: bytes) -> None:
     assert rejected(data).reason is Reason.NOT_AN_IMAGE
 
 
+@pytest.mark.parametrize(
+    ("data", "like"),
+    [
+        (bytes(4000), "nothing but zeros"),
+        (b"<!DOCTYPE html><p>Dear Jean", "a web page or XML"),
+        (b"\xef\xbb\xbf\n<?xml version='1.0'?>", "a web page or XML"),
+        (b"Dear Jean,\r\n", "a text"),
+        ("Cher Jean, à bientôt".encode() * 9, "a text"),
+        (bytes(range(1, 200)), "no format that is read"),
+        (b"PK\3\4" + bytes(30), "no format that is read"),
+    ],
+)
+def test_what_is_no_image_is_described_without_its_words(data: bytes, like: str) -> None:
+    assert rejected(data).detail == f"it begins like {like}"
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 @pytest.mark.parametrize("share", [0.5, 0.9])
 def test_a_cut_file_is_truncated(kind: str, share: float) -> None:

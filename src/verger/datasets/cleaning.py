@@ -1,6 +1,7 @@
 """What is stored of an image: its pixels, its orientation and its colours, and nothing else."""
 
 import io
+import warnings
 from collections.abc import Callable
 
 from PIL import Image
@@ -12,7 +13,7 @@ from verger.images.stripping import strip_metadata
 from verger.output.layout import Reason, Rejection
 from verger.settings import MAX_IMAGE_PIXELS
 
-_TRIMMERS: dict[str, Callable[[bytes], bytes]] = {"JPEG": jpeg.trimmed, "WEBP": webp.trimmed}
+_TRIMMERS: dict[str, Callable[[bytes, bytes], bytes]] = {"JPEG": jpeg.trimmed, "WEBP": webp.trimmed}
 
 
 def clean(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> bytes | Rejection:
@@ -29,29 +30,27 @@ def clean(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> bytes | Rejection:
     Returns:
         A file that gives the same features, or the reason why there is none.
     """
+    with warnings.catch_warnings():
+        # Pillow warns of damage; what is wrong is said by the reason.
+        warnings.simplefilter("ignore")
+        return _clean(data, max_pixels)
+
+
+def _clean(data: bytes, max_pixels: int) -> bytes | Rejection:
     name = sniff(data) or ""
     try:
-        stripped = _stripped(data)
+        mended = jpeg.mended(data) if name == "JPEG" else None
+        stripped = strip_metadata(mended or data)
         if name in _TRIMMERS:
             with open_image(stripped) as image:
                 if image.width * image.height > max_pixels:
                     size = f"{image.width} x {image.height} pixels, more than {max_pixels:,}"
                     return Rejection(Reason.TOO_LARGE, size)
-            return _TRIMMERS[name](stripped)
+            return _TRIMMERS[name](stripped, data)
     # Whatever is wrong, decoding it says what.
     except Exception:  # noqa: BLE001 - damaged data raise nearly anything
         return as_png(data, max_pixels)
     return stripped
-
-
-def _stripped(data: bytes) -> bytes:
-    try:
-        return strip_metadata(data)
-    except ValueError:
-        mended = jpeg.mended(data) if sniff(data) == "JPEG" else None
-        if mended is None:
-            raise
-        return strip_metadata(mended)
 
 
 def as_png(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> bytes | Rejection:

@@ -15,7 +15,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from verger.images import rgb
 from verger.images.formats import bmp, boxes, jpeg, png, tiff, webp
-from verger.images.opening import FORMATS, NEEDS_HEIF, load, open_image, sniff
+from verger.images.opening import FORMATS, NEEDS_HEIF, load, looks_like, open_image, sniff
 from verger.images.stripping import strip_metadata
 from verger.output.layout import Reason, Rejection, Special
 from verger.settings import MAX_IMAGE_PIXELS
@@ -98,7 +98,7 @@ def decode(data: bytes, resize: Resize, rules: Rules = Rules()) -> Picture | Rej
         return Rejection(Reason.EMPTY, "0 bytes")
     known = sniff(data)
     if known is None:
-        return Rejection(Reason.NOT_AN_IMAGE, f"starts with {data[:8]!r}")
+        return Rejection(Reason.NOT_AN_IMAGE, f"it begins like {looks_like(data)}")
     if known not in FORMATS:
         return Rejection(Reason.UNSUPPORTED, f"{known}; convert it to JPEG or PNG")
     with warnings.catch_warnings():
@@ -221,7 +221,7 @@ def _opened(data: bytes, known: str, rules: Rules) -> Image.Image:
         if masked is not None:
             return masked
     try:
-        return open_image(data)
+        return open_image(boxes.without_metadata(data) if known == "HEIF" else data)
     except UnidentifiedImageError:
         pair = tiff.grey_and_alpha_of_16_bits(data, rules.max_pixels) if known == "TIFF" else None
         if pair is None:

@@ -65,6 +65,19 @@ def sniff(data: bytes) -> str | None:
     return None
 
 
+def looks_like(data: bytes) -> str:
+    """What a file that is no image begins like; none of its words, which may be somebody's."""
+    head = data[:64]
+    if not head.strip(b"\0"):
+        return "nothing but zeros"
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+        return "a web page or XML"
+    words = head.decode(errors="ignore")
+    whole = len(words.encode()) > len(head) - 4  # but for a letter that was cut
+    is_text = whole and "".join(words.split()).isprintable()
+    return "a text" if is_text else "no format that is read"
+
+
 def claims_image(path: str) -> bool:
     """Whether a file is called as images are."""
     return bool(_EXTENSIONS.search(path))

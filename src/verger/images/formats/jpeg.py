@@ -135,22 +135,32 @@ def mended(data: bytes) -> bytes | None:
     try:
         whole = _planes(b"".join(parts))
         # Where pixels are missing, the first bits that come are taken for them.
-        if _planes(parts[0] + parts[1] + _other_bits(0) + END) != whole:
-            return None
+        for others in (_other_bits(0), _RESTARTS):
+            if _planes(parts[0] + parts[1] + others + END) != whole:
+                return None
         return parts[0] + parts[1][: _needed(parts, whole)] + END
     except (OSError, SyntaxError, ValueError):
         return None
 
 
-def trimmed(data: bytes) -> bytes:
+def trimmed(data: bytes, original: bytes) -> bytes:
     """A stripped JPEG without what its scans hold after their last pixels, which decoders skip.
 
     Whether a byte holds pixels is found by putting another in its place.
 
     Raises:
-        OSError, SyntaxError, ValueError: it cannot be decoded.
+        OSError, SyntaxError, ValueError: it is not decoded, or not to the pixels of the original,
+            since decoders find a way through damage that no structure describes.
     """
     whole = _planes(data)
+    if not _is_seen_as(whole, original):
+        raise ValueError("its structure is not all of it")
+    while (shorter := _trimmed_once(data, whole)) != data:
+        data = shorter
+    return data
+
+
+def _trimmed_once(data: bytes, whole: bytes) -> bytes:
     for start, stop in reversed(_scans(data)[0]):
         parts = data[:start], data[start:stop], data[stop:]
         if stop - start <= _ROUNDING or not _suffices(stop - start - _ROUNDING, parts, whole):
@@ -206,6 +216,18 @@ def _other_bits(byte: int) -> bytes:
 
 
 _OTHERS = bytes(Random(0).choices(range(0xFF), k=256))  # noqa: S311 - no secret
+
+
+_RESTARTS = b"".join(bytes((0xFF, 0xD0 + number % 8)) + _OTHERS[:16] for number in range(64))
+"""The same where a scan is cut into pieces, of which decoders wait for the next."""
+
+
+def _is_seen_as(whole: bytes, data: bytes) -> bool:
+    """Whether a file decodes to some pixels, or does not, since it lacks its end mark."""
+    try:
+        return _planes(data) == whole
+    except (OSError, SyntaxError, ValueError):
+        return True
 
 
 def _planes(data: bytes) -> bytes:

@@ -53,16 +53,18 @@ def strip_webp(data: bytes) -> bytes:
     return _file(header + colours + picture + block)
 
 
-def trimmed(data: bytes) -> bytes:
+def trimmed(data: bytes, original: bytes) -> bytes:
     """A stripped WebP without what its chunks hold after the last pixel.
 
     Of an animation, frames are left as they are.
 
     Raises:
-        OSError, SyntaxError, ValueError: it cannot be decoded.
+        OSError, SyntaxError, ValueError: it is not decoded, or not to the pixels of the original.
     """
     chunks = list(_chunks(data, 12, len(data)))
     whole = _pixels(data)
+    if whole != _pixels(original):
+        raise ValueError("its structure is not all of it")
     for place, (kind, body) in enumerate(chunks):
         if kind not in _FRAME:
             continue
