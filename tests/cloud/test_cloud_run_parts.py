@@ -37,7 +37,10 @@ def make_job(**changes: object) -> Job:
         run_id="20260131-1200-abcd",
         output=Location(OUTPUT),
         properties=spark_properties(
-            environment="s3://orchard/e.tar.gz", code="s3://orchard/v.zip", backbone="s3://o/b.zip"
+            region=REGION,
+            environment="s3://orchard/e.tar.gz",
+            code="s3://orchard/v.zip",
+            backbone="s3://o/b.zip",
         ),
         entry=f"s3://orchard/{ENTRY.name}",
         command=job_command(run, END),
@@ -92,6 +95,14 @@ def test_the_step_is_the_one_that_yarn_is_rehearsed_with() -> None:
     assert words[1:3] == rehearsed[:2] == ["--deploy-mode", "cluster"]
     assert words[words.index(job.entry) :] == rehearsed[rehearsed.index(job.entry) :]
     assert "spark.pyspark.python=python3.11" in words
+
+
+def test_every_process_of_the_cluster_is_told_the_region() -> None:
+    words = cluster_request(make_job(), STACK)["Steps"][0]["HadoopJarStep"]["Args"]
+    for process in ("spark.yarn.appMasterEnv", "spark.executorEnv"):
+        for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+            assert f"{process}.{name}={REGION}" in words
+    assert f"spark.hadoop.fs.s3a.endpoint.region={REGION}" in words
 
 
 def test_the_command_has_what_was_asked_and_the_deadline() -> None:

@@ -221,7 +221,8 @@ def test_an_unknown_profile_is_a_setup_error(nobody, monkeypatch) -> None:
 
 
 def test_the_region_comes_from_the_settings(keys, monkeypatch) -> None:
-    assert make_session().region_name == "eu-west-1"
+    with pytest.raises(SetupError, match="No AWS region is set"):
+        make_session()
     monkeypatch.setenv("AWS_REGION", "eu-north-1")
     assert make_session().region_name == "eu-north-1"
     assert make_session("eu-west-3").region_name == "eu-west-3"

@@ -24,7 +24,7 @@ from verger.datasets.packing import pack
 from verger.progress import Progress
 from verger.settings import RunSettings
 from verger.store.location import Location
-from yarn import SPARK_HOME, s3a_options, yarn
+from yarn import SPARK_HOME, container_variables, s3a_options, yarn
 
 pytestmark = pytest.mark.spark
 
@@ -46,6 +46,8 @@ class Place(NamedTuple):
 
     port: int
     env: dict[str, str]
+    yarn: Path
+    """Where YARN keeps its containers."""
     local: Path
     """What a run on this machine makes of them."""
 
@@ -67,7 +69,7 @@ def place(orchard: Path, tmp_path_factory) -> Iterator[Place]:
         # EMR's Spark has S3; the settings of this one have what a local run gives itself.
         s3 = s3a_options(SETTINGS.output)
         with yarn(folder / "yarn", s3, dict(os.environ)) as env:
-            yield Place(port, env, folder / "local")
+            yield Place(port, env, folder / "yarn", folder / "local")
 
 
 def run_step(place: Place, command: Callable[[dict[Path, str]], tuple[str, ...]]) -> None:
@@ -83,6 +85,7 @@ def run_step(place: Place, command: Callable[[dict[Path, str]], tuple[str, ...]]
         run_id="20261124-1200-a1b2",
         output=SETTINGS.output,
         properties=spark_properties(
+            region=STACK.region,
             environment=delivered[bundle.environment],
             code=delivered[bundle.code],
             backbone=delivered[bundle.backbone],
@@ -118,6 +121,17 @@ def test_the_step_of_emr_on_yarn_from_s3_to_s3_equals_a_local_run_row_by_row(
     assert_same_features(place.local, ours)
     assert rejected_of(ours) == rejected_of(place.local) == {"bad.jpg": "corrupt"}
     assert_same_matrix(place.local, ours)
+
+
+@pytest.mark.slow
+def test_containers_know_the_region_and_have_nothing_else_of_aws(place: Place) -> None:
+    run_step(place, lambda _: job_command(SETTINGS, ENDS_AT))
+    started = container_variables(place.yarn)
+    assert len(started) >= 3, "a driver and two executors"
+    told = {"AWS_REGION": STACK.region, "AWS_DEFAULT_REGION": STACK.region}
+    for variables in started:
+        # The driver gives executors the address of a store that is not AWS' own.
+        assert variables | {"AWS_ENDPOINT_URL": ""} == told | {"AWS_ENDPOINT_URL": ""}
 
 
 @pytest.mark.slow

@@ -68,16 +68,16 @@ def _region_and_spot(source: str | None, region: str | None) -> tuple[str, dict[
     from verger.cloud.money import prices
     from verger.errors import SetupError, VergerError
     from verger.store.regions import check_region
-    from verger.store.session import DEFAULT_REGION, make_session
+    from verger.store.session import make_session
 
     if region is not None:
         check_region(region)
     try:
         made = make_session(region)
     except SetupError:
-        if source is not None and source.startswith("s3://"):
+        if region is None or (source is not None and source.startswith("s3://")):
             raise
-        return region or DEFAULT_REGION, None
+        return region, None
     where: str = made.region_name
     if source is not None and source.startswith("s3://"):
         from verger.cloud.account.upload import check_place

@@ -100,6 +100,7 @@ def make_job(place: places.Place, wanted: Launch, images: int, progress: Progres
         run_id=run_id,
         output=wanted.run.output,
         properties=spark_properties(
+            region=stack.region,
             environment=delivered[bundle.environment],
             code=delivered[bundle.code],
             backbone=delivered[bundle.backbone],
