@@ -63,7 +63,8 @@ def faulty(
                 self.close_connection = True
             elif found.status:
                 where = f"<Region>{region}</Region>" if found is WRONG_REGION else ""
-                text = f"<Error><Code>{found.code}</Code><Message>{found.code}</Message>{where}</Error>"
+                text = f"<Code>{found.code}</Code><Message>{found.code}</Message>{where}"
+                text = f"<Error>{text}</Error>"
                 answer = b"" if self.command == "HEAD" else text.encode()
                 self.begin(found.status)
                 self.send_header("Content-Type", "application/xml")

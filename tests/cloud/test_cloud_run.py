@@ -23,6 +23,7 @@ from verger.cloud.jobs import delivery, launch
 from verger.cloud.jobs.notebook import launch_notebook
 from verger.cloud.jobs.prepare import MARGIN, Launch
 from verger.cloud.money import prices
+from verger.cloud.money.plan import ENDING_MINUTES
 from verger.errors import (
     DeadlineReached,
     InputError,
@@ -51,7 +52,7 @@ STACK = Stack(
     service_role="verger-service",
     instance_profile="verger-machines",
     scheduler_role="arn:aws:iam::123456789012:role/verger-scheduler",
-    subnet="subnet-1",
+    subnets=("subnet-1", "subnet-2", "subnet-3"),
     security_configuration="verger-security",
     schedule_group="verger",
 )
@@ -269,8 +270,8 @@ def test_while_it_runs_a_clock_in_the_account_would_end_it(aws, heard: Heard, cl
     here = rate.region(REGION)
     one = here.machine_hour["m7g.xlarge"] + here.emr_hour["m7g.xlarge"]
     one += here.ebs_gb_month * 79 / 730
-    hours = (end - begun).total_seconds() / 3600
-    assert hours * 3 * one * rate.eur_per_usd == pytest.approx(2.0, abs=0.05), "the ceiling"
+    hours = (end - begun).total_seconds() / 3600 + ENDING_MINUTES / 60
+    assert hours * 3 * one * rate.eur_per_usd == pytest.approx(2.0, abs=0.01), "the ceiling"
     words = aws.request("RunJobFlow")["Steps"][0]["HadoopJarStep"]["Args"]
     told = words[words.index("--deadline") + 1]
     deadline = datetime.strptime(told, "%Y-%m-%dT%H:%M:%S%z")

@@ -46,6 +46,7 @@ def make_job(**changes: object) -> Job:
         command=job_command(run, END),
         arch="arm64",
         machines=("m7g.xlarge", "m6g.xlarge"),
+        subnets=STACK.subnets[:2],
         workers=3,
         spot=False,
         ends_at=END,
@@ -74,7 +75,7 @@ def test_the_cluster_is_transient_encrypted_private_and_tagged() -> None:
     request = cluster_request(make_job(), STACK)
     assert request["ReleaseLabel"] == "emr-7.14.0"
     assert request["Instances"]["KeepJobFlowAliveWhenNoSteps"] is False
-    assert request["Instances"]["Ec2SubnetIds"] == [STACK.subnet]
+    assert request["Instances"]["Ec2SubnetIds"] == ["subnet-1", "subnet-2"]
     assert request["AutoTerminationPolicy"]["IdleTimeout"] == 900
     assert request["SecurityConfiguration"] == STACK.security_configuration
     assert request["LogUri"].startswith(f"s3://{STACK.bucket}/")

@@ -15,10 +15,11 @@ import pytest
 from helpers import assert_same_features, go, matrix_of, rejected_of
 from stores import aws_settings, download, make_bucket, seaweedfs, upload
 from verger.cloud.account.stack import Stack
-from verger.cloud.jobs.cluster import EXECUTOR, cluster_request
+from verger.cloud.jobs.cluster import cluster_request
 from verger.cloud.jobs.command import job_command, notebook_command
 from verger.cloud.jobs.delivery import deliver, make_bundle
 from verger.cloud.jobs.job import Job
+from verger.cloud.jobs.sizes import spark_sizes
 from verger.cloud.jobs.submit import spark_properties
 from verger.datasets.packing import pack
 from verger.progress import Progress
@@ -32,7 +33,7 @@ ENDS_AT = datetime.now(timezone.utc) + timedelta(hours=2)
 BUCKET = "orchard"
 STACK = Stack(
     "verger", "eu-west-3", "123456789012", BUCKET, (BUCKET,), "service", "profile",
-    "scheduler", "subnet", "security", "schedules",
+    "scheduler", ("subnet",), "security", "schedules",
 )  # fmt: skip
 SETTINGS = RunSettings(
     input=f"s3://{BUCKET}/in", output=f"s3://{BUCKET}/out", max_rejected=1.0, components=5
@@ -94,6 +95,7 @@ def run_step(place: Place, command: Callable[[dict[Path, str]], tuple[str, ...]]
         command=command(delivered),
         arch="x86_64",
         machines=("m5.xlarge",),
+        subnets=STACK.subnets,
         workers=2,
         spot=False,
         ends_at=ENDS_AT,
@@ -101,7 +103,7 @@ def run_step(place: Place, command: Callable[[dict[Path, str]], tuple[str, ...]]
     (step,) = cluster_request(job, STACK)["Steps"]
     program, *words = step["HadoopJarStep"]["Args"]
     assert program == "spark-submit"
-    assert all("=".join(item) in words for item in EXECUTOR.items())
+    assert all("=".join(item) in words for item in spark_sizes(2).items())
     done = subprocess.run(
         [SPARK_HOME / "bin" / program, *words],
         env=place.env,

@@ -2,8 +2,9 @@
 
 import typer
 
-from verger.cli.cloud_account import destroy, init, plan, prices, upload
+from verger.cli.cloud_account import plan, prices, upload
 from verger.cli.cloud_jobs import costs, execute_notebook, logs, notebook, run, status, stop
+from verger.cli.cloud_setup import destroy, init
 
 cloud_app = typer.Typer(
     no_args_is_help=True,

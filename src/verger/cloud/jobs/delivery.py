@@ -71,7 +71,7 @@ def deliver(
         InputError, SetupError: the bucket cannot be written.
     """
     client = session.client("s3")
-    keys = {file: f"{CODE}/{digest(file)}/{file.name}" for file in files}
+    keys = {file: stack.key(CODE, digest(file), file.name) for file in files}
     with bucket_errors(stack.bucket):
         absent = [file for file, key in keys.items() if not _is_there(client, stack.bucket, key)]
         if absent:
