@@ -6,11 +6,14 @@ are checked against the same.
 
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from fnmatch import fnmatchcase
 from typing import Any
 
 from botocore import xform_name
 from botocore.awsrequest import AWSResponse
 from botocore.validate import validate_parameters
+
+from policies import as_list
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
 
@@ -50,6 +53,11 @@ class FakeAws:
         self.disk_key = ""
         self.errors: list[dict[str, str]] = []
         """Of EMR, beside its word for the end."""
+        self.networks: list[str] = []
+        self.endpoints: list[str] = []
+        """Interface endpoints that EMR left in them."""
+        self.granted: dict[str, Any] | None = None
+        """The policy of who asks; None where all is allowed."""
         self._tags: Any = None
 
     @property
@@ -66,7 +74,7 @@ class FakeAws:
         return "RunJobFlow" in self.names and bool(self.timeline)
 
     def install(self, session: Any) -> Any:
-        for service in ("emr", "service-quotas", "ec2"):
+        for service in ("emr", "service-quotas", "ec2", "iam"):
             session.events.register(f"before-parameter-build.{service}", self._keep)
             session.events.register(f"before-call.{service}", self._answer)
         return session
@@ -152,12 +160,14 @@ class FakeAws:
             ]
         }
 
-    def describe_instance_type_offerings(self, **_: Any) -> dict[str, Any]:
+    def describe_instance_type_offerings(self, **asked: Any) -> dict[str, Any]:
+        filters = {one["Name"]: one["Values"] for one in asked["Filters"]}
+        wanted = filters["instance-type"]
         return {
             "InstanceTypeOfferings": [
                 {"InstanceType": machine, "Location": zone}
                 for zone, machines in self.zones.values()
-                for machine in sorted(machines)
+                for machine in sorted(machines.intersection(wanted))
             ]
         }
 
@@ -166,6 +176,39 @@ class FakeAws:
 
     def get_ebs_default_kms_key_id(self, **_: Any) -> dict[str, Any]:
         return {"KmsKeyId": self.disk_key}
+
+    def describe_vpcs(self, **_: Any) -> dict[str, Any]:
+        return {"Vpcs": [{"VpcId": name} for name in self.networks]}
+
+    def describe_vpc_endpoints(self, **_: Any) -> dict[str, Any]:
+        return {
+            "VpcEndpoints": [
+                {"VpcEndpointId": name, "VpcEndpointType": "Interface", "State": "available"}
+                for name in self.endpoints
+            ]
+        }
+
+    def simulate_principal_policy(self, **asked: Any) -> dict[str, Any]:
+        return {
+            "EvaluationResults": [
+                {
+                    "EvalActionName": action,
+                    "EvalResourceName": resource,
+                    "EvalDecision": "allowed" if self._may(action, resource) else "implicitDeny",
+                }
+                for action in asked["ActionNames"]
+                for resource in asked["ResourceArns"]
+            ]
+        }
+
+    def _may(self, action: str, resource: str) -> bool:
+        if self.granted is None:
+            return True
+        return any(
+            action in as_list(statement["Action"])
+            and any(fnmatchcase(resource, one) for one in as_list(statement["Resource"]))
+            for statement in self.granted["Statement"]
+        )
 
     def list_instances(self, **_: Any) -> dict[str, Any]:
         return {"Instances": self.instances}

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
 from verger.cli import console
-from verger.cli.options import Debug, Region
+from verger.cli.options import Arch, Debug, Json, Region
 from verger.cli.reporting import reporting
 from verger.errors import SetupError, UsageError, VergerError
 from verger.progress import TIME
@@ -110,6 +111,62 @@ def destroy(
             with console.progress() as shown:
                 delete_bucket(session, bucket, shown, TIME)
         _say_destroyed(bucket, purge, _delete_budget(session, where))
+
+
+def check(
+    *,
+    region: Region = None,
+    arch: Arch = "arm64",
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Look for what would stop a run, before the first euro; nothing is made or changed.
+
+    Ends with exit code 5 or 6 where something does.
+    """
+    with reporting(debug):
+        from rich.table import Table
+
+        from verger.cloud.jobs.check import Finding, check_account, raise_first
+        from verger.store.session import make_session
+
+        session = make_session(region)
+        findings: list[Finding] = []
+        with console.stage("check"):
+            findings += check_account(session, session.region_name, arch)
+        if json:
+            from dataclasses import asdict
+            from json import dumps
+
+            console.say(dumps([asdict(one) for one in findings], indent=2))
+        else:
+            table = Table("", "", "Found", "To do", box=None, padding=(0, 2, 0, 0))
+            for one in findings:
+                row = (one.level, one.what, one.found, one.remedy)
+                table.add_row(*(Text(text) for text in row))
+            console.stdout.print(table)
+        raise_first(findings)
+
+
+def policy(
+    who: Annotated[str, typer.Argument(help="run, or setup for init and destroy.")] = "run",
+    *,
+    bucket: Annotated[
+        list[str] | None, typer.Option(help="A bucket of the jobs; repeat it.")
+    ] = None,
+    account: Annotated[str, typer.Option(help="The number of the account.")] = "*",
+    debug: Debug = False,
+) -> None:
+    """Print the policy of AWS with the least rights that somebody needs."""
+    with reporting(debug):
+        from json import dumps
+
+        from verger.cloud.account.permissions import policy as policy_for
+
+        if who not in {"run", "setup"}:
+            raise UsageError(f"There is no policy for {who!r}.", "Give run or setup.")
+        document = policy_for("run" if who == "run" else "setup", tuple(bucket or ()), account)
+        console.say(dumps(document, indent=2))
 
 
 def _delete_budget(session: Any, region: str) -> str:

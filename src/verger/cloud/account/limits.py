@@ -1,6 +1,6 @@
 """What an account may start in a region, and what the region has: asked before anything starts."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -129,12 +129,12 @@ def too_small(quota: Quota, processors: int, region: str) -> RefusedError:
     )
 
 
-def clock_error(session: Any, here: datetime | None = None) -> timedelta:
+def clock_error(session: Any, now: Callable[[], datetime] = utc_now) -> timedelta:
     """How far the clock of this machine is ahead of AWS'.
 
     Args:
         session: a session of boto3.
-        here: the time on this machine, right after the answer; by default it is looked at.
+        now: the time on this machine.
 
     Raises:
         SetupError: AWS refuses.
@@ -142,16 +142,16 @@ def clock_error(session: Any, here: datetime | None = None) -> timedelta:
     with aws_errors("say who asks"):
         answer = session.client("sts").get_caller_identity()
     there = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
-    return (here or utc_now()) - there
+    return now() - there
 
 
-def check_clock(session: Any, here: datetime | None = None) -> None:
+def check_clock(session: Any, now: Callable[[], datetime] = utc_now) -> None:
     """Refuse a clock by which machines would be ended too late or too early.
 
     Raises:
         SetupError: it is off by more than `CLOCK_SECONDS`, or AWS refuses.
     """
-    off = clock_error(session, here)
+    off = clock_error(session, now)
     if abs(off.total_seconds()) > CLOCK_SECONDS:
         minutes = off.total_seconds() / 60
         raise SetupError(
@@ -218,6 +218,27 @@ def supported_machines(session: Any, region: str, release: str) -> frozenset[str
             asked["Marker"] = page["Marker"]
 
 
+def offered_machines(
+    session: Any, region: str, machines: Iterable[str]
+) -> dict[str, frozenset[str]]:
+    """Which of some types of machine each zone of a region has.
+
+    Raises:
+        SetupError: AWS refuses.
+    """
+    client = session.client("ec2", region_name=region)
+    offered: dict[str, set[str]] = {}
+    with aws_errors("list the machines that the zones have"):
+        pages = client.get_paginator("describe_instance_type_offerings").paginate(
+            LocationType="availability-zone",
+            Filters=[{"Name": "instance-type", "Values": list(machines)}],
+        )
+        for page in pages:
+            for offer in page["InstanceTypeOfferings"]:
+                offered.setdefault(offer["Location"], set()).add(offer["InstanceType"])
+    return {zone: frozenset(types) for zone, types in offered.items()}
+
+
 def find_zones(
     session: Any, region: str, subnets: Sequence[str], machines: Iterable[str]
 ) -> tuple[Zone, ...]:
@@ -230,20 +251,9 @@ def find_zones(
     with aws_errors("look up the subnets"):
         described = client.describe_subnets(SubnetIds=list(subnets))["Subnets"]
     names = {one["SubnetId"]: one["AvailabilityZone"] for one in described}
-    offered: dict[str, set[str]] = {}
-    with aws_errors("list the machines that the zones have"):
-        pages = client.get_paginator("describe_instance_type_offerings").paginate(
-            LocationType="availability-zone",
-            Filters=[
-                {"Name": "location", "Values": sorted(set(names.values()))},
-                {"Name": "instance-type", "Values": list(machines)},
-            ],
-        )
-        for page in pages:
-            for offer in page["InstanceTypeOfferings"]:
-                offered.setdefault(offer["Location"], set()).add(offer["InstanceType"])
+    offered = offered_machines(session, region, machines)
     return tuple(
-        Zone(subnet, names[subnet], frozenset(offered.get(names[subnet], ()))) for subnet in subnets
+        Zone(subnet, names[subnet], offered.get(names[subnet], frozenset())) for subnet in subnets
     )
 
 

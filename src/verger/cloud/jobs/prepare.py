@@ -56,7 +56,9 @@ class Launch:
         return "run" if self.notebook is None else f"notebook-{delivery.digest(self.notebook)}"
 
 
-def make_job(place: places.Place, wanted: Launch, images: int, progress: Progress) -> Job:
+def make_job(
+    place: places.Place, wanted: Launch, images: int, progress: Progress, *, upload: bool = True
+) -> Job:
     """Plan a job, refuse it if the money does not suffice, and upload what it needs.
 
     Args:
@@ -64,6 +66,7 @@ def make_job(place: places.Place, wanted: Launch, images: int, progress: Progres
         wanted: what is asked for.
         images: how many there are to do.
         progress: is told of the plan and of the uploads.
+        upload: whether what it needs is uploaded; else it is told what is missing.
 
     Raises:
         RefusedError: the money pays for too little time.
@@ -92,9 +95,17 @@ def make_job(place: places.Place, wanted: Launch, images: int, progress: Progres
         )
     _say_plan(plan, capacity, progress)
     run = with_full_waves(wanted.run, plan.workers)
-    bundle = delivery.make_bundle(run, wanted.arch, progress)
+    bundle = delivery.make_bundle(wanted.arch, progress, run)
     files = bundle.files if wanted.notebook is None else (*bundle.files, wanted.notebook)
-    delivered = delivery.deliver(place.session, stack, files, progress)
+    if upload:
+        delivered = delivery.deliver(place.session, stack, files, progress)
+    else:
+        delivered = delivery.uris(stack, files)
+        if delivery.missing(place.session, stack, files):
+            progress.note(
+                f"The bucket lacks what the job needs; first: verger cloud deliver --region "
+                f"{stack.region} --arch {wanted.arch}"
+            )
     end = wanted.time.now() + paid
     run_id = f"{wanted.time.now():%Y%m%d-%H%M}-{secrets.token_hex(2)}"
     if wanted.notebook is None:
