@@ -57,4 +57,5 @@ def _fits(action: dict[str, Any], pattern: str, resources: list[str]) -> bool:
 
 
 def _as_pattern(text: str, arn: str) -> bool:
-    return fnmatch.fnmatchcase(re.sub(r"\$\{\w+\}", "x", arn), re.sub(r"[^*:/]*\*", "*", text))
+    example = re.sub(r"\$\{\w+\}", "x", arn.replace("${Partition}", "aws"))
+    return fnmatch.fnmatchcase(example, re.sub(r"[^*:/]*\*", "*", text))

@@ -569,6 +569,16 @@ def test_init_and_destroy_as_commands(env, port: int, tmp_path: Path) -> None:
     assert budgets.describe_budgets(AccountId=account)["Budgets"] == []
 
 
+def test_disks_are_encrypted_where_that_is_asked(env, monkeypatch) -> None:
+    monkeypatch.setattr(stack, "default_disk_key", lambda *_: "")  # moto has none
+    words = ["cloud", "init", "--bucket", "verger-data", "--encrypt-disks"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert "AWS encrypts all new disks" in done.stdout
+    ec2 = make_session().client("ec2")
+    assert ec2.get_ebs_encryption_by_default()["EbsEncryptionByDefault"]
+
+
 def test_destroy_without_purge_keeps_the_data(env, port: int) -> None:
     session = make_session()
     made = stack.create_stack(session, REGION, "verger-data")
