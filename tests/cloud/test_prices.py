@@ -1,5 +1,6 @@
 """Prices from the package, from AWS' list and from the bank; plans that are made with them."""
 
+import gzip
 import http.server
 import json
 import os
@@ -8,8 +9,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from pathlib import Path
 
 import boto3
+import moto.ec2
 import pytest
 from botocore.stub import Stubber
 
@@ -18,8 +21,10 @@ from stores import FAKE_KEYS
 from verger.cloud.money import prices
 from verger.cloud.money.plan import (
     CORE_RATES,
+    CORES,
     ENDING_MINUTES,
     FIXED_MINUTES,
+    PROCESSORS,
     START_MINUTES,
     make_plan,
 )
@@ -253,6 +258,42 @@ def test_the_ceiling_holds_for_the_dearest_machine_that_a_fleet_may_take() -> No
     assert len(plan.machines) == 5
     assert plan.most_usd_per_hour == pytest.approx(4 * (dearest + disks))
     assert plan.eur[0] < plan.eur[1]
+
+
+def recorded(name: str) -> list[dict]:
+    """What AWS answered to the makers of moto."""
+    folder = Path(moto.ec2.__file__).parent / "resources"
+    with gzip.open(folder / f"{name}.json.gz") as file:
+        found = json.load(file)
+    return list(found.values()) if isinstance(found, dict) else found
+
+
+def test_machines_have_the_processors_and_the_memory_that_plans_count_on() -> None:
+    described = {one["InstanceType"]: one for one in recorded("instance_types")}
+    for machine, cores in CORES.items():
+        assert described[machine]["VCpuInfo"]["DefaultCores"] == cores
+        assert described[machine]["VCpuInfo"]["DefaultVCpus"] == PROCESSORS
+        assert described[machine]["MemoryInfo"]["SizeInMiB"] == 16 * 1024
+
+
+@pytest.mark.parametrize("region", prices.load().regions)
+def test_a_region_has_the_machines_that_it_has_prices_of(region: str) -> None:
+    offers = recorded(f"instance_type_offerings/availability-zone/{region}")
+    offered = {one["InstanceType"] for one in offers}
+    assert prices.load().regions[region].machine_hour.keys() <= offered
+
+
+def test_data_protection_names_the_machines_that_do_not_encrypt_between_themselves() -> None:
+    described = {one["InstanceType"]: one for one in recorded("instance_types")}
+    plain = [
+        machine
+        for types in prices.MACHINES.values()
+        for machine in types
+        if not described[machine]["NetworkInfo"]["EncryptionInTransitSupported"]
+    ]
+    said = (Path(__file__).parents[2] / "docs/gdpr.md").read_text()
+    families = ", ".join(machine.removesuffix(".xlarge") for machine in plain)
+    assert f"({families})" in said
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,7 @@ def test_endpoints_elsewhere_are_refused(url: str) -> None:
         ("scheduler", "list_schedules", {}),
         ("cloudformation", "describe_stacks", {}),
         ("ec2", "describe_vpcs", {}),
+        ("service-quotas", "list_services", {}),
     ],
 )
 def test_a_request_to_a_host_elsewhere_is_never_sent(

@@ -13,9 +13,9 @@ from verger.errors import SetupError
 from verger.store.errors import no_credentials, no_region
 from verger.store.regions import check_endpoint, check_region
 
-GUARDED = ("cloudformation", "ec2", "emr", "s3", "scheduler")
+GUARDED = ("cloudformation", "ec2", "emr", "s3", "scheduler", "service-quotas")
 """Services whose requests may not leave the European Union. IAM and Budgets, which see no image,
-have one endpoint for the whole world."""
+have one endpoint for the whole world; so may STS, which says who asks."""
 
 
 def make_session(region: str | None = None, *, inside_eu: bool = True) -> Any:
