@@ -1,11 +1,15 @@
 """The parts of a run on AWS: requests, logs, and what is found and stopped on moto."""
 
+import ast
 import dataclasses
 import gzip
 import json
+import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
+import boto3
 import pytest
 from botocore.exceptions import ClientError
 from test_cloud_run import OUTPUT, REGION, SOURCE, STACK, Heard
@@ -104,6 +108,38 @@ def test_every_process_of_the_cluster_is_told_the_region() -> None:
         for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
             assert f"{process}.{name}={REGION}" in words
     assert f"spark.hadoop.fs.s3a.endpoint.region={REGION}" in words
+
+
+def examples(language: str) -> list[str]:
+    text = (Path(__file__).parents[2] / "docs/howto/emr.md").read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_state_machine_of_the_how_to_calls_what_emr_has() -> None:
+    (text,) = examples("json")
+    machine = json.loads(text)
+    states = machine["States"]
+    operations = boto3.client("emr", region_name=REGION).meta.service_model.operation_names
+    tasks = [state for state in states.values() if state["Type"] == "Task"]
+    for task in tasks:
+        name = task["Resource"].removeprefix("arn:aws:states:::aws-sdk:emr:")
+        assert name[0].upper() + name[1:] in operations
+    followers = {state["Next"] for state in states.values() if "Next" in state}
+    assert {machine["StartAt"], *followers} <= states.keys()
+    assert "TERMINATED_WITH_ERRORS" in text
+
+
+def test_the_dag_of_the_how_to_is_python_and_waits_for_the_end() -> None:
+    (text,) = examples("python")
+    (call,) = [
+        node
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "EmrCreateJobFlowOperator"
+    ]
+    given = {word.arg: ast.unparse(word.value) for word in call.keywords}
+    assert given["wait_for_completion"] == "True"
+    assert given["emr_conn_id"] == "None"
+    assert "--print-request" in text
 
 
 def test_the_command_has_what_was_asked_and_the_deadline() -> None:

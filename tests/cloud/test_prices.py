@@ -276,6 +276,14 @@ def test_machines_have_the_processors_and_the_memory_that_plans_count_on() -> No
         assert described[machine]["MemoryInfo"]["SizeInMiB"] == 16 * 1024
 
 
+def test_rates_are_those_that_were_measured() -> None:
+    data = Path(__file__).parents[2] / "presentation/data/workers.json"
+    measured = json.loads(data.read_text())["images_per_second"]
+    least, most = min(measured["2"]) / 2, max(measured["1"])
+    assert CORE_RATES["x86_64"] == (round(least, 1), round(most, 1))
+    assert CORE_RATES["arm64"] == (round(least / 2, 1), round(least, 1))
+
+
 @pytest.mark.parametrize("region", prices.load().regions)
 def test_a_region_has_the_machines_that_it_has_prices_of(region: str) -> None:
     offers = recorded(f"instance_type_offerings/availability-zone/{region}")

@@ -150,8 +150,8 @@ def _show(chosen: "Plan", plans: list["Plan"], is_live: bool) -> None:
     console.say(f"1 USD = {prices.eur_per_usd} EUR on {prices.eur_dated} ({prices.eur_source}).")
     console.say(
         f"Minutes hold {start} to start the machines and {fixed} besides extraction (assumptions). "
-        "Rates are those of whole cores, one worker on each: Intel's measured without and with "
-        "AVX-512, Graviton's assumed."
+        "Rates are those of whole cores: x86's measured with two workers and with one, on a "
+        "machine with AVX-512; Graviton's assumed."
     )
 
 

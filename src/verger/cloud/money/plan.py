@@ -10,13 +10,13 @@ from verger.errors import RefusedError, UsageError
 Range = tuple[float, float]
 """The least and the most that is expected."""
 
-CORE_RATES: dict[str, Range] = {"x86_64": (80.2, 235.0), "arm64": (40.1, 80.2)}
-"""Images a second of one physical core that nothing else uses, extraction only.
+CORE_RATES: dict[str, Range] = {"x86_64": (132.0, 191.3), "arm64": (66.0, 132.0)}
+"""Images a second of one physical core, extraction only.
 
-x86_64: the least by two threads of a core with AVX2, the most by one process on a machine with
-AVX-512 (`bare` in presentation/data/workers.json). arm64: not measured; taken for half a core with
-AVX2 to a whole one. A cluster counts as the sum of its cores, each with a worker that may use any
-of them: engines that were pinned would share the first one.
+x86_64: of the whole chain, measured on two cores with AVX-512 (presentation/data/workers.json): the
+least by two workers at once, the most by one. Machines without AVX-512 (m6a) are slower, which was
+not measured. arm64: not measured; taken for half of the least of these to all of it. A cluster
+counts as the sum of its cores, each with as many workers as it has processors.
 """
 
 CORES = {"m7a.xlarge": 4} | {
