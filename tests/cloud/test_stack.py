@@ -462,7 +462,14 @@ def test_what_is_there_already_is_not_made(env, port: int, tmp_path: Path) -> No
     assert iam.list_roles()["Roles"] == []
     # Given again without the file, it keeps what it knew.
     assert stack.create_stack(session, REGION, "theirs") == made
-    assert verger("cloud", "destroy", "--yes", env=env).returncode == 0
+    client = make_client(port)
+    for key in ("data/fruits/_verger/logs/1", "data/fruits/in/a.jpg", "of/others"):
+        client.put_object(Bucket="theirs", Key=key, Body=b"1")
+    done = verger("cloud", "destroy", "--purge", "--yes", env=env)
+    assert done.returncode == 0, done.stderr
+    assert "The bucket theirs stays" in done.stdout
+    left = [one["Key"] for one in client.list_objects_v2(Bucket="theirs")["Contents"]]
+    assert left == ["data/fruits/in/a.jpg", "of/others"], "what is not verger's own stays"
     assert len(ec2.describe_vpcs()["Vpcs"]) == before
 
 
@@ -657,3 +664,5 @@ def test_a_second_destroy_mends_the_first(env, port: int) -> None:
     groups = ec2.describe_security_groups()["SecurityGroups"]
     assert left not in {group["GroupId"] for group in groups}
     assert make_client(port).list_buckets()["Buckets"] == []
+    again = delete_all(env, "--purge", "--bucket", "verger-data")
+    assert again.exit_code == 0, again.output

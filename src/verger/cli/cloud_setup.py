@@ -84,15 +84,17 @@ def destroy(
     """
     with reporting(debug):
         from verger.cloud.account import stack
-        from verger.cloud.account.erase import delete_bucket
+        from verger.cloud.account.erase import delete_bucket, is_gone
         from verger.store.session import make_session
 
         if (place or listing) and not purge:
             raise UsageError("--place and --list go with --purge.", "Add --purge to erase data.")
         session = make_session(region)
         where: str = session.region_name
-        bucket = stack.remembered_bucket(session, where) or bucket
-        if purge and bucket is None:
+        kept = stack.kept_bucket(session, where)
+        if kept is None and bucket is not None:
+            kept = stack.Kept(bucket, is_ours=True, own="")
+        if purge and kept is None:
             raise SetupError(
                 f"There is no stack of verger in {where} that names a bucket.",
                 "Name it: --bucket NAME, or leave out --purge.",
@@ -101,16 +103,20 @@ def destroy(
             raise SetupError(
                 f"{len(running)} clusters still run: {', '.join(running)}.", "verger cloud stop"
             )
-        if purge and bucket:
-            _purge(session, bucket, place or [], listing, yes)
+        places = [*(place or ())]
+        if purge and kept and not is_gone(session, kept.bucket):
+            places.insert(0, f"s3://{kept.bucket}" + ("" if kept.is_ours else f"/{kept.own}"))
+        if places:
+            _purge(session, places, listing, yes)
         elif not yes:
             typer.confirm(f"Remove verger's stack in {where}?", abort=True)
         with console.stage("unmake"):
             stack.delete_stack(session, where)
-        if purge and bucket:
+        gone = bool(purge and kept and kept.is_ours)
+        if gone and kept:
             with console.progress() as shown:
-                delete_bucket(session, bucket, shown, TIME)
-        _say_destroyed(bucket, purge, _delete_budget(session, where))
+                delete_bucket(session, kept.bucket, shown, TIME)
+        _say_destroyed(kept.bucket if kept else None, gone, _delete_budget(session, where))
 
 
 def check(
@@ -213,13 +219,13 @@ def _show_stack(made: "Stack", email: str, monthly_usd: float, encrypted: bool) 
     )
 
 
-def _purge(session: Any, bucket: str, more: list[str], listing: Path | None, yes: bool) -> None:
-    """Erase the bucket's objects and other places, after asking; say what was erased."""
+def _purge(session: Any, wanted: list[str], listing: Path | None, yes: bool) -> None:
+    """Erase the objects of places, after asking; say what was erased."""
     from verger.cloud.account.buckets import check_buckets
     from verger.cloud.account.erase import by_folder, erase, list_versions
     from verger.store.location import Location
 
-    places = [Location.parse(text) for text in dict.fromkeys((f"s3://{bucket}", *more))]
+    places = [Location.parse(text) for text in dict.fromkeys(wanted)]
     for place in places:
         if not place.is_s3:
             raise UsageError(f"{place} is not on S3.", "Write s3://bucket/prefix.")

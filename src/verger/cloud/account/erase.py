@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from itertools import islice
 from typing import Any
 
@@ -117,6 +118,25 @@ def delete_bucket(session: Any, bucket: str, progress: Progress, time: Time = TI
         f"The bucket {bucket} is filled again while it is emptied.",
         "Something still writes to it. Give the same command again in some minutes.",
     )
+
+
+def is_gone(session: Any, bucket: str) -> bool:
+    """Whether there is no such bucket.
+
+    Raises:
+        InputError: it is forbidden.
+        SetupError: there are no valid credentials, or S3 does not answer.
+    """
+    from botocore.exceptions import ClientError
+
+    with bucket_errors(bucket):
+        try:
+            session.client("s3").head_bucket(Bucket=bucket)
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.NOT_FOUND:
+                return True
+            raise
+    return False
 
 
 def by_folder(erased: list[Version]) -> dict[str, tuple[int, int]]:

@@ -18,6 +18,7 @@ from verger.store.regions import check_cloud_region
 
 STACK_NAME = "verger"
 
+OWN = "_verger"
 LOGS, CODE, TEMPORARY = "_verger/logs", "_verger/code", "_verger/tmp"
 """Prefixes in the stack's bucket: the rules of the bucket delete what is in them after 30, 30 and
 7 days."""
@@ -172,7 +173,22 @@ def running_clusters(session: Any, region: str) -> list[str]:
     ]
 
 
-def remembered_bucket(session: Any, region: str) -> str | None:
+@dataclass(frozen=True)
+class Kept:
+    """The bucket of a stack.
+
+    Attributes:
+        bucket: its name.
+        is_ours: whether the stack made it; what was there before is never deleted.
+        own: prefix of what verger keeps there for itself.
+    """
+
+    bucket: str
+    is_ours: bool
+    own: str
+
+
+def kept_bucket(session: Any, region: str) -> Kept | None:
     """The bucket of a stack in whatever state it is; None where nothing is left of it.
 
     Raises:
@@ -180,7 +196,9 @@ def remembered_bucket(session: Any, region: str) -> str | None:
     """
     described = _describe(_client(session, region)) or {}
     given = {one["ParameterKey"]: one["ParameterValue"] for one in described.get("Parameters", ())}
-    return _outputs(described).get("Bucket") or given.get("Bucket")
+    if "Bucket" not in given:
+        return None
+    return Kept(given["Bucket"], given.get("OwnBucket") != "yes", f"{given.get('Prefix', '')}{OWN}")
 
 
 def delete_stack(session: Any, region: str, time: Time = TIME) -> None:
