@@ -1,4 +1,4 @@
-"""EMR played by a script: moto's steps never end.
+"""EMR, and what EC2 has and allows, played by a script: moto's steps never end.
 
 Requests go through botocore, which checks them against AWS' own description of each call; answers
 are checked against the same.
@@ -6,11 +6,14 @@ are checked against the same.
 
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from fnmatch import fnmatchcase
 from typing import Any
 
 from botocore import xform_name
 from botocore.awsrequest import AWSResponse
 from botocore.validate import validate_parameters
+
+from policies import as_list
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
 
@@ -38,6 +41,23 @@ class FakeAws:
         self.after: dict[str, Callable[[], None]] = {}
         """What happens when a call was done, and before its answer is there."""
         self.region = ""
+        self.quotas = {"L-1216C47A": 32.0, "L-34B43A08": 32.0}
+        self.in_use: list[dict[str, Any]] = []
+        """Machines of the account, as DescribeInstances gives them."""
+        self.zones = {
+            f"subnet-{number}": (f"eu-west-3{letter}", {"m7g.xlarge", "m6g.xlarge", "m6i.xlarge"})
+            for number, letter in ((1, "a"), (2, "b"), (3, "c"))
+        }
+        """The zone of each subnet, and the machines that it has."""
+        self.supported = {"m7g.xlarge", "m6g.xlarge", "m6i.xlarge", "m5.xlarge"}
+        self.disk_key = ""
+        self.errors: list[dict[str, str]] = []
+        """Of EMR, beside its word for the end."""
+        self.networks: list[str] = []
+        self.endpoints: list[str] = []
+        """Interface endpoints that EMR left in them."""
+        self.granted: dict[str, Any] | None = None
+        """The policy of who asks; None where all is allowed."""
         self._tags: Any = None
 
     @property
@@ -54,8 +74,9 @@ class FakeAws:
         return "RunJobFlow" in self.names and bool(self.timeline)
 
     def install(self, session: Any) -> Any:
-        session.events.register("before-parameter-build.emr", self._keep)
-        session.events.register("before-call.emr", self._answer)
+        for service in ("emr", "service-quotas", "ec2", "iam"):
+            session.events.register(f"before-parameter-build.{service}", self._keep)
+            session.events.register(f"before-call.{service}", self._answer)
         return session
 
     def _keep(self, params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
@@ -99,7 +120,11 @@ class FakeAws:
             "Cluster": {
                 "Id": "j-1",
                 "Tags": self._tags,
-                "Status": {"State": state, "StateChangeReason": reason},
+                "Status": {
+                    "State": state,
+                    "StateChangeReason": reason,
+                    "ErrorDetails": self.errors if state.startswith("TERMINATED") else [],
+                },
             }
         }
 
@@ -118,6 +143,72 @@ class FakeAws:
             self.timeline = [("TERMINATING", "CANCELLED")]
             self.end = ("TERMINATED", "CANCELLED", "USER_REQUEST", "Terminated by user request")
         return {}
+
+    def list_supported_instance_types(self, **_: Any) -> dict[str, Any]:
+        return {"SupportedInstanceTypes": [{"Type": name} for name in sorted(self.supported)]}
+
+    def get_service_quota(self, QuotaCode: str, **_: Any) -> dict[str, Any]:  # noqa: N803 - AWS' name
+        return {"Quota": {"Value": self.quotas[QuotaCode]}}
+
+    def describe_instances(self, **_: Any) -> dict[str, Any]:
+        return {"Reservations": [{"Instances": self.in_use}]}
+
+    def describe_subnets(self, SubnetIds: list[str], **_: Any) -> dict[str, Any]:  # noqa: N803
+        return {
+            "Subnets": [
+                {"SubnetId": name, "AvailabilityZone": self.zones[name][0]} for name in SubnetIds
+            ]
+        }
+
+    def describe_instance_type_offerings(self, **asked: Any) -> dict[str, Any]:
+        filters = {one["Name"]: one["Values"] for one in asked["Filters"]}
+        wanted = filters["instance-type"]
+        return {
+            "InstanceTypeOfferings": [
+                {"InstanceType": machine, "Location": zone}
+                for zone, machines in self.zones.values()
+                for machine in sorted(machines.intersection(wanted))
+            ]
+        }
+
+    def get_ebs_encryption_by_default(self, **_: Any) -> dict[str, Any]:
+        return {"EbsEncryptionByDefault": bool(self.disk_key)}
+
+    def get_ebs_default_kms_key_id(self, **_: Any) -> dict[str, Any]:
+        return {"KmsKeyId": self.disk_key}
+
+    def describe_vpcs(self, **_: Any) -> dict[str, Any]:
+        return {"Vpcs": [{"VpcId": name} for name in self.networks]}
+
+    def describe_vpc_endpoints(self, **_: Any) -> dict[str, Any]:
+        return {
+            "VpcEndpoints": [
+                {"VpcEndpointId": name, "VpcEndpointType": "Interface", "State": "available"}
+                for name in self.endpoints
+            ]
+        }
+
+    def simulate_principal_policy(self, **asked: Any) -> dict[str, Any]:
+        return {
+            "EvaluationResults": [
+                {
+                    "EvalActionName": action,
+                    "EvalResourceName": resource,
+                    "EvalDecision": "allowed" if self._may(action, resource) else "implicitDeny",
+                }
+                for action in asked["ActionNames"]
+                for resource in asked["ResourceArns"]
+            ]
+        }
+
+    def _may(self, action: str, resource: str) -> bool:
+        if self.granted is None:
+            return True
+        return any(
+            action in as_list(statement["Action"])
+            and any(fnmatchcase(resource, one) for one in as_list(statement["Resource"]))
+            for statement in self.granted["Statement"]
+        )
 
     def list_instances(self, **_: Any) -> dict[str, Any]:
         return {"Instances": self.instances}

@@ -15,11 +15,15 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from faults import faulty
 from helpers import running
 from verger.store.client import _make_client, _session, bucket_region
 
 WEED = Path(sys.executable).with_name("weed")
 KEYS = {"AWS_ACCESS_KEY_ID": "orchard", "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-tests"}
+REGION = "eu-west-3"
+"""Where all buckets of the tests lie."""
+
 FAKE_KEYS = {name.lower(): value for name, value in KEYS.items()}
 """The same as boto3 takes them."""
 
@@ -43,12 +47,15 @@ def free_ports(count: int) -> list[int]:
 
 def aws_env(port: int) -> dict[str, str]:
     """What the AWS settings say of a server on this port."""
-    return {**KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_REGION": "eu-west-3"}
+    return {**KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_REGION": REGION}
 
 
 @contextmanager
 def seaweedfs(folder: Path) -> Iterator[int]:
-    """A SeaweedFS that keeps its data in a folder; yields the port of its S3."""
+    """A SeaweedFS that keeps its data in a folder; yields the port of its S3.
+
+    It would take a signature for any region; before it stands what takes those for `REGION` only.
+    """
     s3, master, volume, filer, admin, webdav = free_ports(6)
     arguments = {
         "ip": "127.0.0.1", "ip.bind": "127.0.0.1", "dir": folder, "s3.port": s3,
@@ -63,7 +70,8 @@ def seaweedfs(folder: Path) -> Iterator[int]:
         running(command, env={**os.environ, **KEYS}, stdout=log, stderr=log) as process,
     ):
         wait_until_ready(s3, process)
-        yield s3
+        with faulty(s3, lambda *_: None, REGION) as port:
+            yield port
 
 
 def wait_until_ready(port: int, process: subprocess.Popen) -> None:
@@ -83,7 +91,7 @@ def make_client(port: int):
     return boto3.client(
         "s3",
         endpoint_url=f"http://127.0.0.1:{port}",
-        region_name="eu-west-3",
+        region_name=REGION,
         aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
         config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 1}),
@@ -143,6 +151,6 @@ def forget() -> None:
 def make_bucket(port: int, name: str) -> str:
     """Make a bucket in the region of `aws_env`."""
     make_client(port).create_bucket(
-        Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-west-3"}
+        Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION}
     )
     return name

@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import re
 import shlex
+import shutil
 import threading
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -14,6 +16,7 @@ import pyspark
 import pytest
 from pyspark.java_gateway import launch_gateway
 
+from stores import KEYS
 from verger.spark.java import java_home
 from verger.store.cache import cache_folder
 from verger.store.client import bucket_region, s3_endpoint
@@ -48,9 +51,9 @@ SETTINGS = {
     "yarn.nodemanager.vmem-check-enabled": "false",
     # A machine whose disk is nearly full would be given no work.
     "yarn.nodemanager.disk-health-checker.enable": "false",
-    "yarn.nodemanager.env-whitelist": (
-        "JAVA_HOME,SPARK_LOCAL_IP,AWS_ACCESS_KEY_ID,AWS_SECRET_ACCESS_KEY,AWS_ENDPOINT_URL,AWS_REGION"
-    ),
+    "yarn.nodemanager.env-whitelist": "JAVA_HOME,SPARK_LOCAL_IP",
+    # How each container was started stays there for the tests to look at.
+    "yarn.nodemanager.delete.debug-delay-sec": "3600",
     "yarn.scheduler.minimum-allocation-mb": "256",
     "yarn.scheduler.capacity.root.queues": "default",
     "yarn.scheduler.capacity.root.default.capacity": "100",
@@ -58,6 +61,16 @@ SETTINGS = {
 }
 """Room for the driver and the executors that EMR would have, whatever the machine."""
 
+
+S3A_REGION = "spark.hadoop.fs.s3a.endpoint.region"
+
+FREE_BYTES = 4 * 2**30
+"""What archives, unpacked once for each application, and the images of a test need.
+
+A node manager looks at what a disk has left for users without rights (`File.getUsableSpace`). That
+is 0 while the blocks reserved for root are not, so that tests of root go on writing where YARN
+finds "No space available in any of the local directories".
+"""
 
 SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/java/cacerts")
 """Where Debian and its kin keep what they trust, in Java's format."""
@@ -70,16 +83,18 @@ def trust_store_option() -> str:
 
 
 def s3a_options(place: Location) -> dict[str, str]:
-    """What EMR's Spark has of its own: access to S3, from where a step's files are fetched."""
+    """What EMR's Spark has of its own: access to S3, from where a step's files are fetched.
+
+    The region is that of the machines, which EMR's YARN knows; a step has to bring its own.
+    """
     endpoint = s3_endpoint() or ""
     return {
         "spark.jars.packages": "org.apache.hadoop:hadoop-aws:3.3.4",
         "spark.jars.excludes": "org.apache.hadoop:hadoop-client-api",
         "spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem",
-        "spark.hadoop.fs.s3a.aws.credentials.provider": (
-            "com.amazonaws.auth.DefaultAWSCredentialsProviderChain"
-        ),
-        "spark.hadoop.fs.s3a.endpoint.region": bucket_region(bucket_and_key(place.path)[0]),
+        "spark.hadoop.fs.s3a.access.key": KEYS["AWS_ACCESS_KEY_ID"],
+        "spark.hadoop.fs.s3a.secret.key": KEYS["AWS_SECRET_ACCESS_KEY"],
+        S3A_REGION: bucket_region(bucket_and_key(place.path)[0]),
         "spark.hadoop.fs.s3a.endpoint": endpoint,
         "spark.hadoop.fs.s3a.path.style.access": "true",
         "spark.hadoop.fs.s3a.connection.ssl.enabled": str(endpoint.startswith("https")).lower(),
@@ -111,12 +126,18 @@ def yarn(folder: Path, spark: Mapping[str, str], env: dict[str, str]) -> Iterato
     Args:
         folder: for settings and logs.
         spark: what `spark-defaults.conf` says besides the master.
-        env: of the containers.
+        env: of the machine; its AWS variables reach neither `spark-submit` nor a container. Where
+            EMR's machines have a metadata service and a name of S3, these have a file in the
+            home that YARN gives to containers; it names no region.
 
     Yields:
         The environment in which `spark-submit` finds the cluster.
     """
     folder.mkdir(parents=True)
+    free = shutil.disk_usage(folder).free
+    assert free > FREE_BYTES, f"the disk of {folder} has {free:,} bytes left: YARN would find none"
+    home = _home(folder / "home")
+    env = {name: value for name, value in env.items() if not name.startswith("AWS_")}
     classpath = ":".join(map(str, fetch_jars()))
     options = f"-Dtest.build.data={folder} -Djava.net.preferIPv4Stack=true{trust_store_option()}"
     arguments = ["--driver-class-path", classpath, "--driver-java-options", options]
@@ -130,7 +151,7 @@ def yarn(folder: Path, spark: Mapping[str, str], env: dict[str, str]) -> Iterato
         "SPARK_LOCAL_IP": "127.0.0.1",
         "PYSPARK_SUBMIT_ARGS": shlex.join([*arguments, "pyspark-shell"]),
     }
-    with mock.patch.dict(os.environ, settings), (folder / "yarn.log").open("wb") as log:
+    with mock.patch.dict(os.environ, settings, clear=True), (folder / "yarn.log").open("wb") as log:
         gateway = launch_gateway(popen_kwargs={"stdout": log, "stderr": log, "cwd": folder})
     try:
         hadoop = gateway.jvm.org.apache.hadoop.yarn
@@ -140,6 +161,7 @@ def yarn(folder: Path, spark: Mapping[str, str], env: dict[str, str]) -> Iterato
             for name, value in spark.items()
             if name.startswith("spark.hadoop.")
         }
+        hadoop_settings["yarn.nodemanager.user-home-dir"] = str(home)
         for name, value in (SETTINGS | hadoop_settings).items():
             conf.set(name, value)
         cluster = hadoop.server.MiniYARNCluster("yarn", 1, 1, 1)
@@ -152,7 +174,9 @@ def yarn(folder: Path, spark: Mapping[str, str], env: dict[str, str]) -> Iterato
         # Where the containers find Spark itself; it would be sent to each otherwise.
         jars = f"local:{SPARK_HOME}/jars/*"
         defaults = {"spark.master": "yarn", "spark.yarn.jars": jars} | {
-            name: value for name, value in spark.items() if not name.startswith("spark.jars.")
+            name: value
+            for name, value in spark.items()
+            if not name.startswith("spark.jars.") and name != S3A_REGION
         }
         (folder / "spark-defaults.conf").write_text(
             "".join(f"{name} {value}\n" for name, value in defaults.items())
@@ -177,3 +201,21 @@ def yarn(folder: Path, spark: Mapping[str, str], env: dict[str, str]) -> Iterato
     finally:
         gateway.proc.kill()
         gateway.proc.wait()
+
+
+def _home(folder: Path) -> Path:
+    (folder / ".aws").mkdir(parents=True)
+    keys = "".join(f"{name.lower()} = {value}\n" for name, value in KEYS.items())
+    text = f"[default]\n{keys}endpoint_url = {s3_endpoint()}\n"
+    (folder / ".aws/config").write_text(text)
+    return folder
+
+
+def container_variables(folder: Path) -> list[dict[str, str]]:
+    """The AWS variables that each container of the cluster in a folder was started with."""
+    scripts = folder.rglob("launch_container.sh")
+    found = [
+        re.findall(r'^export (AWS_\w+)="?([^"\n]*)"?$', one.read_text(), re.MULTILINE)
+        for one in scripts
+    ]
+    return [dict(variables) for variables in found]

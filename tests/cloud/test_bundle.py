@@ -65,7 +65,10 @@ def test_the_code_of_a_cluster_is_whole_and_equal_for_equal_code(tmp_path: Path)
 
 def test_the_driver_finds_the_backbone_beside_it() -> None:
     properties = spark_properties(
-        environment="s3://b/e.tar.gz", code="s3://b/v.zip", backbone="s3://b/x/backbone.zip"
+        region="eu-west-3",
+        environment="s3://b/e.tar.gz",
+        code="s3://b/v.zip",
+        backbone="s3://b/x/backbone.zip",
     )
     arguments = submit_arguments(properties, entry="s3://b/main.py", command=["run", "in", "out"])
     assert arguments[:2] == ["--deploy-mode", "cluster"]

@@ -11,6 +11,7 @@ import pytest
 from boto3.exceptions import S3UploadFailedError
 from botocore.exceptions import ClientError, EndpointConnectionError
 from botocore.loaders import create_loader
+from botocore.validate import validate_parameters
 from typer.testing import CliRunner
 
 from fake_aws import AwsError, FakeAws, machine
@@ -23,6 +24,7 @@ from verger.cloud.jobs import delivery, launch
 from verger.cloud.jobs.notebook import launch_notebook
 from verger.cloud.jobs.prepare import MARGIN, Launch
 from verger.cloud.money import prices
+from verger.cloud.money.plan import ENDING_MINUTES
 from verger.errors import (
     DeadlineReached,
     InputError,
@@ -51,7 +53,7 @@ STACK = Stack(
     service_role="verger-service",
     instance_profile="verger-machines",
     scheduler_role="arn:aws:iam::123456789012:role/verger-scheduler",
-    subnet="subnet-1",
+    subnets=("subnet-1", "subnet-2", "subnet-3"),
     security_configuration="verger-security",
     schedule_group="verger",
 )
@@ -269,8 +271,8 @@ def test_while_it_runs_a_clock_in_the_account_would_end_it(aws, heard: Heard, cl
     here = rate.region(REGION)
     one = here.machine_hour["m7g.xlarge"] + here.emr_hour["m7g.xlarge"]
     one += here.ebs_gb_month * 79 / 730
-    hours = (end - begun).total_seconds() / 3600
-    assert hours * 3 * one * rate.eur_per_usd == pytest.approx(2.0, abs=0.05), "the ceiling"
+    hours = (end - begun).total_seconds() / 3600 + ENDING_MINUTES / 60
+    assert hours * 3 * one * rate.eur_per_usd == pytest.approx(2.0, abs=0.01), "the ceiling"
     words = aws.request("RunJobFlow")["Steps"][0]["HadoopJarStep"]["Args"]
     told = words[words.index("--deadline") + 1]
     deadline = datetime.strptime(told, "%Y-%m-%dT%H:%M:%S%z")
@@ -519,6 +521,64 @@ def test_a_network_lost_at_the_start_does_not_hide_what_may_run(aws, heard: Hear
     assert "verger cloud stop" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("errors", "message"),
+    [
+        ([{"ErrorCode": "INTERNAL_ERROR_EC2_INSUFFICIENT_CAPACITY_AZ"}], "On the core fleet"),
+        ([], "We currently do not have sufficient m7g.xlarge capacity in eu-west-3a"),
+    ],
+)
+def test_a_zone_without_machines_is_not_called_a_quota(
+    aws, heard: Heard, errors: list[dict], message: str
+) -> None:
+    aws.timeline, aws.errors = [("STARTING", "PENDING")], errors
+    aws.end = ("TERMINATED_WITH_ERRORS", "CANCELLED", "VALIDATION_ERROR", message)
+    with pytest.raises(SetupError, match="INSUFFICIENT_CAPACITY") as caught:
+        launch.launch(asked(), heard)
+    assert "No zone has such machines free now" in caught.value.hint
+    assert not aws.runs
+
+
+def test_capacity_gone_in_one_zone_leaves_the_others(aws, heard: Heard) -> None:
+    aws.zones["subnet-1"] = ("eu-west-3a", set())
+    at_step(aws, 2, write_manifest)
+    launch.launch(asked(), heard)
+    instances = aws.request("RunJobFlow")["Instances"]
+    assert instances["Ec2SubnetIds"] == ["subnet-2", "subnet-3"]
+    kinds = instances["InstanceFleets"][0]["InstanceTypeConfigs"]
+    assert [kind["InstanceType"] for kind in kinds] == ["m7g.xlarge", "m6g.xlarge"]
+
+
+def test_a_quota_of_five_gets_one_machine_that_is_primary_and_worker(aws, heard: Heard) -> None:
+    aws.quotas = {"L-1216C47A": 5.0, "L-34B43A08": 5.0}
+    at_step(aws, 2, write_manifest)
+    run = RunSettings(input=SOURCE, output=OUTPUT)
+    launch.launch(Launch(run, time=Time(CLOCK.now, CLOCK.sleep)), heard)
+    request = aws.request("RunJobFlow")
+    (fleet,) = request["Instances"]["InstanceFleets"]
+    assert (fleet["InstanceFleetType"], fleet["TargetOnDemandCapacity"]) == ("MASTER", 1)
+    assert "yarn-site" not in str(request["Configurations"]), "nothing has the label CORE"
+    assert "spark.executor.instances=1" in request["Steps"][0]["HadoopJarStep"]["Args"]
+    assert "one machine, primary and worker" in heard.said
+    assert "Ask AWS for 32 processors" in heard.said
+
+
+def test_logs_go_to_the_bucket_of_the_stack_only(aws, heard: Heard) -> None:
+    at_step(aws, 2, write_manifest)
+    launch.launch(asked(), heard)
+    request = aws.request("RunJobFlow")
+    policy = request["MonitoringConfiguration"]["S3LoggingConfiguration"]["LogTypeUploadPolicy"]
+    assert policy["system-logs"] == policy["application-logs"] == "on-customer-s3only"
+    assert policy["persistent-ui-logs"] == "disabled"
+
+
+def test_prices_that_are_remembered_say_so_in_every_plan(aws, heard: Heard) -> None:
+    at_step(aws, 2, write_manifest)
+    launch.launch(asked(), heard)
+    assert "as remembered on" in heard.said
+    assert "without tax" in heard.said
+
+
 WORDS = ["cloud", "run", "--input", SOURCE, "--output", OUTPUT, "--workers", "2"]
 
 
@@ -543,6 +603,71 @@ def test_the_command_ends_with_an_exit_code(aws, action, code: int, words: str) 
     done = CliRunner().invoke(app, WORDS)
     assert done.exit_code == code, done.output
     assert words in done.stderr
+
+
+def test_a_request_is_printed_and_nothing_is_made(aws) -> None:
+    done = CliRunner().invoke(app, [*WORDS, "--print-request"])
+    assert done.exit_code == 0, done.output
+    request = json.loads(done.stdout)
+    model = make_session().client("emr").meta.service_model.operation_model("RunJobFlow")
+    validate_parameters(request, model.input_shape)
+    assert request["Instances"]["Ec2SubnetIds"] == list(STACK.subnets)
+    assert "verger cloud deliver --region eu-west-3" in done.stderr.replace("\n", " ")
+    assert "RunJobFlow" not in aws.names
+    assert schedules(aws) == []
+    assert make_session().client("s3").list_objects_v2(Bucket="orchard")["KeyCount"] == 0
+
+
+def test_a_request_names_what_deliver_uploads(aws, monkeypatch) -> None:
+    monkeypatch.setattr("verger.cloud.account.stack.find_stack", lambda *_: STACK)
+    delivered = CliRunner().invoke(app, ["cloud", "deliver"])
+    assert delivered.exit_code == 0, delivered.output
+    done = CliRunner().invoke(app, [*WORDS, "--print-request"])
+    assert "verger cloud deliver" not in done.stderr
+    assert all(uri in done.stdout for uri in delivered.stdout.split())
+
+
+def test_a_run_that_is_left_to_itself_goes_on_and_is_followed_by_the_same_command(aws) -> None:
+    left = CliRunner().invoke(app, [*WORDS, "--detach"])
+    assert left.exit_code == 0, left.output
+    assert "Started the cluster j-1" in left.stderr
+    assert "without --detach follows it" in left.stderr.replace("\n", " ")
+    assert aws.runs
+    assert len(schedules(aws)) == 1
+    aws.after["ListSteps"] = lambda: None if aws.timeline else write_manifest()
+    done = CliRunner().invoke(app, [*WORDS, "--json"])
+    assert done.exit_code == 0, done.output
+    assert "following it" in done.stderr
+    assert aws.names.count("RunJobFlow") == 1
+
+
+def test_what_does_not_go_together_is_refused(aws) -> None:
+    for more in (["--detach", "--download", "x"], ["--detach", "--print-request"]):
+        assert CliRunner().invoke(app, [*WORDS, *more]).exit_code == 2
+    assert aws.calls == []
+
+
+def test_logs_are_followed_as_they_come(aws, heard: Heard, monkeypatch) -> None:
+    monkeypatch.setattr("verger.cloud.account.stack.find_stack", lambda *_: STACK)
+    monkeypatch.setattr("verger.store.session.make_session", places.make_session)
+    assert CliRunner().invoke(app, [*WORDS, "--detach"]).exit_code == 0
+    key = "_verger/logs/j-1/containers/application_1/container_1_0001_01_000001/stderr.gz"
+    texts = ["first\n", "first\nsecond\n", "first\nsecond\nlast\n"]
+    client = make_client(int(make_session().client("s3").meta.endpoint_url.rpartition(":")[2]))
+
+    def write() -> None:
+        if texts:
+            body = gzip.compress(texts.pop(0).encode())
+            client.put_object(Bucket="orchard", Key=key, Body=body)
+
+    aws.after["ListSteps"] = write
+    done = CliRunner().invoke(app, ["cloud", "logs", "--follow", "--job", "j-1"])
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert [line for line in lines if line in {"first", "second", "last"}] == [
+        "first", "second", "last",
+    ]  # fmt: skip
+    assert lines[-1].startswith("cluster j-1 in eu-west-3: ended")
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,15 @@
 """The parts of a run on AWS: requests, logs, and what is found and stopped on moto."""
 
+import ast
 import dataclasses
 import gzip
 import json
+import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
+import boto3
 import pytest
 from botocore.exceptions import ClientError
 from test_cloud_run import OUTPUT, REGION, SOURCE, STACK, Heard
@@ -37,12 +41,16 @@ def make_job(**changes: object) -> Job:
         run_id="20260131-1200-abcd",
         output=Location(OUTPUT),
         properties=spark_properties(
-            environment="s3://orchard/e.tar.gz", code="s3://orchard/v.zip", backbone="s3://o/b.zip"
+            region=REGION,
+            environment="s3://orchard/e.tar.gz",
+            code="s3://orchard/v.zip",
+            backbone="s3://o/b.zip",
         ),
         entry=f"s3://orchard/{ENTRY.name}",
         command=job_command(run, END),
         arch="arm64",
         machines=("m7g.xlarge", "m6g.xlarge"),
+        subnets=STACK.subnets[:2],
         workers=3,
         spot=False,
         ends_at=END,
@@ -71,7 +79,7 @@ def test_the_cluster_is_transient_encrypted_private_and_tagged() -> None:
     request = cluster_request(make_job(), STACK)
     assert request["ReleaseLabel"] == "emr-7.14.0"
     assert request["Instances"]["KeepJobFlowAliveWhenNoSteps"] is False
-    assert request["Instances"]["Ec2SubnetIds"] == [STACK.subnet]
+    assert request["Instances"]["Ec2SubnetIds"] == ["subnet-1", "subnet-2"]
     assert request["AutoTerminationPolicy"]["IdleTimeout"] == 900
     assert request["SecurityConfiguration"] == STACK.security_configuration
     assert request["LogUri"].startswith(f"s3://{STACK.bucket}/")
@@ -92,6 +100,46 @@ def test_the_step_is_the_one_that_yarn_is_rehearsed_with() -> None:
     assert words[1:3] == rehearsed[:2] == ["--deploy-mode", "cluster"]
     assert words[words.index(job.entry) :] == rehearsed[rehearsed.index(job.entry) :]
     assert "spark.pyspark.python=python3.11" in words
+
+
+def test_every_process_of_the_cluster_is_told_the_region() -> None:
+    words = cluster_request(make_job(), STACK)["Steps"][0]["HadoopJarStep"]["Args"]
+    for process in ("spark.yarn.appMasterEnv", "spark.executorEnv"):
+        for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+            assert f"{process}.{name}={REGION}" in words
+    assert f"spark.hadoop.fs.s3a.endpoint.region={REGION}" in words
+
+
+def examples(language: str) -> list[str]:
+    text = (Path(__file__).parents[2] / "docs/howto/emr.md").read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_state_machine_of_the_how_to_calls_what_emr_has() -> None:
+    (text,) = examples("json")
+    machine = json.loads(text)
+    states = machine["States"]
+    operations = boto3.client("emr", region_name=REGION).meta.service_model.operation_names
+    tasks = [state for state in states.values() if state["Type"] == "Task"]
+    for task in tasks:
+        name = task["Resource"].removeprefix("arn:aws:states:::aws-sdk:emr:")
+        assert name[0].upper() + name[1:] in operations
+    followers = {state["Next"] for state in states.values() if "Next" in state}
+    assert {machine["StartAt"], *followers} <= states.keys()
+    assert "TERMINATED_WITH_ERRORS" in text
+
+
+def test_the_dag_of_the_how_to_is_python_and_waits_for_the_end() -> None:
+    (text,) = examples("python")
+    (call,) = [
+        node
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "EmrCreateJobFlowOperator"
+    ]
+    given = {word.arg: ast.unparse(word.value) for word in call.keywords}
+    assert given["wait_for_completion"] == "True"
+    assert given["emr_conn_id"] == "None"
+    assert "--print-request" in text
 
 
 def test_the_command_has_what_was_asked_and_the_deadline() -> None:

@@ -133,6 +133,7 @@ def test_endpoints_elsewhere_are_refused(url: str) -> None:
         ("scheduler", "list_schedules", {}),
         ("cloudformation", "describe_stacks", {}),
         ("ec2", "describe_vpcs", {}),
+        ("service-quotas", "list_services", {}),
     ],
 )
 def test_a_request_to_a_host_elsewhere_is_never_sent(
@@ -221,7 +222,8 @@ def test_an_unknown_profile_is_a_setup_error(nobody, monkeypatch) -> None:
 
 
 def test_the_region_comes_from_the_settings(keys, monkeypatch) -> None:
-    assert make_session().region_name == "eu-west-1"
+    with pytest.raises(SetupError, match="No AWS region is set"):
+        make_session()
     monkeypatch.setenv("AWS_REGION", "eu-north-1")
     assert make_session().region_name == "eu-north-1"
     assert make_session("eu-west-3").region_name == "eu-west-3"

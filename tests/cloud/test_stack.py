@@ -1,6 +1,7 @@
 """The stack: what its template promises, and making, changing and removing it on moto."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,11 +10,17 @@ import boto3
 import cfnlint.api
 import pytest
 from botocore.stub import ANY, Stubber
+from typer.testing import CliRunner
 
 from helpers import verger
+from policies import mistakes_in
 from stores import FAKE_KEYS, aws_settings, make_bucket, make_client, moto_server
-from verger.cloud.account import stack
-from verger.errors import InputError, RefusedError, SetupError
+from verger.cli.main import app
+from verger.cloud.account import erase, limits, network, owned, stack
+from verger.cloud.account.tags import TAGS
+from verger.cloud.money import budget
+from verger.errors import InputError, RefusedError, SetupError, UsageError
+from verger.progress import Progress, Time
 from verger.store.regions import EU_REGIONS
 from verger.store.session import make_session
 
@@ -48,6 +55,36 @@ def properties(resources: dict[str, dict], kind: str) -> list[dict]:
     return found
 
 
+def resolved(value: object) -> object:
+    """A policy of the template, in which names of CloudFormation are filled in."""
+    match value:
+        case {"Ref": name}:
+            value = NAMES[name]
+        case {"Fn::GetAtt": _}:
+            value = "arn:aws:iam::123456789012:role/orchard"
+        case {"Fn::If": [_, yes, _]}:
+            value = resolved(yes)
+        case {"Fn::Sub": text}:
+            value = re.sub(r"\$\{([\w:]+)\}", lambda found: NAMES[found[1]], str(text))
+        case list():
+            value = [resolved(one) for one in value]
+        case dict():
+            value = {key: resolved(one) for key, one in value.items()}
+    return value
+
+
+KEY = "arn:aws:kms:eu-west-3:123456789012:key/1"
+NAMES = {
+    "AWS::Partition": "aws",
+    "AWS::Region": REGION,
+    "AWS::AccountId": "123456789012",
+    "AWS::StackName": "verger",
+    "BucketArns": "arn:aws:s3:::orchard",
+    "ObjectArns": "arn:aws:s3:::orchard/*",
+    "DiskKey": KEY,
+}
+
+
 def test_the_template_passes_cfn_lint_in_every_region() -> None:
     config = cfnlint.config.ManualArgs(regions=list(EU_REGIONS), include_checks=["W"])
     assert cfnlint.api.lint(stack.template(), config=config) == []
@@ -60,11 +97,12 @@ def test_the_bucket_is_encrypted_closed_and_forgets_logs(resources) -> None:
     assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
     assert len(bucket["PublicAccessBlockConfiguration"]) == 4
     expiring = {
-        rule["Prefix"]: rule["ExpirationInDays"]
+        rule["Prefix"]["Fn::Sub"]: rule["ExpirationInDays"]
         for rule in bucket["LifecycleConfiguration"]["Rules"]
         if "Prefix" in rule
     }
-    assert expiring == {f"{stack.LOGS}/": 30, f"{stack.CODE}/": 30, f"{stack.TEMPORARY}/": 7}
+    wanted = {stack.LOGS: 30, stack.CODE: 30, stack.TEMPORARY: 7}
+    assert expiring == {f"${{Prefix}}{name}/": days for name, days in wanted.items()}
     (policy,) = properties(resources, "AWS::S3::BucketPolicy")
     (statement,) = policy["PolicyDocument"]["Statement"]
     assert statement["Effect"] == "Deny"
@@ -76,12 +114,33 @@ def test_the_network_leads_to_s3_and_nowhere_else(resources) -> None:
     kinds = {item["Type"] for item in resources.values()}
     for way_out in ("InternetGateway", "NatGateway", "Route", "EIP", "EgressOnlyInternetGateway"):
         assert f"AWS::EC2::{way_out}" not in kinds
-    (subnet,) = properties(resources, "AWS::EC2::Subnet")
-    assert subnet["MapPublicIpOnLaunch"] is False
+    subnets = properties(resources, "AWS::EC2::Subnet")
+    assert len(subnets) == 3
+    assert len({str(subnet["AvailabilityZone"]) for subnet in subnets}) == 3
+    assert not any(subnet["MapPublicIpOnLaunch"] for subnet in subnets)
     (endpoint,) = properties(resources, "AWS::EC2::VPCEndpoint")
     assert endpoint["VpcEndpointType"] == "Gateway"
     for statement in endpoint["PolicyDocument"]["Statement"]:
         assert statement["Resource"] != "*", "anybody's bucket could be written to"
+        if statement["Resource"] not in ({"Ref": "BucketArns"}, {"Ref": "ObjectArns"}):
+            assert statement["Action"] == ["s3:GetObject", "s3:ListBucket"], "a bucket of AWS'"
+
+
+def test_emr_may_make_no_endpoint_that_is_paid_by_the_hour(resources) -> None:
+    statements = resources["ServiceRole"]["Properties"]["Policies"][0]["PolicyDocument"]
+    denied = [one["Action"] for one in statements["Statement"] if one["Effect"] == "Deny"]
+    assert "ec2:CreateVpcEndpoint" in denied
+
+
+def test_every_policy_of_the_template_is_one_that_iam_knows(resources) -> None:
+    """Actions that exist, on resources that they take."""
+    found = []
+    for item in resources.values():
+        for policy in (*item["Properties"].get("Policies", ()), item["Properties"]):
+            document = policy.get("PolicyDocument")
+            if document and item["Type"].startswith("AWS::IAM::"):
+                found += mistakes_in(resolved(document))
+    assert found == []
 
 
 def test_jobs_reach_named_buckets_in_the_region_only(resources) -> None:
@@ -102,7 +161,7 @@ def test_no_role_may_do_everything_and_the_clock_ends_our_clusters_only(resource
     clock = resources["SchedulerRole"]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
     assert clock[0]["Action"] == "elasticmapreduce:TerminateJobFlows"
     tag = clock[0]["Condition"]["StringEquals"]["elasticmapreduce:ResourceTag/application"]
-    assert tag == stack.TAGS["application"]
+    assert tag == TAGS["application"]
 
 
 def test_machines_need_a_session_for_their_credentials(resources) -> None:
@@ -121,7 +180,7 @@ def test_the_stack_is_made_once_changed_and_found(env, port: int) -> None:
     assert "verger cloud init" in raised.value.hint
     made = stack.create_stack(session, REGION, "verger-data")
     assert (made.region, made.bucket, made.buckets) == (REGION, "verger-data", ("verger-data",))
-    assert made.subnet.startswith("subnet-")
+    assert len(set(made.subnets)) == 3
     assert made.scheduler_role.startswith("arn:aws:iam::")
     assert stack.create_stack(session, REGION, "verger-data") == made
     assert stack.find_stack(session, REGION) == made
@@ -129,7 +188,7 @@ def test_the_stack_is_made_once_changed_and_found(env, port: int) -> None:
     assert changed.buckets == ("verger-data", "photographs")
     cloudformation = session.client("cloudformation")
     (described,) = cloudformation.describe_stacks()["Stacks"]
-    assert {tag["Key"]: tag["Value"] for tag in described["Tags"]} == stack.TAGS
+    assert {tag["Key"]: tag["Value"] for tag in described["Tags"]} == TAGS
     given = {item["ParameterKey"]: item["ParameterValue"] for item in described["Parameters"]}
     for bucket in changed.buckets:
         assert f"arn:aws:s3:::{bucket}/*" in given["ObjectArns"]
@@ -158,11 +217,15 @@ def test_a_bucket_that_is_there_already_is_not_taken_over(env, port: int) -> Non
         stack.create_stack(make_session(), REGION, "Not A Name")
 
 
-def delete_routes(subnet: str) -> None:
+def network_of(made: stack.Stack) -> str:
+    ec2 = boto3.client("ec2", region_name=REGION)
+    return ec2.describe_subnets(SubnetIds=[made.subnets[0]])["Subnets"][0]["VpcId"]
+
+
+def delete_routes(made: stack.Stack) -> None:
     """Delete what moto forgets when it deletes a stack, and then misses."""
     ec2 = boto3.client("ec2", region_name=REGION)
-    network = ec2.describe_subnets(SubnetIds=[subnet])["Subnets"][0]["VpcId"]
-    filters = [{"Name": "vpc-id", "Values": [network]}]
+    filters = [{"Name": "vpc-id", "Values": [network_of(made)]}]
     for table in ec2.describe_route_tables(Filters=filters)["RouteTables"]:
         if any(association["Main"] for association in table["Associations"]):
             continue
@@ -225,6 +288,10 @@ def test_a_stack_that_cannot_be_made_names_the_first_failure() -> None:
     stubs = Stubs()
     absent(stubs)
     stubs.on("s3").add_client_error("head_bucket", "404", http_status_code=404)
+    zones = [{"ZoneName": f"{REGION}{letter}"} for letter in "ab"]
+    stubs.on("ec2").add_response("describe_availability_zones", {"AvailabilityZones": zones})
+    off = {"EbsEncryptionByDefault": False}
+    stubs.on("ec2").add_response("get_ebs_encryption_by_default", off)
     answers = stubs.on("cloudformation")
     answers.add_response("create_stack", {"StackId": "arn:stack"})
     state = {"StackName": "verger", "CreationTime": 0, "StackStatus": "DELETE_COMPLETE"}
@@ -257,7 +324,7 @@ def test_security_groups_that_emr_left_behind_go_with_the_stack(env) -> None:
     session = make_session()
     made = stack.create_stack(session, REGION, "verger-data")
     ec2 = session.client("ec2")
-    network = ec2.describe_subnets(SubnetIds=[made.subnet])["Subnets"][0]["VpcId"]
+    network = network_of(made)
     groups = [
         ec2.create_security_group(GroupName=name, Description=name, VpcId=network)["GroupId"]
         for name in ("ElasticMapReduce-Master-Private", "ElasticMapReduce-Slave-Private")
@@ -267,7 +334,7 @@ def test_security_groups_that_emr_left_behind_go_with_the_stack(env) -> None:
             GroupId=one,
             IpPermissions=[{"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": other}]}],
         )
-    delete_routes(made.subnet)
+    delete_routes(made)
     stack.delete_stack(session, REGION)
     left = {group["GroupId"] for group in ec2.describe_security_groups()["SecurityGroups"]}
     assert left.isdisjoint(groups)
@@ -278,6 +345,7 @@ def test_security_groups_that_emr_left_behind_go_with_the_stack(env) -> None:
 
 def test_failed_deletion_names_what_is_in_the_way() -> None:
     stubs = Stubs()
+    stubs.on("ec2").add_response("describe_vpcs", {"Vpcs": []})
     answers = stubs.on("cloudformation")
     state = {"StackName": "verger", "StackId": "arn:stack", "CreationTime": 0}
     answers.add_response(
@@ -290,15 +358,163 @@ def test_failed_deletion_names_what_is_in_the_way() -> None:
         {
             "StackEvents": [
                 {"StackId": "s", "EventId": "e", "StackName": "verger", "Timestamp": 0,
-                 "LogicalResourceId": "PrivateSubnet", "ResourceStatus": "DELETE_FAILED",
+                 "LogicalResourceId": "Subnet1", "ResourceStatus": "DELETE_FAILED",
                  "ResourceStatusReason": "it has dependencies"}
             ]
         },
         {"StackName": ANY},
     )  # fmt: skip
-    with stubs.active(), pytest.raises(SetupError, match="PrivateSubnet failed") as raised:
+    with stubs.active(), pytest.raises(SetupError, match="Subnet1 failed") as raised:
         stack.delete_stack(stubs, REGION)
     assert "verger cloud stop" in raised.value.hint
+
+
+def test_an_endpoint_that_emr_made_is_found_deleted_and_waited_for(env) -> None:
+    session = make_session()
+    made = stack.create_stack(session, REGION, "verger-data")
+    ec2 = session.client("ec2")
+    where = network_of(made)
+    endpoint = ec2.create_vpc_endpoint(
+        VpcId=where,
+        VpcEndpointType="Interface",
+        ServiceName=f"com.amazonaws.{REGION}.elasticmapreduce",
+        SubnetIds=[made.subnets[0]],
+    )["VpcEndpoint"]["VpcEndpointId"]
+    assert network.find_endpoints(session, REGION, where) == [endpoint]
+    delete_routes(made)
+    stack.delete_stack(session, REGION)
+    assert network.find_endpoints(session, REGION, where) == []
+    assert network.find_networks(session, REGION) == []
+
+
+def test_an_endpoint_that_takes_long_is_waited_for_and_then_named() -> None:
+    stubs, slept = Stubs(), []
+    one = {
+        "VpcEndpointId": "vpce-1", "VpcEndpointType": "Interface", "State": "available",
+        "Tags": [],
+    }  # fmt: skip
+    answers = stubs.on("ec2")
+    answers.add_response("describe_vpc_endpoints", {"VpcEndpoints": [one]})
+    answers.add_response("delete_vpc_endpoints", {}, {"VpcEndpointIds": ["vpce-1"]})
+    going = {"VpcEndpoints": [{**one, "State": "deleting"}]}
+    time = Time(sleep=slept.append, poll_seconds=300)
+    answers.add_response("describe_vpc_endpoints", going)
+    answers.add_response("describe_vpc_endpoints", going)
+    with stubs.active(), pytest.raises(SetupError, match="vpce-1 are still being deleted"):
+        network.free_network(stubs, REGION, "vpc-1", time)
+    assert slept == [300, 300]
+
+
+@pytest.mark.parametrize(
+    ("encrypted", "key", "found"),
+    [(False, None, ""), (True, "alias/aws/ebs", ""), (True, KEY, KEY)],
+)
+def test_a_key_of_the_customer_s_is_noticed(encrypted: bool, key: str | None, found: str) -> None:
+    stubs = Stubs()
+    answers = stubs.on("ec2")
+    answers.add_response("get_ebs_encryption_by_default", {"EbsEncryptionByDefault": encrypted})
+    if key:
+        answers.add_response("get_ebs_default_kms_key_id", {"KmsKeyId": key})
+    with stubs.active():
+        assert limits.default_disk_key(stubs, REGION) == found
+
+
+def test_a_key_of_the_customer_s_is_given_to_emr_s_role(env, resources, monkeypatch) -> None:
+    monkeypatch.setattr(stack, "default_disk_key", lambda *_: KEY)
+    assert stack.create_stack(make_session(), REGION, "verger-data").disk_key == KEY
+    policy = resources["DiskKeyPolicy"]
+    assert policy["Condition"] == "KeyForServiceRole"
+    assert policy["Properties"]["Roles"] == [{"Ref": "ServiceRole"}]
+    use, give = policy["Properties"]["PolicyDocument"]["Statement"]
+    assert use["Resource"] == give["Resource"] == {"Ref": "DiskKey"}
+    assert give["Action"] == "kms:CreateGrant"
+
+
+def test_what_is_there_already_is_not_made(env, port: int, tmp_path: Path) -> None:
+    make_bucket(port, "theirs")
+    session = make_session()
+    ec2, iam = session.client("ec2"), session.client("iam")
+    vpc = ec2.create_vpc(CidrBlock="10.1.0.0/16")["Vpc"]["VpcId"]
+    subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.1.1.0/24")["Subnet"]["SubnetId"]
+    before = len(ec2.describe_vpcs()["Vpcs"])
+    file = tmp_path / "ours.json"
+    given = {
+        "bucket": True,
+        "prefix": "data/fruits/",
+        "subnets": [subnet],
+        "service_role": "emr",
+        "instance_profile": "emr-machines",
+        "scheduler_role": "arn:aws:iam::123456789012:role/clock",
+        "tags": {"cost-centre": "42"},
+    }
+    file.write_text(json.dumps(given))
+    words = ("cloud", "init", "--bucket", "theirs", "--bring-your-own", file)
+    done = verger(*words, env=env)
+    assert done.returncode == 0, done.stderr
+    made = stack.find_stack(session, REGION)
+    assert (made.subnets, made.service_role, made.instance_profile) == (
+        (subnet,), "emr", "emr-machines",
+    )  # fmt: skip
+    assert made.scheduler_role == given["scheduler_role"]
+    assert made.key(stack.LOGS) == "data/fruits/_verger/logs"
+    assert dict(made.cluster_tags) == {"cost-centre": "42"}
+    assert len(ec2.describe_vpcs()["Vpcs"]) == before
+    assert iam.list_roles()["Roles"] == []
+    # Given again without the file, it keeps what it knew.
+    assert stack.create_stack(session, REGION, "theirs") == made
+    client = make_client(port)
+    for key in ("data/fruits/_verger/logs/1", "data/fruits/in/a.jpg", "of/others"):
+        client.put_object(Bucket="theirs", Key=key, Body=b"1")
+    done = verger("cloud", "destroy", "--purge", "--yes", env=env)
+    assert done.returncode == 0, done.stderr
+    assert "The bucket theirs stays" in done.stdout
+    left = [one["Key"] for one in client.list_objects_v2(Bucket="theirs")["Contents"]]
+    assert left == ["data/fruits/in/a.jpg", "of/others"], "what is not verger's own stays"
+    assert len(ec2.describe_vpcs()["Vpcs"]) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"subnet": "subnet-1"}', "subnet: Extra inputs are not permitted"),
+        ('{"subnets": "subnet-1"}', "subnets: Input should be a valid"),
+        ('{"kms_key": "alias/mine"}', "kms_key: String should match"),
+        ('{"tags": {"a": "b,c"}}', "tags: one has a comma"),
+        ("not json", "Invalid JSON"),
+    ],
+)
+def test_a_file_of_what_is_there_that_is_wrong_names_the_field(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    (tmp_path / "ours.json").write_text(text)
+    with pytest.raises(UsageError, match=words):
+        owned.read_owned(tmp_path / "ours.json")
+
+
+def test_roles_have_the_boundary_that_was_given(env) -> None:
+    session = make_session()
+    boundary = session.client("iam").create_policy(
+        PolicyName="bound",
+        PolicyDocument=json.dumps(
+            {
+                "Version": "2012-10-17",
+                "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}],
+            }
+        ),
+    )["Policy"]["Arn"]
+    stack.create_stack(
+        session, REGION, "verger-data", owned=owned.Owned(permissions_boundary=boundary)
+    )
+    iam = session.client("iam")
+    roles = [iam.get_role(RoleName=one["RoleName"])["Role"] for one in iam.list_roles()["Roles"]]
+    assert len(roles) == 3
+    bounds = {role["PermissionsBoundary"]["PermissionsBoundaryArn"] for role in roles}
+    assert bounds == {boundary}
+
+
+def test_the_sovereign_cloud_is_refused_with_the_reason() -> None:
+    with pytest.raises(RefusedError, match="neither its prices nor what EMR needs there"):
+        stack.create_stack(Stubs(), "eusc-de-east-1", "verger-data")
 
 
 def test_init_and_destroy_as_commands(env, port: int, tmp_path: Path) -> None:
@@ -307,7 +523,7 @@ def test_init_and_destroy_as_commands(env, port: int, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "verger is ready in eu-west-3" in done.stdout
     session = make_session()
-    assert session.client("ec2").get_ebs_encryption_by_default()["EbsEncryptionByDefault"]
+    assert not session.client("ec2").get_ebs_encryption_by_default()["EbsEncryptionByDefault"]
     budgets = session.client("budgets")
     account = stack.find_stack(session, REGION).account
     (budget,) = budgets.describe_budgets(AccountId=account)["Budgets"]
@@ -331,7 +547,7 @@ def test_init_and_destroy_as_commands(env, port: int, tmp_path: Path) -> None:
             "InstanceCount": 1,
             "MasterInstanceType": "m5.xlarge",
             "KeepJobFlowAliveWhenNoSteps": True,
-            "Ec2SubnetId": stack.find_stack(session, REGION).subnet,
+            "Ec2SubnetId": stack.find_stack(session, REGION).subnets[1],
         },
         JobFlowRole="x",
         ServiceRole="y",
@@ -346,7 +562,7 @@ def test_init_and_destroy_as_commands(env, port: int, tmp_path: Path) -> None:
     unsure = verger("cloud", "destroy", *purge, env=env)  # nobody is there to say yes
     assert unsure.returncode == 1
     assert client.get_object(Bucket="verger-data", Key="top")
-    delete_routes(stack.find_stack(session, REGION).subnet)
+    delete_routes(stack.find_stack(session, REGION))
     done = verger("cloud", "destroy", *purge, "--yes", env=env)
     assert done.returncode == 0, done.stderr
     assert "Erased s3://verger-data/in/: 3 objects and versions" in done.stdout
@@ -360,10 +576,20 @@ def test_init_and_destroy_as_commands(env, port: int, tmp_path: Path) -> None:
     assert budgets.describe_budgets(AccountId=account)["Budgets"] == []
 
 
+def test_disks_are_encrypted_where_that_is_asked(env, monkeypatch) -> None:
+    monkeypatch.setattr(stack, "default_disk_key", lambda *_: "")  # moto has none
+    words = ["cloud", "init", "--bucket", "verger-data", "--encrypt-disks"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert "AWS encrypts all new disks" in done.stdout
+    ec2 = make_session().client("ec2")
+    assert ec2.get_ebs_encryption_by_default()["EbsEncryptionByDefault"]
+
+
 def test_destroy_without_purge_keeps_the_data(env, port: int) -> None:
     session = make_session()
     made = stack.create_stack(session, REGION, "verger-data")
-    delete_routes(made.subnet)
+    delete_routes(made)
     client = make_client(port)
     client.put_object(Bucket="verger-data", Key="in/a.jpg", Body=b"1")
     assert verger("cloud", "destroy", "--place", "s3://verger-data/in", env=env).returncode == 2
@@ -371,3 +597,72 @@ def test_destroy_without_purge_keeps_the_data(env, port: int) -> None:
     assert done.returncode == 0, done.stderr
     assert "verger-data stays" in done.stdout
     assert client.get_object(Bucket="verger-data", Key="in/a.jpg")
+
+
+def delete_all(env: dict[str, str], *words: object, **answers: object) -> object:
+    return CliRunner().invoke(app, ["cloud", "destroy", "--yes", *map(str, words)], **answers)
+
+
+def test_destroy_goes_on_without_a_right_to_budgets(env, monkeypatch) -> None:
+    session = make_session()
+    delete_routes(stack.create_stack(session, REGION, "verger-data"))
+
+    def refuse(*_: object) -> None:
+        raise SetupError("AWS refused to delete the budget: the credentials may not.")
+
+    monkeypatch.setattr(budget, "delete_budget", refuse)
+    done = delete_all(env)
+    assert done.exit_code == 0, done.output
+    assert "Whether there is a budget is not known" in done.stdout
+    assert session.client("cloudformation").describe_stacks()["Stacks"] == []
+
+
+def test_the_budget_of_another_region_stays(env) -> None:
+    session = make_session()
+    delete_routes(stack.create_stack(session, REGION, "verger-data"))
+    for region in (REGION, "eu-west-1"):
+        budget.set_budget(session, "123456789012", region, "a@example.org", 10)
+    assert delete_all(env).exit_code == 0
+    left = session.client("budgets").describe_budgets(AccountId="123456789012")["Budgets"]
+    assert [one["BudgetName"] for one in left] == ["verger-eu-west-1"]
+
+
+def test_a_bucket_that_logs_fill_again_is_emptied_again(env, port: int) -> None:
+    make_bucket(port, "verger-data")
+    session, client = make_session(), make_client(port)
+    late = [f"_verger/logs/j-1/{number}" for number in range(3)]
+
+    def write(_: float) -> None:
+        if late:
+            client.put_object(Bucket="verger-data", Key=late.pop(), Body=b"late")
+
+    write(0)
+    erase.delete_bucket(session, "verger-data", Progress(), Time(sleep=write))
+    assert client.list_buckets()["Buckets"] == []
+    erase.delete_bucket(session, "verger-data", Progress(), Time(sleep=write))
+
+
+def test_a_second_destroy_mends_the_first(env, port: int) -> None:
+    """The stack is gone, its network and bucket are not."""
+    session = make_session()
+    ec2 = session.client("ec2")
+    make_bucket(port, "verger-data")
+    make_client(port).put_object(Bucket="verger-data", Key="in/a.jpg", Body=b"1")
+    tags = [{"Key": "application", "Value": "verger"}]
+    vpc = ec2.create_vpc(
+        CidrBlock="10.83.0.0/24", TagSpecifications=[{"ResourceType": "vpc", "Tags": tags}]
+    )["Vpc"]["VpcId"]
+    left = ec2.create_security_group(
+        GroupName="ElasticMapReduce-ServiceAccess", Description="x", VpcId=vpc
+    )["GroupId"]
+    refused = delete_all(env, "--purge")
+    assert refused.exit_code == 5
+    assert "--bucket NAME" in refused.stderr
+    done = delete_all(env, "--purge", "--bucket", "verger-data")
+    assert done.exit_code == 0, done.output
+    assert "The bucket verger-data is gone" in done.stdout
+    groups = ec2.describe_security_groups()["SecurityGroups"]
+    assert left not in {group["GroupId"] for group in groups}
+    assert make_client(port).list_buckets()["Buckets"] == []
+    again = delete_all(env, "--purge", "--bucket", "verger-data")
+    assert again.exit_code == 0, again.output

@@ -15,16 +15,17 @@ import pytest
 from helpers import assert_same_features, go, matrix_of, rejected_of
 from stores import aws_settings, download, make_bucket, seaweedfs, upload
 from verger.cloud.account.stack import Stack
-from verger.cloud.jobs.cluster import EXECUTOR, cluster_request
+from verger.cloud.jobs.cluster import cluster_request
 from verger.cloud.jobs.command import job_command, notebook_command
 from verger.cloud.jobs.delivery import deliver, make_bundle
 from verger.cloud.jobs.job import Job
+from verger.cloud.jobs.sizes import spark_sizes
 from verger.cloud.jobs.submit import spark_properties
 from verger.datasets.packing import pack
 from verger.progress import Progress
 from verger.settings import RunSettings
 from verger.store.location import Location
-from yarn import SPARK_HOME, s3a_options, yarn
+from yarn import SPARK_HOME, container_variables, s3a_options, yarn
 
 pytestmark = pytest.mark.spark
 
@@ -32,7 +33,7 @@ ENDS_AT = datetime.now(timezone.utc) + timedelta(hours=2)
 BUCKET = "orchard"
 STACK = Stack(
     "verger", "eu-west-3", "123456789012", BUCKET, (BUCKET,), "service", "profile",
-    "scheduler", "subnet", "security", "schedules",
+    "scheduler", ("subnet",), "security", "schedules",
 )  # fmt: skip
 SETTINGS = RunSettings(
     input=f"s3://{BUCKET}/in", output=f"s3://{BUCKET}/out", max_rejected=1.0, components=5
@@ -46,6 +47,8 @@ class Place(NamedTuple):
 
     port: int
     env: dict[str, str]
+    yarn: Path
+    """Where YARN keeps its containers."""
     local: Path
     """What a run on this machine makes of them."""
 
@@ -67,7 +70,7 @@ def place(orchard: Path, tmp_path_factory) -> Iterator[Place]:
         # EMR's Spark has S3; the settings of this one have what a local run gives itself.
         s3 = s3a_options(SETTINGS.output)
         with yarn(folder / "yarn", s3, dict(os.environ)) as env:
-            yield Place(port, env, folder / "local")
+            yield Place(port, env, folder / "yarn", folder / "local")
 
 
 def run_step(place: Place, command: Callable[[dict[Path, str]], tuple[str, ...]]) -> None:
@@ -77,12 +80,13 @@ def run_step(place: Place, command: Callable[[dict[Path, str]], tuple[str, ...]]
         place: where.
         command: of verger, made of the URIs of what was uploaded.
     """
-    bundle = make_bundle(SETTINGS, "x86_64", Progress())
+    bundle = make_bundle("x86_64", Progress())
     delivered = deliver(boto3.Session(), STACK, (*bundle.files, NOTEBOOK), Progress())
     job = Job(
         run_id="20261124-1200-a1b2",
         output=SETTINGS.output,
         properties=spark_properties(
+            region=STACK.region,
             environment=delivered[bundle.environment],
             code=delivered[bundle.code],
             backbone=delivered[bundle.backbone],
@@ -91,6 +95,7 @@ def run_step(place: Place, command: Callable[[dict[Path, str]], tuple[str, ...]]
         command=command(delivered),
         arch="x86_64",
         machines=("m5.xlarge",),
+        subnets=STACK.subnets,
         workers=2,
         spot=False,
         ends_at=ENDS_AT,
@@ -98,7 +103,7 @@ def run_step(place: Place, command: Callable[[dict[Path, str]], tuple[str, ...]]
     (step,) = cluster_request(job, STACK)["Steps"]
     program, *words = step["HadoopJarStep"]["Args"]
     assert program == "spark-submit"
-    assert all("=".join(item) in words for item in EXECUTOR.items())
+    assert all("=".join(item) in words for item in spark_sizes(2).items())
     done = subprocess.run(
         [SPARK_HOME / "bin" / program, *words],
         env=place.env,
@@ -118,6 +123,17 @@ def test_the_step_of_emr_on_yarn_from_s3_to_s3_equals_a_local_run_row_by_row(
     assert_same_features(place.local, ours)
     assert rejected_of(ours) == rejected_of(place.local) == {"bad.jpg": "corrupt"}
     assert_same_matrix(place.local, ours)
+
+
+@pytest.mark.slow
+def test_containers_know_the_region_and_have_nothing_else_of_aws(place: Place) -> None:
+    run_step(place, lambda _: job_command(SETTINGS, ENDS_AT))
+    started = container_variables(place.yarn)
+    assert len(started) >= 3, "a driver and two executors"
+    told = {"AWS_REGION": STACK.region, "AWS_DEFAULT_REGION": STACK.region}
+    for variables in started:
+        # The driver gives executors the address of a store that is not AWS' own.
+        assert variables | {"AWS_ENDPOINT_URL": ""} == told | {"AWS_ENDPOINT_URL": ""}
 
 
 @pytest.mark.slow

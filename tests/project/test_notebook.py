@@ -57,6 +57,7 @@ def test_sparkmagic_is_told_what_spark_submit_is() -> None:
     told = json.loads(cell.source.removeprefix("%%configure -f"))["conf"]
     place = "s3://mon-seau/_verger/code"
     wanted = spark_properties(
+        region="eu-west-3",
         environment=f"{place}/environment-arm64.tar.gz",
         code=f"{place}/verger.zip",
         backbone=f"{place}/backbone.zip",

@@ -4,17 +4,21 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from pyarrow import fs
 
 from helpers import assert_same_features, features_of, matrix_of, verger
 from stores import (
     KEYS,
+    REGION,
     aws_settings,
     download,
+    forget,
     make_bucket,
     make_client,
     moto_server,
@@ -67,6 +71,33 @@ def assert_same_matrix(left: Path, right: Path) -> None:
     ours, theirs = matrix_of(left), matrix_of(right)
     pd.testing.assert_frame_equal(ours.iloc[:, :2], theirs.iloc[:, :2])
     np.testing.assert_allclose(ours.iloc[:, 2:], theirs.iloc[:, 2:], atol=1e-9)
+
+
+def test_the_store_refuses_what_was_signed_for_another_region(
+    aws, port: int, bucket: str, monkeypatch
+) -> None:
+    keys = {"access_key": KEYS["AWS_ACCESS_KEY_ID"], "secret_key": KEYS["AWS_SECRET_ACCESS_KEY"]}
+    for region, words in (("eu-west-1", "AuthorizationHeaderMalformed"), (REGION, "")):
+        store = fs.S3FileSystem(
+            region=region, scheme="http", endpoint_override=f"127.0.0.1:{port}", **keys
+        )
+        selector = fs.FileSelector(f"{bucket}/in", recursive=True)
+        with pytest.raises(OSError, match=words) if words else nullcontext():
+            assert store.get_file_info(selector)
+    # Of a bucket whose region is looked up, it does not matter what the settings say.
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    forget()
+    place = Location(f"s3://{bucket}/in")
+    first = next(iter(list_images(place)))
+    assert storage.read_bytes(place.child(first.path))
+
+
+def test_without_a_region_nothing_is_guessed(aws, bucket: str, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("AWS_REGION")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    forget()
+    with pytest.raises(SetupError, match="No AWS region is set"):
+        list(list_images(Location(f"s3://{bucket}/in")))
 
 
 def test_a_run_from_s3_to_s3_is_the_local_one_and_grows_like_it(

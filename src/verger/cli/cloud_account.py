@@ -1,9 +1,7 @@
-"""The commands that set up, plan, upload and erase on AWS."""
+"""The commands that plan, upload and show prices."""
 
-import csv
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -19,89 +17,6 @@ from verger.cli.options import (
     Workers,
 )
 from verger.cli.reporting import reporting
-from verger.errors import SetupError, UsageError
-
-if TYPE_CHECKING:
-    from verger.cloud.account.stack import Stack
-
-
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
-
-
-def init(
-    *,
-    bucket: Annotated[str, typer.Option(help="The bucket to make; a name nobody else has.")],
-    region: Region = None,
-    also: Annotated[
-        list[str] | None, typer.Option(help="A bucket of yours that jobs may use too; repeat it.")
-    ] = None,
-    email: Annotated[str, typer.Option(help="Who is told when the month gets expensive.")] = "",
-    monthly_usd: Annotated[float, typer.Option(help="What is expensive, in dollars.", min=1)] = 10,
-    encrypt_disks: Annotated[
-        bool, typer.Option(help="Have AWS encrypt all new disks of the account in the region.")
-    ] = True,
-    debug: Debug = False,
-) -> None:
-    """Make the bucket, roles, network and budget that a cluster needs; again to change them."""
-    with reporting(debug):
-        from verger.cloud.account import machines, stack
-        from verger.cloud.money import budget
-        from verger.store.session import make_session
-
-        session = make_session(region)
-        with console.stage("stack"):
-            made = stack.create_stack(session, session.region_name, bucket, others=also or ())
-            if email:
-                budget.set_budget(session, made.account, email, monthly_usd)
-            if encrypt_disks:
-                machines.encrypt_disks(session, made.region)
-        _show_stack(made, email, monthly_usd, encrypt_disks)
-
-
-def destroy(
-    *,
-    region: Region = None,
-    purge: Annotated[
-        bool, typer.Option("--purge", help="Erase the images and all that was made from them.")
-    ] = False,
-    place: Annotated[
-        list[str] | None,
-        typer.Option(help="With --purge, s3://bucket/prefix to erase as well; repeat it."),
-    ] = None,
-    listing: Annotated[
-        Path | None, typer.Option("--list", help="With --purge, a CSV file of all that is erased.")
-    ] = None,
-    yes: Yes = False,
-    debug: Debug = False,
-) -> None:
-    """Remove what `init` made. The bucket stays with its data, unless --purge erases both."""
-    with reporting(debug):
-        from verger.cloud.account import stack
-        from verger.cloud.money import budget
-        from verger.store.session import make_session
-
-        if (place or listing) and not purge:
-            raise UsageError("--place and --list go with --purge.", "Add --purge to erase data.")
-        session = make_session(region)
-        existing = stack.find_stack(session, session.region_name)
-        if running := stack.running_clusters(session, existing):
-            raise SetupError(
-                f"{len(running)} clusters still run: {', '.join(running)}.", "verger cloud stop"
-            )
-        if purge:
-            _purge(session, existing.bucket, place or [], listing, yes)
-        elif not yes:
-            typer.confirm(f"Remove the stack {existing.name} in {existing.region}?", abort=True)
-        with console.stage("unmake"):
-            budget.delete_budget(session, existing.account)
-            stack.delete_stack(session, existing.region)
-        if purge:
-            from verger.cloud.account.erase import delete_bucket
-
-            delete_bucket(session, existing.bucket)
-            console.say(f"The stack, the budget and the bucket {existing.bucket} are gone.")
-        else:
-            console.say(f"The stack and the budget are gone. The bucket {existing.bucket} stays.")
 
 
 def plan(
@@ -203,53 +118,3 @@ def prices(
             console.write_json(prices_known)
         else:
             show_prices(prices_known)
-
-
-def _show_stack(made: "Stack", email: str, monthly_usd: float, encrypted: bool) -> None:
-    console.say(f"verger is ready in {made.region}, account {made.account}.")
-    console.say(f"Bucket: {made.bucket}; jobs may use {', '.join(made.buckets)}")
-    if email:
-        console.say(
-            f"{email} is told when the month passes {monthly_usd:g} USD, of the whole account."
-        )
-    else:
-        console.say("Nobody is told when the month gets expensive: give --email.")
-    if encrypted:
-        console.say(f"AWS encrypts all new disks of the account in {made.region}.")
-    console.say(
-        "Only what the bucket holds costs anything. Take it all away: "
-        f"verger cloud destroy --region {made.region}"
-    )
-
-
-def _purge(session: Any, bucket: str, more: list[str], listing: Path | None, yes: bool) -> None:
-    """Erase the bucket's objects and other places, after asking; say what was erased."""
-    from verger.cloud.account.buckets import check_buckets
-    from verger.cloud.account.erase import by_folder, erase, list_versions
-    from verger.store.location import Location
-
-    places = [Location.parse(text) for text in dict.fromkeys((f"s3://{bucket}", *more))]
-    for place in places:
-        if not place.is_s3:
-            raise UsageError(f"{place} is not on S3.", "Write s3://bucket/prefix.")
-    check_buckets(session, [place.path.partition("/")[0] for place in places])
-    for place in places:
-        with console.stage("count"):
-            count = sum(1 for _ in list_versions(session, place))
-        console.say(f"{place}: {count:,} objects and versions")
-    if not yes:
-        typer.confirm("Erase them for good? There is no way back.", abort=True)
-    rows: list[tuple[str, str, str, int]] = []
-    for place in places:
-        with console.progress() as shown:
-            erased = erase(session, place, shown)
-        name = place.path.partition("/")[0]
-        rows += [(name, version.key, version.id, version.size) for version in erased]
-        for folder, (count, size) in by_folder(erased).items():
-            console.say(
-                f"Erased s3://{name}/{folder}: {count:,} objects and versions, {size:,} bytes"
-            )
-    if listing is not None:
-        with listing.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([("bucket", "key", "version", "bytes"), *rows])
-        console.say(f"All of them are listed in {listing}.")

@@ -1,6 +1,7 @@
 """The commands that run on AWS, look at what runs there, and stop it."""
 
 from datetime import datetime, timedelta, timezone
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,12 +14,13 @@ from verger.cli.options import (
     Debug,
     Json,
     MaxCost,
+    Region,
     Spot,
     Workers,
     with_settings,
 )
 from verger.cli.reporting import reporting
-from verger.errors import InputError, SetupError
+from verger.errors import InputError, SetupError, UsageError
 from verger.progress import TIME
 from verger.settings import options_for
 
@@ -42,11 +44,17 @@ def run(
     download: Annotated[
         Path | None, typer.Option(help="Copy the results to this folder afterwards.")
     ] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Start it and leave; the same command follows it.")
+    ] = False,
+    print_request: Annotated[
+        bool, typer.Option("--print-request", help="Print EMR's RunJobFlow as JSON, start nothing.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Run on a cluster that ends with the run; give it again to go on or add."""
     from verger.cli.summary import show_summary
-    from verger.cloud.jobs.launch import launch
+    from verger.cloud.jobs.launch import launch, request, start
     from verger.cloud.jobs.prepare import Launch
     from verger.output.layout import Output
 
@@ -59,6 +67,18 @@ def run(
         download=download,
         time=TIME,
     )
+    if print_request or detach:
+        if download or (print_request and detach):
+            raise UsageError(
+                "--print-request, --detach and --download do not go together.", "Give one of them."
+            )
+        with console.progress() as shown:
+            if detach:
+                start(wanted, shown)
+                return
+            wish = request(wanted, shown)
+        console.say(dumps(wish, indent=2))
+        return
     with console.progress() as shown:
         outcome = launch(wanted, shown)
     if json:
@@ -113,6 +133,27 @@ def execute_notebook(
     )
 
 
+def deliver(
+    *,
+    region: Region = None,
+    arch: Arch = "arm64",
+    debug: Debug = False,
+) -> None:
+    """Upload packages, code and network, which the request of --print-request names."""
+    with reporting(debug):
+        from verger.cloud.account.stack import find_stack
+        from verger.cloud.jobs.delivery import deliver as upload
+        from verger.cloud.jobs.delivery import make_bundle
+        from verger.store.session import make_session
+
+        session = make_session(region)
+        stack = find_stack(session, session.region_name)
+        with console.progress() as shown:
+            uris = upload(session, stack, make_bundle(arch, shown).files, shown)
+        for uri in uris.values():
+            console.say(uri)
+
+
 def status(*, debug: Debug = False) -> None:
     """Show what of ours runs, in all regions of the European Union."""
     with reporting(debug):
@@ -146,12 +187,15 @@ def logs(
         str | None, typer.Option(help="Id of a cluster or a job. Default: the latest.")
     ] = None,
     days: Annotated[int, typer.Option(help="How far to look back.", min=1)] = 7,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Show all of its words as they come, until it ends.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Show why a job failed, in its own words."""
     with reporting(debug):
         from verger.cloud.account.stack import find_stack
-        from verger.cloud.jobs.logs import error_of
+        from verger.cloud.jobs.logs import error_of, follow_logs
         from verger.store.session import make_session
 
         jobs = _look(days).running
@@ -162,8 +206,13 @@ def logs(
                 "verger cloud costs lists all of them; --days looks further back.",
             )
         one = max(chosen, key=lambda each: each.tags.get("run", ""))
+        stack = find_stack(make_session(one.region), one.region)
+        if follow:
+            state = follow_logs(one, stack, console.say, TIME)
+            console.say(f"{one.title}: {state.phase} {state.code} {state.reason}".rstrip())
+            return
         state = one.state()
-        lines = error_of(one, find_stack(make_session(one.region), one.region))
+        lines = error_of(one, stack)
         console.say(f"{one.title}: {state.phase} {state.code} {state.reason}".rstrip())
         for line in lines or ["There is no log yet; it comes within minutes."]:
             console.say(line)

@@ -67,17 +67,17 @@ def _region_and_spot(source: str | None, region: str | None) -> tuple[str, dict[
     """Where to plan for, and the spot prices of now if the credentials allow to ask for them."""
     from verger.cloud.money import prices
     from verger.errors import SetupError, VergerError
-    from verger.store.regions import check_region
-    from verger.store.session import DEFAULT_REGION, make_session
+    from verger.store.regions import check_cloud_region
+    from verger.store.session import make_session
 
     if region is not None:
-        check_region(region)
+        check_cloud_region(region)
     try:
         made = make_session(region)
     except SetupError:
-        if source is not None and source.startswith("s3://"):
+        if region is None or (source is not None and source.startswith("s3://")):
             raise
-        return region or DEFAULT_REGION, None
+        return region, None
     where: str = made.region_name
     if source is not None and source.startswith("s3://"):
         from verger.cloud.account.upload import check_place
@@ -115,7 +115,7 @@ def _count(source: str) -> int:
 
 
 def _show(chosen: "Plan", plans: list["Plan"], is_live: bool) -> None:
-    from verger.cloud.money.plan import FIXED_MINUTES, PUBLISHED, START_MINUTES
+    from verger.cloud.money.plan import ENDING_MINUTES, FIXED_MINUTES, PUBLISHED, START_MINUTES
 
     table = Table(title=f"{chosen.images:,} images in {chosen.region}", title_justify="left")
     for name in ("", "processors", "machines", "images/s", "minutes", "EUR", "EUR an hour"):
@@ -138,14 +138,20 @@ def _show(chosen: "Plan", plans: list["Plan"], is_live: bool) -> None:
     fixed = "{:.0f} to {:.0f}".format(*FIXED_MINUTES)
     console.say(f"Published reference: {PUBLISHED}")
     console.say(
-        f"Ceiling: {chosen.max_cost:.2f} EUR, not reached in {hours:.1f} h; a run stops by then."
+        f"Ceiling: {chosen.max_cost:.2f} EUR without tax; machines are told to end after "
+        f"{hours:.1f} h, {ENDING_MINUTES} minutes before it would be reached."
     )
-    console.say(f"Prices of {prices.dated}, without tax: {prices.source}. Spot prices: {spot}.")
+    console.say(
+        f"Prices of {prices.dated}, without tax (VAT comes on top): {prices.source}. "
+        f"Spot prices: {spot}."
+    )
+    if caution := prices.caution(chosen.region):
+        console.say(caution)
     console.say(f"1 USD = {prices.eur_per_usd} EUR on {prices.eur_dated} ({prices.eur_source}).")
     console.say(
         f"Minutes hold {start} to start the machines and {fixed} besides extraction (assumptions). "
-        "Rates are those of whole cores, one worker on each: Intel's measured without and with "
-        "AVX-512, Graviton's assumed."
+        "Rates are those of whole cores: x86's measured with two workers and with one, on a "
+        "machine with AVX-512; Graviton's assumed."
     )
 
 
@@ -186,6 +192,7 @@ def _print_json(plans: list["Plan"]) -> None:
             "max_cost": plan.max_cost,
             "deadline_minutes": plan.deadline_minutes,
             "prices": str(plan.prices.dated),
+            "prices_compared": plan.prices.region(plan.region).compared,
             "eur_per_usd": plan.eur_per_usd,
         }
         for plan in plans

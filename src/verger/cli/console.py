@@ -59,6 +59,7 @@ STAGES = {
     "stack": "Waiting for AWS to make it",
     "unmake": "Waiting for AWS to remove it",
     "look": "Looking into the regions",
+    "check": "Looking at the account",
     "prices": "Asking for prices",
     "doctor": "Looking at this machine",
 }

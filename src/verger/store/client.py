@@ -148,4 +148,4 @@ def check_answers(path: str) -> None:
 
 def _is_aws(url: str) -> bool:
     host = urlsplit(url).hostname or ""
-    return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+    return host.endswith((".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu"))

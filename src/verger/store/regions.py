@@ -21,6 +21,9 @@ OPT_IN = {"eu-south-1", "eu-south-2"}
 """Off in an account until somebody turns them on; AWS refuses all credentials there."""
 
 
+SOVEREIGN = "eusc-de-east-1"
+
+
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -40,6 +43,21 @@ def check_region(region: str) -> None:
         raise RefusedError(
             f"The region {region or '(none)'} is not inside the European Union.",
             f"Give one of {', '.join(EU_REGIONS)}.",
+        )
+
+
+def check_cloud_region(region: str) -> None:
+    """Refuse a region in which verger starts no machines.
+
+    Raises:
+        RefusedError: it is not inside the European Union, or the Sovereign Cloud.
+    """
+    check_region(region)
+    if region == SOVEREIGN:
+        raise RefusedError(
+            f"verger starts no machines in the {EU_REGIONS[region]} ({region}): neither its "
+            "prices nor what EMR needs there are known, so that no ceiling would hold.",
+            f"Give one of {', '.join(name for name in EU_REGIONS if name != SOVEREIGN)}.",
         )
 
 

@@ -10,15 +10,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from verger.errors import SetupError
-from verger.store.errors import no_credentials
+from verger.store.errors import no_credentials, no_region
 from verger.store.regions import check_endpoint, check_region
 
-DEFAULT_REGION = "eu-west-1"
-"""Where neither the settings nor the bucket say."""
-
-GUARDED = ("cloudformation", "ec2", "emr", "s3", "scheduler")
+GUARDED = ("cloudformation", "ec2", "emr", "s3", "scheduler", "service-quotas")
 """Services whose requests may not leave the European Union. IAM and Budgets, which see no image,
-have one endpoint for the whole world."""
+have one endpoint for the whole world; so may STS, which says who asks."""
 
 
 def make_session(region: str | None = None, *, inside_eu: bool = True) -> Any:
@@ -32,14 +29,16 @@ def make_session(region: str | None = None, *, inside_eu: bool = True) -> Any:
 
     Raises:
         RefusedError: the region is not inside the European Union.
-        SetupError: there are no credentials, or the AWS settings are damaged.
+        SetupError: no region is set, there are no credentials, or the AWS settings are damaged.
     """
     import boto3
 
     with settings_errors():
         session = boto3.Session()
         # boto3 itself knows AWS_DEFAULT_REGION and the profile only.
-        name = region or os.environ.get("AWS_REGION") or session.region_name or DEFAULT_REGION
+        name = region or os.environ.get("AWS_REGION") or session.region_name
+        if not name:
+            raise no_region()
         if inside_eu:
             check_region(name)
         if name != session.region_name:

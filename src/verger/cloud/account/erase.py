@@ -1,16 +1,19 @@
 """Erasure for good: every object below a place, in all its versions."""
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from itertools import islice
 from typing import Any
 
 from verger.errors import SetupError
-from verger.progress import Progress
+from verger.progress import TIME, Progress, Time
 from verger.store.errors import bucket_errors
 from verger.store.listing import PAGE_SIZE
 from verger.store.location import Location, bucket_and_key
+
+LATE_TRIES = 5
+"""How often a bucket is emptied again: EMR's logs may come some minutes after the machines went."""
 
 
 @dataclass(frozen=True)
@@ -82,16 +85,58 @@ def erase(session: Any, place: Location, progress: Progress) -> list[Version]:
     return erased
 
 
-def delete_bucket(session: Any, bucket: str) -> None:
-    """Delete a bucket that is empty, if it is there.
+def delete_bucket(session: Any, bucket: str, progress: Progress, time: Time = TIME) -> None:
+    """Delete a bucket, if it is there; what has come meanwhile, as logs do, is erased before.
+
+    Args:
+        session: a session of boto3.
+        bucket: its name.
+        progress: who is told of what is erased.
+        time: by which it waits for what still comes.
 
     Raises:
         InputError: it is forbidden.
-        SetupError: it is not empty.
+        SetupError: something comes again and again.
     """
+    from botocore.exceptions import ClientError
+
     client = session.client("s3")
-    with bucket_errors(bucket), suppress(client.exceptions.NoSuchBucket):
-        client.delete_bucket(Bucket=bucket)
+    for _ in range(LATE_TRIES):
+        try:
+            client.delete_bucket(Bucket=bucket)
+        except client.exceptions.NoSuchBucket:
+            return
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "BucketNotEmpty":
+                with bucket_errors(bucket):
+                    raise
+        else:
+            return
+        time.sleep(time.poll_seconds)
+        erase(session, Location(f"s3://{bucket}"), progress)
+    raise SetupError(
+        f"The bucket {bucket} is filled again while it is emptied.",
+        "Something still writes to it. Give the same command again in some minutes.",
+    )
+
+
+def is_gone(session: Any, bucket: str) -> bool:
+    """Whether there is no such bucket.
+
+    Raises:
+        InputError: it is forbidden.
+        SetupError: there are no valid credentials, or S3 does not answer.
+    """
+    from botocore.exceptions import ClientError
+
+    with bucket_errors(bucket):
+        try:
+            session.client("s3").head_bucket(Bucket=bucket)
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.NOT_FOUND:
+                return True
+            raise
+    return False
 
 
 def by_folder(erased: list[Version]) -> dict[str, tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""What EC2 has to be told so that machines are safe, and leave nothing behind."""
+"""What EC2 is told so that the disks of machines are encrypted."""
 
 from typing import Any
 
@@ -16,34 +16,3 @@ def encrypt_disks(session: Any, region: str) -> None:
     """
     with aws_errors("encrypt new disks"):
         session.client("ec2", region_name=region).enable_ebs_encryption_by_default()
-
-
-def free_network(session: Any, region: str, network: str) -> None:
-    """Take away the security groups that EMR made in a network, or it cannot be deleted.
-
-    EMR leaves them behind, and they name each other.
-
-    Args:
-        session: a session of boto3.
-        region: where.
-        network: id of the VPC.
-
-    Raises:
-        SetupError: AWS refuses, as it does while machines still use them.
-    """
-    client = session.client("ec2", region_name=region)
-    with aws_errors("delete the security groups of EMR"):
-        pages = client.get_paginator("describe_security_groups")
-        groups = [
-            group
-            for page in pages.paginate(Filters=[{"Name": "vpc-id", "Values": [network]}])
-            for group in page["SecurityGroups"]
-            if group["GroupName"] != "default"
-        ]
-        for group in groups:
-            if rules := group["IpPermissions"]:
-                client.revoke_security_group_ingress(GroupId=group["GroupId"], IpPermissions=rules)
-            if rules := group["IpPermissionsEgress"]:
-                client.revoke_security_group_egress(GroupId=group["GroupId"], IpPermissions=rules)
-        for group in groups:
-            client.delete_security_group(GroupId=group["GroupId"])

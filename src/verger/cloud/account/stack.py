@@ -1,26 +1,24 @@
 """What has to be in the account before a cluster can run: a stack of CloudFormation."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from http import HTTPStatus
 from importlib.resources import files
 from typing import Any
 
 from verger.cloud.account.buckets import check_buckets
-from verger.cloud.account.machines import free_network
+from verger.cloud.account.limits import default_disk_key
+from verger.cloud.account.network import find_networks, find_subnets, free_network
+from verger.cloud.account.owned import NOTHING_OWNED, Owned
+from verger.cloud.account.tags import TAGS
 from verger.errors import InputError, SetupError
+from verger.progress import TIME, Time
 from verger.store.errors import aws_errors
-from verger.store.regions import check_region
+from verger.store.regions import check_cloud_region
 
 STACK_NAME = "verger"
 
-TAGS = {
-    "application": "verger",
-    # AWS' own policy for EMR's service role lets it touch only what has this tag.
-    "for-use-with-amazon-emr-managed-policies": "true",
-}
-"""On all that the stack makes. A cluster needs both tags, or its roles may not touch it."""
-
+OWN = "_verger"
 LOGS, CODE, TEMPORARY = "_verger/logs", "_verger/code", "_verger/tmp"
 """Prefixes in the stack's bucket: the rules of the bucket delete what is in them after 30, 30 and
 7 days."""
@@ -43,9 +41,12 @@ class Stack:
         service_role: name of EMR's own role.
         instance_profile: name of the profile of a cluster's machines.
         scheduler_role: ARN of the role that may terminate our clusters.
-        subnet: id of the private subnet.
+        subnets: ids of the private subnets, in two or three zones.
         security_configuration: name of EMR's security configuration.
         schedule_group: name of EventBridge Scheduler's group.
+        disk_key: the key of the customer's that EMR's role may use for disks; empty without one.
+        prefix: before the keys of code and logs.
+        cluster_tags: of the customer's, for clusters.
     """
 
     name: str
@@ -56,9 +57,16 @@ class Stack:
     service_role: str
     instance_profile: str
     scheduler_role: str
-    subnet: str
+    subnets: tuple[str, ...]
     security_configuration: str
     schedule_group: str
+    disk_key: str = ""
+    prefix: str = ""
+    cluster_tags: tuple[tuple[str, str], ...] = ()
+
+    def key(self, *parts: str) -> str:
+        """The key of what verger keeps in the bucket for itself."""
+        return self.prefix + "/".join(parts)
 
 
 def template() -> str:
@@ -73,7 +81,7 @@ def find_stack(session: Any, region: str) -> Stack:
         SetupError: nothing, or not all of it yet.
         RefusedError: the region is not inside the European Union.
     """
-    check_region(region)
+    check_cloud_region(region)
     described = _describe(_client(session, region))
     if described is None or "OutputKey" not in str(described.get("Outputs")):
         raise SetupError(
@@ -89,6 +97,7 @@ def create_stack(
     bucket: str,
     *,
     others: Iterable[str] = (),
+    owned: Owned = NOTHING_OWNED,
 ) -> Stack:
     """Make the stack, or bring it up to date; the same call again changes nothing.
 
@@ -97,15 +106,17 @@ def create_stack(
         region: where to make it, inside the European Union.
         bucket: the bucket that is made, a name that nobody else has.
         others: buckets of this account that jobs may use too, in the same region.
+        owned: what is there already and is not made.
 
     Raises:
         RefusedError: the region or a bucket is not inside the European Union.
         InputError: the bucket's name is taken, or another one is missing, forbidden or elsewhere.
         SetupError: AWS refuses, or the stack cannot be made; a failed one is taken away again.
     """
-    check_region(region)
+    check_cloud_region(region)
     others = list(dict.fromkeys(others))
-    for other, where in check_buckets(session, others).items():
+    theirs = [bucket] if owned.bucket else []
+    for other, where in check_buckets(session, [*theirs, *others]).items():
         if where != region:
             raise InputError(
                 f"The bucket {other} is in {where}, the stack in {region}.",
@@ -117,7 +128,8 @@ def create_stack(
         delete_stack(session, region)
         described = None
     if described is None:
-        _check_is_free(session, bucket)
+        if not owned.bucket:
+            _check_is_free(session, bucket)
     elif (made := _outputs(described).get("Bucket")) != bucket:
         raise InputError(
             f"verger's bucket in {region} is {made}, not {bucket}.",
@@ -132,18 +144,23 @@ def create_stack(
             "Buckets": ",".join(names),
             "BucketArns": ",".join(_arn(region, name) for name in names),
             "ObjectArns": ",".join(f"{_arn(region, name)}/*" for name in names),
+            "Zones": ",".join(_three_zones(session, region)),
+            "DiskKey": owned.kms_key or default_disk_key(session, region),
+            **_own_parameters(owned, described),
         },
+        {**owned.tags, **TAGS},
     )
     return find_stack(session, region)
 
 
-def running_clusters(session: Any, stack: Stack) -> list[str]:
-    """The ids of clusters that are not over and have machines in the stack's network.
+def running_clusters(session: Any, region: str) -> list[str]:
+    """The ids of clusters that are not over and are verger's, or have machines in its network.
 
     Raises:
         SetupError: AWS refuses.
     """
-    client = session.client("emr", region_name=stack.region)
+    subnets = find_subnets(session, region)
+    client = session.client("emr", region_name=region)
     with aws_errors("list the clusters"):
         pages = client.get_paginator("list_clusters").paginate(ClusterStates=ALIVE)
         ids = [running["Id"] for page in pages for running in page["Clusters"]]
@@ -151,22 +168,53 @@ def running_clusters(session: Any, stack: Stack) -> list[str]:
     return [
         running["Id"]
         for running in described
-        if running.get("Ec2InstanceAttributes", {}).get("Ec2SubnetId") == stack.subnet
+        if running.get("Ec2InstanceAttributes", {}).get("Ec2SubnetId") in subnets
+        or {"Key": "application", "Value": TAGS["application"]} in running.get("Tags", ())
     ]
 
 
-def delete_stack(session: Any, region: str) -> None:
-    """Take the stack away; its bucket stays, with what is in it.
+@dataclass(frozen=True)
+class Kept:
+    """The bucket of a stack.
+
+    Attributes:
+        bucket: its name.
+        is_ours: whether the stack made it; what was there before is never deleted.
+        own: prefix of what verger keeps there for itself.
+    """
+
+    bucket: str
+    is_ours: bool
+    own: str
+
+
+def kept_bucket(session: Any, region: str) -> Kept | None:
+    """The bucket of a stack in whatever state it is; None where nothing is left of it.
+
+    Raises:
+        SetupError: AWS refuses.
+    """
+    described = _describe(_client(session, region)) or {}
+    given = {one["ParameterKey"]: one["ParameterValue"] for one in described.get("Parameters", ())}
+    if "Bucket" not in given:
+        return None
+    return Kept(given["Bucket"], given.get("OwnBucket") != "yes", f"{given.get('Prefix', '')}{OWN}")
+
+
+def delete_stack(session: Any, region: str, time: Time = TIME) -> None:
+    """Take the stack away, and what EMR left in its network; its bucket stays, with what is in it.
+
+    Where a part of the stack is gone already, what is left is taken away.
 
     Raises:
         SetupError: AWS refuses, or a cluster still uses the stack.
     """
     client = _client(session, region)
+    for network in find_networks(session, region):
+        free_network(session, region, network, time)
     described = _describe(client)
     if described is None:
         return
-    if network := _outputs(described).get("Network"):
-        free_network(session, region, network)
     with aws_errors("delete the stack"):
         client.delete_stack(StackName=described["StackId"])
         _wait(client, described["StackId"], "stack_delete_complete")
@@ -204,18 +252,55 @@ def _outputs(described: dict[str, Any]) -> dict[str, str]:
 
 def _stack_of(described: dict[str, Any], region: str) -> Stack:
     outputs = _outputs(described)
-    values: dict[str, Any] = {
-        field.name: outputs.get(field.name.title().replace("_", "")) for field in fields(Stack)
-    }
-    values |= {"name": described["StackName"], "region": region}
-    missing = [name for name, value in values.items() if not value]
-    if missing:
-        raise SetupError(
-            f"The stack {described['StackName']} in {region} is {described['StackStatus']} and "
-            f"has no {missing[0]}.",
-            "Give the command of `verger cloud init` again.",
-        )
-    return Stack(**{**values, "buckets": tuple(values["buckets"].split(","))})
+
+    def output(name: str) -> str:
+        if name not in outputs:
+            raise SetupError(
+                f"The stack {described['StackName']} in {region} is {described['StackStatus']} and "
+                f"has no {name}.",
+                "Give the command of `verger cloud init` again.",
+            )
+        return outputs[name]
+
+    # CloudFormation has no empty outputs.
+    tags = [tag.partition("=") for tag in output("ClusterTags").split(",") if tag]
+    return Stack(
+        name=described["StackName"],
+        region=region,
+        account=output("Account"),
+        bucket=output("Bucket"),
+        buckets=tuple(output("Buckets").split(",")),
+        service_role=output("ServiceRole"),
+        instance_profile=output("InstanceProfile"),
+        scheduler_role=output("SchedulerRole"),
+        subnets=tuple(output("Subnets").split(",")),
+        security_configuration=output("SecurityConfiguration"),
+        schedule_group=output("ScheduleGroup"),
+        disk_key=outputs.get("DiskKey", ""),
+        prefix=output("Prefix").removeprefix("/"),
+        cluster_tags=tuple((key, value) for key, _, value in tags),
+    )
+
+
+def _own_parameters(owned: Owned, described: dict[str, Any] | None) -> dict[str, str]:
+    """What is there already; a stack that knew it keeps it where nothing else is said."""
+    given = (described or {}).get("Parameters", ()) if owned == NOTHING_OWNED else ()
+    before = {one["ParameterKey"]: one["ParameterValue"] for one in given}
+    return {name: before.get(name, value) for name, value in owned.parameters.items()}
+
+
+def _three_zones(session: Any, region: str) -> list[str]:
+    """Availability zones for three subnets; some twice where a region has fewer."""
+    client = session.client("ec2", region_name=region)
+    with aws_errors("list the zones"):
+        found = client.describe_availability_zones(
+            Filters=[
+                {"Name": "zone-type", "Values": ["availability-zone"]},
+                {"Name": "state", "Values": ["available"]},
+            ]
+        )["AvailabilityZones"]
+    names = sorted(zone["ZoneName"] for zone in found)
+    return [names[number % len(names)] for number in range(3)]
 
 
 def _arn(region: str, bucket: str) -> str:
@@ -251,7 +336,12 @@ def _check_is_free(session: Any, bucket: str) -> None:
     )
 
 
-def _apply(client: Any, described: dict[str, Any] | None, parameters: dict[str, str]) -> None:
+def _apply(
+    client: Any,
+    described: dict[str, Any] | None,
+    parameters: dict[str, str],
+    tags: dict[str, str],
+) -> None:
     from botocore.exceptions import ClientError
 
     request: dict[str, Any] = {
@@ -261,7 +351,7 @@ def _apply(client: Any, described: dict[str, Any] | None, parameters: dict[str, 
             {"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()
         ],
         "Capabilities": ["CAPABILITY_IAM"],
-        "Tags": [{"Key": name, "Value": value} for name, value in TAGS.items()],
+        "Tags": [{"Key": name, "Value": value} for name, value in tags.items()],
     }
     with aws_errors("make the stack"):
         if described is None:

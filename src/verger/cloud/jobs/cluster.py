@@ -6,9 +6,11 @@ from datetime import datetime, timezone
 from functools import cached_property
 from typing import Any
 
-from verger.cloud.account.stack import ALIVE, LOGS, TAGS, Stack
+from verger.cloud.account.stack import ALIVE, LOGS, Stack
+from verger.cloud.account.tags import TAGS
 from verger.cloud.jobs import schedule
-from verger.cloud.jobs.job import PROCESSORS, RELEASE, Cost, Job, State, undone_on_failure
+from verger.cloud.jobs.job import RELEASE, Cost, Job, State, undone_on_failure
+from verger.cloud.jobs.sizes import spark_sizes
 from verger.cloud.jobs.submit import submit_arguments
 from verger.cloud.money import prices
 from verger.cloud.money.plan import DISK_GB, HOURS_A_MONTH
@@ -19,40 +21,39 @@ from verger.store.errors import aws_errors
 from verger.store.listing import list_objects
 from verger.store.location import Location
 
+NO_CAPACITY = "INSUFFICIENT_CAPACITY"
+"""Our word for what EMR calls by several names: a zone has no such machine now."""
+
 IDLE_SECONDS = 900
 """Without a Spark job for so long, a cluster ends; starting takes less."""
 
 SPOT_MINUTES = 10
 """What is waited for spot machines before machines on demand take their place."""
 
-EXECUTOR = {
-    # One executor a machine, with a Python process for each processor: most memory is Python's.
-    "spark.executor.cores": str(PROCESSORS),
-    "spark.executor.memory": "3g",
-    "spark.executor.memoryOverhead": "4g",
-    "spark.driver.memory": "2g",
-    "spark.driver.memoryOverhead": "2g",
-    "spark.dynamicAllocation.enabled": "false",
-    # A notebook may do something else before it starts Spark; YARN itself waits no longer.
-    "spark.yarn.am.waitTime": "600s",
-    # A failed run would fail again. YARN does not count attempts that ended with their machine.
-    "spark.yarn.maxAppAttempts": "1",
+LOG_POLICY = {
+    "system-logs": "on-customer-s3only",
+    "application-logs": "on-customer-s3only",
+    "persistent-ui-logs": "disabled",
 }
-"""Fits the 12 GB that YARN has of a machine with 16, the driver on one of them included."""
+"""Logs go to the stack's bucket only; EMR would keep some of them in one of its own."""
 
 
 def cluster_request(job: Job, stack: Stack) -> dict[str, Any]:
     """What EMR's RunJobFlow is asked.
 
     The driver runs on the core machine, which is on demand: losing a spot machine costs tasks.
+    Without workers the primary machine is the cluster.
     """
-    spots = job.workers - 1 if job.spot else 0
-    properties = {**job.properties, **EXECUTOR, "spark.executor.instances": str(job.workers)}
+    spots = max(job.workers - 1, 0) if job.spot else 0
+    properties = {**job.properties, **spark_sizes(job.workers)}
+    tags = {**dict(stack.cluster_tags), **job.tags}
     step = submit_arguments(properties, entry=job.entry, command=job.command)
-    fleets = [_fleet("MASTER", job, on_demand=1), _fleet("CORE", job, job.workers - spots)]
+    fleets = [_fleet("MASTER", job, on_demand=1)]
+    if job.workers:
+        fleets.append(_fleet("CORE", job, job.workers - spots))
     if spots:
         fleets.append(_fleet("TASK", job, spot=spots))
-    configurations = [
+    configurations: list[dict[str, Any]] = [
         {
             "Classification": "spark-env",
             "Configurations": [
@@ -62,29 +63,29 @@ def cluster_request(job: Job, stack: Stack) -> dict[str, Any]:
                 }
             ],
         },
-        {
-            "Classification": "yarn-site",
-            "Properties": {
-                "yarn.node-labels.enabled": "true",
-                "yarn.node-labels.am.default-node-label-expression": "CORE",
-            },
-        },
     ]
+    if job.workers:
+        labels = {
+            "yarn.node-labels.enabled": "true",
+            "yarn.node-labels.am.default-node-label-expression": "CORE",
+        }
+        configurations.append({"Classification": "yarn-site", "Properties": labels})
     return {
         "Name": job.name,
         "ReleaseLabel": RELEASE,
-        "LogUri": f"s3://{stack.bucket}/{LOGS}/",
+        "LogUri": f"s3://{stack.bucket}/{stack.key(LOGS)}/",
+        "MonitoringConfiguration": {"S3LoggingConfiguration": {"LogTypeUploadPolicy": LOG_POLICY}},
         "Applications": [{"Name": "Spark"}],
         "Configurations": configurations,
         "ServiceRole": stack.service_role,
         "JobFlowRole": stack.instance_profile,
         "SecurityConfiguration": stack.security_configuration,
         "VisibleToAllUsers": True,
-        "Tags": [{"Key": key, "Value": value} for key, value in job.tags.items()],
+        "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
         "AutoTerminationPolicy": {"IdleTimeout": IDLE_SECONDS},
         "Instances": {
             "InstanceFleets": fleets,
-            "Ec2SubnetIds": [stack.subnet],
+            "Ec2SubnetIds": list(job.subnets),
             "KeepJobFlowAliveWhenNoSteps": False,
             "TerminationProtected": False,
         },
@@ -150,7 +151,11 @@ class Cluster:
         change = status.get("StateChangeReason", {})
         details = step["Status"].get("FailureDetails", {})
         code = change.get("Code", "")
+        # EMR's own word is broad; that of EC2 says which machines there were not.
+        errors = [one.get("ErrorCode", "") for one in status.get("ErrorDetails", ())]
         reason = change.get("Message") or details.get("Message") or details.get("Reason") or ""
+        if any("CAPACITY" in error for error in errors) or "capacity" in reason.lower():
+            code = NO_CAPACITY
         match status["State"]:
             case "TERMINATED" | "TERMINATED_WITH_ERRORS":
                 return State("ended", done == "COMPLETED", code, reason)
@@ -177,7 +182,7 @@ class Cluster:
 
     def logs(self, stack: Stack) -> list[Location]:
         """The driver's words, then those of spark-submit."""
-        folder = Location(f"s3://{stack.bucket}/{LOGS}/{self.id}")
+        folder = Location(f"s3://{stack.bucket}/{stack.key(LOGS, self.id)}")
         keys = [listed.key for listed in list_objects(folder.child("containers").path)]
         containers = [
             key

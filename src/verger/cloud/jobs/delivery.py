@@ -36,8 +36,15 @@ class Bundle:
         return (self.environment, self.code, self.backbone, self.entry)
 
 
-def make_bundle(settings: RunSettings, arch: Architecture, progress: Progress) -> Bundle:
+def make_bundle(
+    arch: Architecture, progress: Progress, settings: RunSettings | None = None
+) -> Bundle:
     """Make what is not in the cache yet.
+
+    Args:
+        arch: of the cluster's processors.
+        progress: is told what is made.
+        settings: which network; None for the one that comes with verger.
 
     Raises:
         SetupError: pip cannot get the packages, or the weights are missing.
@@ -47,7 +54,10 @@ def make_bundle(settings: RunSettings, arch: Architecture, progress: Progress) -
     environment, code = pack_environment(folder, arch), pack_code(folder)
     progress.finish()
     progress.start("backbone")
-    backbone = load_backbone(settings.weights, settings.engine, settings.precision)
+    network = {name: field.default for name, field in RunSettings.model_fields.items()}
+    if settings is not None:
+        network = settings.model_dump()
+    backbone = load_backbone(network["weights"], network["engine"], network["precision"])
     digest = hashlib.sha256(backbone.payload).hexdigest()[:12]
     saved = folder / f"backbone-{digest}.zip"
     if not saved.exists():
@@ -71,9 +81,9 @@ def deliver(
         InputError, SetupError: the bucket cannot be written.
     """
     client = session.client("s3")
-    keys = {file: f"{CODE}/{digest(file)}/{file.name}" for file in files}
+    keys = _keys(stack, files)
+    absent = missing(session, stack, files)
     with bucket_errors(stack.bucket):
-        absent = [file for file, key in keys.items() if not _is_there(client, stack.bucket, key)]
         if absent:
             progress.start("deliver", sum(file.stat().st_size for file in absent))
             sent = 0
@@ -86,7 +96,31 @@ def deliver(
             for file in absent:
                 client.upload_file(str(file), stack.bucket, keys[file], Callback=count)
             progress.finish()
-    return {file: f"s3://{stack.bucket}/{key}" for file, key in keys.items()}
+    return uris(stack, files)
+
+
+def uris(stack: Stack, files: Sequence[Path]) -> dict[Path, str]:
+    """Where each file is once it is delivered."""
+    return {file: f"s3://{stack.bucket}/{key}" for file, key in _keys(stack, files).items()}
+
+
+def missing(session: Any, stack: Stack, files: Sequence[Path]) -> list[Path]:
+    """Those that the bucket does not hold, or not for long.
+
+    Raises:
+        InputError, SetupError: the bucket cannot be read.
+    """
+    client = session.client("s3")
+    with bucket_errors(stack.bucket):
+        return [
+            file
+            for file, key in _keys(stack, files).items()
+            if not _is_there(client, stack.bucket, key)
+        ]
+
+
+def _keys(stack: Stack, files: Sequence[Path]) -> dict[Path, str]:
+    return {file: stack.key(CODE, digest(file), file.name) for file in files}
 
 
 def digest(file: Path) -> str:

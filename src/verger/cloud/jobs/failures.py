@@ -34,6 +34,8 @@ HINTS = {
     "network of verger cloud init.",
     "INSTANCE_FAILURE": "Machines were lost, as spot machines may be; those without --spot stay. "
     "{goes_on}",
+    "INSUFFICIENT_CAPACITY": "No zone has such machines free now; the quota is not the reason. Try "
+    "again later, with another --arch, fewer --workers, or without --spot.",
     "INSTANCE_FLEET_TIMEOUT": "AWS has not enough such machines now. Try again later, with another "
     "--arch, or without --spot.",
     "INTERNAL_ERROR": "AWS failed. {goes_on}",

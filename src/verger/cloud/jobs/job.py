@@ -7,16 +7,14 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Literal, Protocol
 
-from verger.cloud.account.stack import TAGS, Stack
+from verger.cloud.account.stack import Stack
+from verger.cloud.account.tags import TAGS
 from verger.errors import SetupError, VergerError
 from verger.progress import Progress
 from verger.store.location import Location
 
 RELEASE = "emr-7.14.0"
 """Of EMR: Spark 3.5, with Python 3.11 beside its default."""
-
-PROCESSORS = 4
-"""Of each machine in `prices.MACHINES`."""
 
 RUN_TAG, OUTPUT_TAG, WORK_TAG, END_TAG, ARCH_TAG = "run", "output", "work", "ends-at", "arch"
 """Tags of a job: its id, digests of its output and its work, its end at the latest, processors."""
@@ -34,7 +32,8 @@ class Job:
         command: of verger, without its weights.
         arch: of the processors.
         machines: types of machine to choose from, the preferred one first.
-        workers: machines, besides a cluster's primary one.
+        subnets: one of which EMR takes, whichever has such machines.
+        workers: machines, besides a cluster's primary one; with 0 that one works itself.
         spot: whether all workers but one may be spot machines.
         ends_at: when the money would be spent, and all is ended whatever it does.
         work: `run`, or a digest of the notebook that is executed.
@@ -47,6 +46,7 @@ class Job:
     command: tuple[str, ...]
     arch: Literal["arm64", "x86_64"]
     machines: tuple[str, ...]
+    subnets: tuple[str, ...]
     workers: int
     spot: bool
     ends_at: datetime

@@ -7,7 +7,7 @@ from typing import Any
 from verger.cloud.account import places
 from verger.cloud.account.stack import Stack
 from verger.cloud.jobs import download, follow
-from verger.cloud.jobs.cluster import list_clusters, start_cluster
+from verger.cloud.jobs.cluster import cluster_request, list_clusters, start_cluster
 from verger.cloud.jobs.failures import AGAIN, ON, problem_of
 from verger.cloud.jobs.job import OUTPUT_TAG, WORK_TAG, Cost, Running, State, ends_at, output_digest
 from verger.cloud.jobs.prepare import Launch, make_job
@@ -95,27 +95,71 @@ def see_through(wanted: Launch, progress: Progress) -> Ended:
     Raises:
         VergerError: as `launch`, of all that goes wrong before or beside the job itself.
     """
+    started = _start(wanted, progress)
+    running, stack, output = started.running, started.stack, Output(wanted.run.output)
+    shown = None if wanted.notebook else started.listed
+    state, cost, eur = _follow(running, output, shown, started.word, progress, time=wanted.time)
+    manifest = _manifest(output, started.before)
+    goes_on = AGAIN if wanted.notebook else ON
+    problem = problem_of(running, stack, state, manifest, now=wanted.time.now(), goes_on=goes_on)
+    return Ended(started.session, stack, running, manifest, problem, cost, eur)
+
+
+def start(wanted: Launch, progress: Progress) -> Running:
+    """Start a job and leave it to itself; the same launch, given again, follows it.
+
+    Raises:
+        VergerError: as `launch`, of all that goes wrong before it runs.
+    """
+    started = _start(wanted, progress)
+    progress.note(
+        f"{started.word} {_how_to_stop(started.running)}. The same command without --detach "
+        "follows it; its results are in the bucket."
+    )
+    return started.running
+
+
+def request(wanted: Launch, progress: Progress) -> dict[str, Any]:
+    """What EMR's RunJobFlow would be asked; nothing is made or started.
+
+    Raises:
+        VergerError: as `launch`, of all that would be refused.
+    """
+    place = places.find_place(wanted.run.input, wanted.run.output)
+    output = Output(wanted.run.output)
+    listed, done = _count(wanted, output, progress)
+    _check_output(wanted, output)
+    job = make_job(place, wanted, listed - done, progress, upload=False)
+    return cluster_request(job, place.stack)
+
+
+@dataclass(frozen=True)
+class _Started:
+    session: Any
+    stack: Stack
+    running: Running
+    listed: int
+    before: str | None
+    word: str
+
+
+def _start(wanted: Launch, progress: Progress) -> _Started:
+    """Start a job, or find the one that does the same to the same output."""
     place = places.find_place(wanted.run.input, wanted.run.output)
     session, stack, output = place.session, place.stack, Output(wanted.run.output)
     listed, done = _count(wanted, output, progress)
     running = _find(session, stack, wanted)
-    before = None if running else _started_at(output)
-    if running is None:
-        _check_output(wanted, output)
-        progress.note("Nothing runs on AWS yet.")
-        if listed == done:
-            progress.note(f"All {listed:,} images are done; the run only looks for changed ones.")
-        job = make_job(place, wanted, listed - done, progress)
-        running = start_cluster(session, stack, job, progress)
-        word = f"Started the {running.title}."
-    else:
+    if running is not None:
         word = f"The {running.title} works on this output already; following it."
-    shown = None if wanted.notebook else listed
-    state, cost, eur = _follow(running, output, shown, word, progress, time=wanted.time)
-    manifest = _manifest(output, before)
-    goes_on = AGAIN if wanted.notebook else ON
-    problem = problem_of(running, stack, state, manifest, now=wanted.time.now(), goes_on=goes_on)
-    return Ended(session, stack, running, manifest, problem, cost, eur)
+        return _Started(session, stack, running, listed, None, word)
+    before = _started_at(output)
+    _check_output(wanted, output)
+    progress.note("Nothing runs on AWS yet.")
+    if listed == done:
+        progress.note(f"All {listed:,} images are done; the run only looks for changed ones.")
+    job = make_job(place, wanted, listed - done, progress)
+    running = start_cluster(session, stack, job, progress)
+    return _Started(session, stack, running, listed, before, f"Started the {running.title}.")
 
 
 def _count(wanted: Launch, output: Output, progress: Progress) -> tuple[int, int]:

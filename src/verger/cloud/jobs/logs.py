@@ -2,10 +2,11 @@
 
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from verger.cloud.account.stack import Stack
-from verger.cloud.jobs.job import Running
+from verger.cloud.jobs.job import Running, State
+from verger.progress import Time
 from verger.store import storage
 from verger.store.location import Location
 
@@ -84,3 +85,34 @@ def _traceback(lines: list[str]) -> list[str]:
                 break
         return traceback
     return [line for line in lines if line.startswith(("Exception in thread", "Caused by:"))][-2:]
+
+
+def follow_logs(running: Running, stack: Stack, say: Callable[[str], None], time: Time) -> State:
+    """Show a job's words as they arrive in the bucket, until it has ended; EMR brings them late.
+
+    Args:
+        running: the job.
+        stack: with which it runs.
+        say: is given each line.
+        time: by which it waits.
+
+    Returns:
+        How it ended.
+
+    Raises:
+        VergerError: AWS or the bucket does not answer.
+    """
+    shown: dict[str, int] = {}
+    while True:
+        state = running.state()
+        for file in running.logs(stack):
+            lines = read_log(file).splitlines()
+            before = shown.get(file.uri, 0)
+            if lines[before:] and not before:
+                say(f"--- {file.uri}")
+            for line in lines[before:]:
+                say(line)
+            shown[file.uri] = len(lines)
+        if state.phase == "ended":
+            return state
+        time.sleep(time.poll_seconds)

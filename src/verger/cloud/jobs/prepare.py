@@ -5,15 +5,17 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from verger.cloud.account import places
+from verger.cloud.account import limits, places
+from verger.cloud.account.stack import Stack
 from verger.cloud.jobs import delivery
 from verger.cloud.jobs.bundle import Architecture
 from verger.cloud.jobs.command import job_command, notebook_command
-from verger.cloud.jobs.job import Job
+from verger.cloud.jobs.job import RELEASE, Job
+from verger.cloud.jobs.sizes import with_full_waves
 from verger.cloud.jobs.submit import spark_properties
 from verger.cloud.money import prices
-from verger.cloud.money.plan import Plan, make_plan
-from verger.errors import RefusedError
+from verger.cloud.money.plan import PROCESSORS, Plan, make_plan
+from verger.errors import RefusedError, SetupError
 from verger.progress import TIME, Progress, Time
 from verger.settings import RunSettings
 
@@ -54,7 +56,9 @@ class Launch:
         return "run" if self.notebook is None else f"notebook-{delivery.digest(self.notebook)}"
 
 
-def make_job(place: places.Place, wanted: Launch, images: int, progress: Progress) -> Job:
+def make_job(
+    place: places.Place, wanted: Launch, images: int, progress: Progress, *, upload: bool = True
+) -> Job:
     """Plan a job, refuse it if the money does not suffice, and upload what it needs.
 
     Args:
@@ -62,13 +66,14 @@ def make_job(place: places.Place, wanted: Launch, images: int, progress: Progres
         wanted: what is asked for.
         images: how many there are to do.
         progress: is told of the plan and of the uploads.
+        upload: whether what it needs is uploaded; else it is told what is missing.
 
     Raises:
         RefusedError: the money pays for too little time.
         VergerError: another of its children; nothing runs then.
     """
     stack = place.stack
-    known = prices.load()
+    capacity = check_account(place, wanted)
     plan = make_plan(
         max(images, 1),
         stack.region,
@@ -76,7 +81,9 @@ def make_job(place: places.Place, wanted: Launch, images: int, progress: Progres
         arch=wanted.arch,
         spot=wanted.spot,
         max_cost=wanted.max_cost,
-        prices=known,
+        prices=prices.load(),
+        offered=capacity.machines,
+        most_machines=capacity.most_machines,
     )
     plan.check_ceiling()
     paid = timedelta(minutes=plan.deadline_minutes)
@@ -86,20 +93,30 @@ def make_job(place: places.Place, wanted: Launch, images: int, progress: Progres
             "start machines.",
             "Give a higher --max-cost, or fewer --workers.",
         )
-    _say_plan(plan, progress)
-    bundle = delivery.make_bundle(wanted.run, wanted.arch, progress)
+    _say_plan(plan, capacity, progress)
+    run = with_full_waves(wanted.run, plan.workers)
+    bundle = delivery.make_bundle(wanted.arch, progress, run)
     files = bundle.files if wanted.notebook is None else (*bundle.files, wanted.notebook)
-    delivered = delivery.deliver(place.session, stack, files, progress)
+    if upload:
+        delivered = delivery.deliver(place.session, stack, files, progress)
+    else:
+        delivered = delivery.uris(stack, files)
+        if delivery.missing(place.session, stack, files):
+            progress.note(
+                f"The bucket lacks what the job needs; first: verger cloud deliver --region "
+                f"{stack.region} --arch {wanted.arch}"
+            )
     end = wanted.time.now() + paid
     run_id = f"{wanted.time.now():%Y%m%d-%H%M}-{secrets.token_hex(2)}"
     if wanted.notebook is None:
-        command = job_command(wanted.run, end - MARGIN)
+        command = job_command(run, end - MARGIN)
     else:
-        command = notebook_command(wanted.run, delivered[wanted.notebook], run_id, end - MARGIN)
+        command = notebook_command(run, delivered[wanted.notebook], run_id, end - MARGIN)
     return Job(
         run_id=run_id,
         output=wanted.run.output,
         properties=spark_properties(
+            region=stack.region,
             environment=delivered[bundle.environment],
             code=delivered[bundle.code],
             backbone=delivered[bundle.backbone],
@@ -107,7 +124,8 @@ def make_job(place: places.Place, wanted: Launch, images: int, progress: Progres
         entry=delivered[bundle.entry],
         command=command,
         arch=wanted.arch,
-        machines=known.machines(stack.region, wanted.arch),
+        machines=plan.machines,
+        subnets=capacity.subnets,
         workers=plan.workers,
         spot=wanted.spot,
         ends_at=end,
@@ -115,13 +133,58 @@ def make_job(place: places.Place, wanted: Launch, images: int, progress: Progres
     )
 
 
-def _say_plan(plan: Plan, progress: Progress) -> None:
+def check_account(place: places.Place, wanted: Launch) -> limits.Capacity:
+    """See that the account can start machines, and which, before anything is uploaded.
+
+    Raises:
+        RefusedError: a quota does not allow one machine.
+        SetupError: the clock is off, the disks' key is not the stack's, or no zone has machines.
+    """
+    session, stack = place.session, place.stack
+    limits.check_clock(session)
+    check_disk_key(stack, limits.default_disk_key(session, stack.region))
+    return limits.find_capacity(
+        session,
+        stack.region,
+        stack.subnets,
+        prices.MACHINES[wanted.arch],
+        release=RELEASE,
+        processors=PROCESSORS,
+        spot=wanted.spot,
+    )
+
+
+def check_disk_key(stack: Stack, key: str) -> None:
+    """Refuse to start machines whose disks AWS would encrypt with a key that EMR may not use.
+
+    Raises:
+        SetupError: the account's default key is not the one that the stack knows.
+    """
+    if key and key != stack.disk_key:
+        raise SetupError(
+            f"AWS encrypts new disks in {stack.region} with {key}, which EMR's role may not use: "
+            "machines would end as they start.",
+            f"Give it the key: verger cloud init --bucket {stack.bucket} --region {stack.region}. "
+            "The key's own policy must allow the account's roles to use it.",
+        )
+
+
+def _say_plan(plan: Plan, capacity: limits.Capacity, progress: Progress) -> None:
     hourly, dearest = plan.eur_per_hour, plan.most_usd_per_hour * plan.eur_per_usd
-    without = f", {dearest:.2f} without spot machines" if dearest > hourly else ""
+    others = f", {dearest:.2f} at most" if dearest > hourly else ""
     low, high = plan.minutes
+    cluster = f"{plan.workers} + 1 machines" if plan.workers else "one machine, primary and worker,"
     progress.note(
-        f"{plan.images:,} images in {plan.region}: {plan.workers} + 1 machines {plan.machine}, "
-        f"{hourly:.2f} EUR an hour{without}; "
-        f"expected {low:.0f} to {high:.0f} minutes, at most {plan.max_cost:.2f} EUR "
+        f"{plan.images:,} images in {plan.region}: {cluster} {plan.machine}, "
+        f"{hourly:.2f} EUR an hour{others}; "
+        f"expected {low:.0f} to {high:.0f} minutes, at most {plan.max_cost:.2f} EUR without tax "
         f"({plan.eur_per_usd} EUR a USD of {plan.prices.eur_dated}; prices of {plan.prices.dated})."
     )
+    if caution := plan.prices.caution(plan.region):
+        progress.note(caution)
+    if plan.workers + 1 >= capacity.most_machines:
+        quota = capacity.quotas[limits.ON_DEMAND_QUOTA]
+        progress.note(
+            f"It is as large as the account's quota allows ({quota.free} processors). "
+            + limits.what_to_ask_for(quota, 8 * PROCESSORS, plan.region)
+        )

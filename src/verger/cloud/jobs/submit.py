@@ -7,11 +7,12 @@ PYTHONPATH = "code:environment"
 
 
 def spark_properties(
-    *, environment: str, code: str, backbone: str, python: str = "python3.11"
+    *, region: str, environment: str, code: str, backbone: str, python: str = "python3.11"
 ) -> dict[str, str]:
-    """Spark's settings that bring packages, code and backbone to every process.
+    """Spark's settings that bring packages, code, backbone and region to every process.
 
     Args:
+        region: where the buckets are. Nothing on a cluster's machines tells it to Python.
         environment: URI of the archive of packages, see `bundle.pack_environment`.
         code: URI of verger's code, see `bundle.pack_code`.
         backbone: URI of the backbone, see `backbone.graph.save_backbone`.
@@ -21,10 +22,13 @@ def spark_properties(
         "spark.archives": f"{environment}#environment,{code}#code",
         "spark.files": backbone,
         "spark.pyspark.python": python,
+        "spark.hadoop.fs.s3a.endpoint.region": region,
     }
     for process in ("spark.executorEnv", "spark.yarn.appMasterEnv"):
         properties[f"{process}.PYTHONPATH"] = PYTHONPATH
         properties[f"{process}.PYSPARK_PYTHON"] = python
+        # The second is the one that boto3 knows, for the cells of a notebook.
+        properties[f"{process}.AWS_REGION"] = properties[f"{process}.AWS_DEFAULT_REGION"] = region
     return properties
 
 

@@ -4,13 +4,17 @@ from typing import Any
 
 from verger.store.errors import aws_errors
 
-BUDGET_NAME = "verger"
+
+def budget_name(region: str) -> str:
+    """Of the budget of one region's stack: budgets have no region, and two stacks may have one."""
+    return f"verger-{region}"
+
 
 ALARMS = (("ACTUAL", 50.0), ("ACTUAL", 100.0), ("FORECASTED", 100.0))
 """What of the month's costs, and per cent of the limit."""
 
 
-def set_budget(session: Any, account: str, email: str, monthly_usd: float) -> None:
+def set_budget(session: Any, account: str, region: str, email: str, monthly_usd: float) -> None:
     """Make the budget anew, for all costs of the account, with an alarm by e-mail.
 
     AWS Budgets has one endpoint for the whole world; it sees costs and the address, no image.
@@ -18,18 +22,19 @@ def set_budget(session: Any, account: str, email: str, monthly_usd: float) -> No
     Args:
         session: a session of boto3.
         account: its number.
+        region: of the stack.
         email: who is told.
         monthly_usd: the limit, in US dollars a month.
 
     Raises:
         SetupError: AWS refuses.
     """
-    delete_budget(session, account)
+    delete_budget(session, account, region)
     with aws_errors("make the budget"):
         session.client("budgets").create_budget(
             AccountId=account,
             Budget={
-                "BudgetName": BUDGET_NAME,
+                "BudgetName": budget_name(region),
                 "BudgetType": "COST",
                 "TimeUnit": "MONTHLY",
                 "BudgetLimit": {"Amount": f"{monthly_usd:g}", "Unit": "USD"},
@@ -48,7 +53,7 @@ def set_budget(session: Any, account: str, email: str, monthly_usd: float) -> No
         )
 
 
-def delete_budget(session: Any, account: str) -> None:
+def delete_budget(session: Any, account: str, region: str) -> None:
     """Take the budget away, if there is one.
 
     Raises:
@@ -57,6 +62,6 @@ def delete_budget(session: Any, account: str) -> None:
     client = session.client("budgets")
     with aws_errors("delete the budget"):
         try:
-            client.delete_budget(AccountId=account, BudgetName=BUDGET_NAME)
+            client.delete_budget(AccountId=account, BudgetName=budget_name(region))
         except client.exceptions.NotFoundException:
             return

@@ -1,25 +1,31 @@
 """What a run would take and cost, before a euro is spent."""
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from verger.cloud.money.prices import Prices, load
+from verger.cloud.money.prices import MACHINES, Prices, load
 from verger.errors import RefusedError, UsageError
 
 Range = tuple[float, float]
 """The least and the most that is expected."""
 
-CORE_RATES: dict[str, Range] = {"x86_64": (80.2, 235.0), "arm64": (40.1, 80.2)}
-"""Images a second of one physical core that nothing else uses, extraction only.
+CORE_RATES: dict[str, Range] = {"x86_64": (132.0, 191.3), "arm64": (66.0, 132.0)}
+"""Images a second of one physical core, extraction only.
 
-x86_64: the least by two threads of a core with AVX2, the most by one process on a machine with
-AVX-512 (`bare` in presentation/data/workers.json). arm64: not measured; taken for half a core with
-AVX2 to a whole one. A cluster counts as the sum of its cores, each with a worker that may use any
-of them: engines that were pinned would share the first one.
+x86_64: of the whole chain, measured on two cores with AVX-512 (presentation/data/workers.json): the
+least by two workers at once, the most by one. Machines without AVX-512 (m6a) are slower, which was
+not measured. arm64: not measured; taken for half of the least of these to all of it. A cluster
+counts as the sum of its cores, each with as many workers as it has processors.
 """
 
-CORES = {"m7g.xlarge": 4, "m6g.xlarge": 4, "m6i.xlarge": 2}
-"""Physical cores: a Graviton processor is a core, an Intel processor half of one."""
+CORES = {"m7a.xlarge": 4} | {
+    machine: 4 if arch == "arm64" else 2
+    for arch, machines in MACHINES.items()
+    for machine in machines
+    if machine != "m7a.xlarge"
+}
+"""Physical cores: a processor of Graviton or m7a is a core, one of the others half of one."""
 
 START_MINUTES: Range = (6.0, 12.0)
 """From the request to the start of the step, while all machines are paid: an assumption."""
@@ -31,7 +37,17 @@ TARGET_MINUTES = 15
 """Workers are added until extraction takes no longer, at the lower rate."""
 
 WORKERS = (2, 7)
-"""The fewest, and as many as a new account's usual quota of 32 processors allows."""
+"""The fewest, unless the quota says otherwise, and as many as one of 32 processors allows."""
+
+PROCESSORS = 4
+"""Of each machine in `prices.MACHINES`."""
+
+ALONE_CORES = 0.5
+"""Of the cores of a machine that is primary and worker: what EMR's own services may leave it."""
+
+ENDING_MINUTES = 5
+"""Between the order to end and the end of all machines, which are paid until then: an assumption.
+"""
 
 DISK_GB = 79
 """What EMR gives a machine of this size: 64 GB and 15 GB for the system."""
@@ -57,11 +73,12 @@ class Plan:
         region: where.
         arch: arm64 or x86_64.
         spot: whether all workers but one are spot machines; the primary one never is.
-        machine: the type of all machines.
-        workers: how many, besides the primary machine.
+        machines: types to choose from, the preferred one first.
+        workers: how many, besides the primary machine; with 0 that one works itself.
         images_per_second: of all workers.
         minutes: from the request to the end.
-        usd_per_hour: of the whole cluster: machines, EMR, disks.
+        usd_per_hour: of the whole cluster, of preferred machines: machines, EMR, disks.
+        dear_usd_per_hour: the same of the dearest type.
         most_usd_per_hour: the same if spot machines cost as much as others, which is their limit.
         usd_fixed: requests of S3, and storage for a month.
         eur_per_usd: the rate, of `prices.eur_dated`.
@@ -73,16 +90,22 @@ class Plan:
     region: str
     arch: str
     spot: bool
-    machine: str
+    machines: tuple[str, ...]
     workers: int
     images_per_second: Range
     minutes: Range
     usd_per_hour: float
+    dear_usd_per_hour: float
     most_usd_per_hour: float
     usd_fixed: float
     eur_per_usd: float
     max_cost: float
     prices: Prices
+
+    @property
+    def machine(self) -> str:
+        """The type that is preferred."""
+        return self.machines[0]
 
     @property
     def eur_per_hour(self) -> float:
@@ -92,17 +115,22 @@ class Plan:
     @property
     def eur(self) -> Range:
         """What the run is expected to cost."""
+        hourly = self.usd_per_hour, self.dear_usd_per_hour
         low, high = (
-            (self.usd_per_hour * minutes / 60 + self.usd_fixed) * self.eur_per_usd
-            for minutes in self.minutes
+            (usd * minutes / 60 + self.usd_fixed) * self.eur_per_usd
+            for usd, minutes in zip(hourly, self.minutes, strict=True)
         )
         return low, high
 
     @property
     def deadline_minutes(self) -> float:
-        """The ceiling is not reached before so many minutes, whatever spot machines cost."""
+        """When machines are told to end, so that they have ended before the ceiling is reached.
+
+        Whatever type of machine it is, and whatever spot machines cost.
+        """
         left = max(0.0, self.max_cost - self.usd_fixed * self.eur_per_usd)
-        return left / (self.most_usd_per_hour * self.eur_per_usd) * 60
+        paid = left / (self.most_usd_per_hour * self.eur_per_usd) * 60
+        return max(0.0, paid - ENDING_MINUTES)
 
     def check_ceiling(self) -> None:
         """Refuse what cannot be done for the money.
@@ -129,6 +157,8 @@ def make_plan(
     max_cost: float = 10.0,
     prices: Prices | None = None,
     spot_usd: dict[str, float] | None = None,
+    offered: Collection[str] | None = None,
+    most_machines: int | None = None,
 ) -> Plan:
     """Plan a run.
 
@@ -136,17 +166,20 @@ def make_plan(
         images: how many.
         region: where, inside the European Union.
         workers: how many machines besides the primary one; by default as many as extract all
-            images in `TARGET_MINUTES` at the lower rate, within `WORKERS`.
+            images in `TARGET_MINUTES` at the lower rate, within `WORKERS` and `most_machines`.
         arch: arm64 or x86_64.
         spot: whether all workers but one are spot machines.
         rate_per_core: images a second of a physical core; by default `CORE_RATES`.
         max_cost: the ceiling in euros.
         prices: by default those of `verger.cloud.money.prices.load`.
         spot_usd: spot prices of now by type of machine; by default a typical share.
+        offered: types of machine that there are; None where AWS was not asked.
+        most_machines: what the account's quotas allow, the primary machine included; one machine
+            is primary and worker. None where AWS was not asked.
 
     Raises:
         UsageError: a number or the architecture makes no sense.
-        RefusedError: the region is not inside the European Union.
+        RefusedError: the region is not inside the European Union, or a quota does not suffice.
         SetupError: its prices are not known.
     """
     if arch not in CORE_RATES:
@@ -156,17 +189,36 @@ def make_plan(
             raise UsageError(f"{option}: {number} is not a number above 0.")
     prices = prices or load()
     here = prices.region(region)
-    machine = prices.machines(region, arch)[0]
-    rates = [CORES[machine] * rate for rate in rate_per_core or CORE_RATES[arch]]
+    machines = prices.machines(region, arch, offered)
+    rates = rate_per_core or CORE_RATES[arch]
+    cores = [CORES[machine] for machine in machines]
     if workers is None:
-        wanted = math.ceil(images / rates[0] / 60 / TARGET_MINUTES)
+        wanted = math.ceil(images / (min(cores) * rates[0]) / 60 / TARGET_MINUTES)
         workers = min(max(wanted, WORKERS[0]), WORKERS[1])
-    slow, fast = (workers * rate for rate in rates)
-    on_demand = here.machine_hour[machine]
-    worker = (spot_usd or {}).get(machine, on_demand * prices.spot_share) if spot else on_demand
-    # One worker is never a spot machine: it holds the driver.
-    workers_usd = on_demand + (workers - 1) * worker
-    others = here.emr_hour[machine] + here.ebs_gb_month * DISK_GB / HOURS_A_MONTH
+        if most_machines is not None:
+            workers = min(workers, most_machines - 1)
+    if most_machines is not None and workers + 1 > most_machines:
+        raise RefusedError(
+            f"{workers} workers and a primary machine have {(workers + 1) * PROCESSORS} "
+            f"processors; the account's quota has {most_machines * PROCESSORS} left.",
+            "Give fewer --workers, or have the quota raised: verger cloud check",
+        )
+    machine_count = workers + 1
+    working = workers or ALONE_CORES
+    slow, fast = working * min(cores) * rates[0], working * cores[0] * rates[1]
+
+    def hourly(machine: str) -> float:
+        """Of the cluster. One worker is never a spot machine: it holds the driver."""
+        full = here.machine_hour[machine]
+        cheap = (spot_usd or {}).get(machine, full * prices.spot_share) if spot else full
+        spots = max(workers - 1, 0)
+        others = here.emr_hour[machine] + here.ebs_gb_month * DISK_GB / HOURS_A_MONTH
+        return (machine_count - spots) * full + spots * cheap + machine_count * others
+
+    def at_most(machine: str) -> float:
+        others = here.emr_hour[machine] + here.ebs_gb_month * DISK_GB / HOURS_A_MONTH
+        return machine_count * (here.machine_hour[machine] + others)
+
     requests = (images * here.s3_get_thousand + PUTS * here.s3_put_thousand) / 1000
     stored = images * STORED_BYTES / 1e9 * here.s3_gb_month
     return Plan(
@@ -174,15 +226,16 @@ def make_plan(
         region=region,
         arch=arch,
         spot=spot,
-        machine=machine,
+        machines=machines,
         workers=workers,
         images_per_second=(slow, fast),
         minutes=(
             START_MINUTES[0] + FIXED_MINUTES[0] + images / fast / 60,
             START_MINUTES[1] + FIXED_MINUTES[1] + images / slow / 60,
         ),
-        usd_per_hour=on_demand + workers_usd + (workers + 1) * others,
-        most_usd_per_hour=(workers + 1) * (on_demand + others),
+        usd_per_hour=hourly(machines[0]),
+        dear_usd_per_hour=max(map(hourly, machines)),
+        most_usd_per_hour=max(map(at_most, machines)),
         usd_fixed=requests + stored,
         eur_per_usd=prices.eur_per_usd,
         max_cost=max_cost,

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable
 from datetime import date, datetime, timezone
 from importlib.resources import files
 from pathlib import Path
@@ -15,9 +15,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from verger.errors import SetupError
 from verger.store.cache import cache_folder
 from verger.store.errors import aws_errors
-from verger.store.regions import check_region
+from verger.store.regions import check_cloud_region
 
-MACHINES = {"arm64": ("m7g.xlarge", "m6g.xlarge"), "x86_64": ("m6i.xlarge",)}
+MACHINES = {
+    "arm64": ("m8g.xlarge", "m7g.xlarge", "m6g.xlarge", "m7gd.xlarge", "m6gd.xlarge"),
+    "x86_64": ("m7i.xlarge", "m6i.xlarge", "m6a.xlarge", "m5.xlarge", "m7a.xlarge"),
+}
 """4 processors and 16 GB each, the one to prefer first; not every region has each."""
 
 PRICE_LIST_REGION = "eu-central-1"
@@ -27,6 +30,9 @@ RATES_URL = "https://www.ecb.europa.eu/stats/eurofxref/eurofxref-daily.xml"
 """Reference rates of the European Central Bank."""
 
 TIMEOUT_SECONDS = 10
+
+
+_FROM_AWS = "AWS price list (pricing:GetProducts)"
 
 
 class _Record(BaseModel):
@@ -46,6 +52,8 @@ class RegionPrices(_Record):
     s3_gb_month: float
     s3_put_thousand: float
     s3_get_thousand: float
+    compared: bool = False
+    """Whether AWS' own price list gave them; those of the package are partly remembered."""
 
 
 class Prices(_Record):
@@ -60,14 +68,20 @@ class Prices(_Record):
     eur_source: str
     regions: dict[str, RegionPrices]
 
+    def caution(self, region: str) -> str:
+        """What a plan has to say of the prices in a region; empty where AWS' list gave them."""
+        if self.region(region).compared:
+            return ""
+        return f"Prices as remembered on {self.dated}: give verger cloud prices --refresh first."
+
     def region(self, name: str) -> RegionPrices:
         """The prices in a region.
 
         Raises:
-            RefusedError: it is not inside the European Union.
+            RefusedError: it is not inside the European Union, or the Sovereign Cloud.
             SetupError: its prices are not known.
         """
-        check_region(name)
+        check_cloud_region(name)
         if name not in self.regions:
             raise SetupError(
                 f"The prices in {name} are not known.",
@@ -75,8 +89,15 @@ class Prices(_Record):
             )
         return self.regions[name]
 
-    def machines(self, region: str, arch: str) -> tuple[str, ...]:
+    def machines(
+        self, region: str, arch: str, offered: Collection[str] | None = None
+    ) -> tuple[str, ...]:
         """Those of `MACHINES` that a region has, the one to prefer first.
+
+        Args:
+            region: where.
+            arch: of the processors.
+            offered: those that AWS offers there now; None where it was not asked.
 
         Raises:
             RefusedError, SetupError: as `region`, or there is none.
@@ -85,7 +106,9 @@ class Prices(_Record):
         machines = tuple(
             machine
             for machine in MACHINES[arch]
-            if machine in known.machine_hour and machine in known.emr_hour
+            if machine in known.machine_hour
+            and machine in known.emr_hour
+            and (offered is None or machine in offered)
         )
         if not machines:
             raise SetupError(
@@ -141,15 +164,16 @@ def refresh(
     client = session.client("pricing", region_name=PRICE_LIST_REGION, config=config)
     with aws_errors("show its price list"):
         fetched = {name: _ask(client, name) for name in regions or old.regions}
+    regions = {**old.regions, **fetched}
     rate, rate_date = _euros(rates_url)
     new = Prices(
         dated=today,
-        source="AWS price list (pricing:GetProducts)",
+        source=_FROM_AWS if all(one.compared for one in regions.values()) else old.source,
         spot_share=old.spot_share,
         eur_per_usd=rate,
         eur_dated=rate_date,
         eur_source="European Central Bank, reference rate",
-        regions={**old.regions, **fetched},
+        regions=regions,
     )
     path = _cached()
     try:
@@ -194,54 +218,49 @@ def _cached() -> Path:
 
 def _ask(client: Any, region: str) -> RegionPrices:
     """The prices in a region, from AWS."""
-    check_region(region)
-    machines = [machine for types in MACHINES.values() for machine in types]
-    emr = _by_usage(client, "ElasticMapReduce", regionCode=region)
-    s3 = _by_usage(client, "AmazonS3", regionCode=region)
+    check_cloud_region(region)
+    emr = _prices(client, "ElasticMapReduce", regionCode=region)
+    s3 = _prices(client, "AmazonS3", regionCode=region)
+    # A volume has three prices: of what it stores, of requests a second, of bytes a second.
+    disks = _prices(client, "AmazonEC2", regionCode=region, volumeApiName="gp3")
     machine_hour = {
-        machine: max(prices)
-        for machine in machines
-        if (
-            prices := [
-                usd
-                for _, usd in _products(
-                    client,
-                    "AmazonEC2",
-                    regionCode=region,
-                    instanceType=machine,
-                    operatingSystem="Linux",
-                    tenancy="Shared",
-                    preInstalledSw="NA",
-                    capacitystatus="Used",
-                )
-            ]
-        )
+        machine: usd
+        for types in MACHINES.values()
+        for machine in types
+        if (usd := _machine_hour(client, region, machine))
     }
-    disks = [
-        usd for _, usd in _products(client, "AmazonEC2", regionCode=region, volumeApiName="gp3")
-    ]
     return RegionPrices(
         machine_hour=machine_hour,
-        emr_hour={name: _one(emr, f"BoxUsage:{name}", region) for name in machine_hour},
-        ebs_gb_month=max(disks, default=0) or _missing("gp3", region),
-        s3_gb_month=_one(s3, "TimedStorage-ByteHrs", region),
-        s3_put_thousand=1000 * _one(s3, "Requests-Tier1", region),
-        s3_get_thousand=1000 * _one(s3, "Requests-Tier2", region),
+        emr_hour={name: _one(emr, f"BoxUsage:{name}", "Hrs", region) for name in machine_hour},
+        ebs_gb_month=_one(disks, "EBS:VolumeUsage.gp3", "GB-Mo", region),
+        s3_gb_month=_one(s3, "TimedStorage-ByteHrs", "GB-Mo", region),
+        s3_put_thousand=1000 * _one(s3, "Requests-Tier1", "Requests", region),
+        s3_get_thousand=1000 * _one(s3, "Requests-Tier2", "Requests", region),
+        compared=True,
     )
 
 
-def _by_usage(client: Any, service: str, **filters: str) -> dict[str, float]:
-    """The highest price of each kind of usage, without the region that most kinds begin with."""
-    highest: dict[str, float] = {}
-    for attributes, usd in _products(client, service, **filters):
-        usage = re.sub(r"^[A-Z]{2,4}\d?-", "", attributes.get("usagetype", ""))
-        if attributes.get("softwareType", "EMR") == "EMR":
-            highest[usage] = max(usd, highest.get(usage, 0))
-    return highest
+def _machine_hour(client: Any, region: str, machine: str) -> float | None:
+    """On demand; None where the region has no such machine."""
+    offers = _prices(
+        client,
+        "AmazonEC2",
+        regionCode=region,
+        instanceType=machine,
+        operatingSystem="Linux",
+        tenancy="Shared",
+        preInstalledSw="NA",
+        capacitystatus="Used",
+    )
+    # Reserved capacity that is not used, and hosts of one's own, have other words.
+    return offers.get((f"BoxUsage:{machine}", "hrs"))
 
 
-def _products(client: Any, service: str, **filters: str) -> Iterator[tuple[dict[str, str], float]]:
-    """Attributes and price on demand of products; of a price in steps, the dearest."""
+def _prices(client: Any, service: str, **filters: str) -> dict[tuple[str, str], float]:
+    """On demand, by kind of usage and unit; of a price in steps, the dearest.
+
+    Most kinds begin with the region, which is left out.
+    """
     pages = client.get_paginator("get_products").paginate(
         ServiceCode=service,
         FormatVersion="aws_v1",
@@ -250,25 +269,27 @@ def _products(client: Any, service: str, **filters: str) -> Iterator[tuple[dict[
             for field, value in filters.items()
         ],
     )
+    found: dict[tuple[str, str], float] = {}
     for page in pages:
         for text in page["PriceList"]:
-            product = json.loads(text)
-            prices = [
-                float(step["pricePerUnit"].get("USD", 0))
-                for term in product.get("terms", {}).get("OnDemand", {}).values()
-                for step in term["priceDimensions"].values()
-            ]
-            if usd := max(prices, default=0):
-                yield product["product"]["attributes"], usd
+            offer = json.loads(text)
+            attributes = offer["product"]["attributes"]
+            if attributes.get("softwareType", "EMR") != "EMR":
+                continue
+            usage = re.sub(r"^[A-Z]{2,4}\d?-", "", attributes.get("usagetype", ""))
+            for term in offer.get("terms", {}).get("OnDemand", {}).values():
+                for step in term["priceDimensions"].values():
+                    key = usage, step["unit"].lower()
+                    usd = float(step["pricePerUnit"].get("USD", 0))
+                    found[key] = max(usd, found.get(key, 0))
+    return found
 
 
-def _one(prices: dict[str, float], usage: str, region: str) -> float:
-    return prices.get(usage) or _missing(usage, region)
-
-
-def _missing(what: str, region: str) -> float:
+def _one(prices: dict[tuple[str, str], float], usage: str, unit: str, region: str) -> float:
+    if usd := prices.get((usage, unit.lower())):
+        return usd
     raise SetupError(
-        f"AWS' price list has no price of {what} in {region}.",
+        f"AWS' price list has no price of {usage} by {unit} in {region}.",
         "The prices known before stay; the list may have changed its names.",
     )
 

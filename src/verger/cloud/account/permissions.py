@@ -1,0 +1,91 @@
+"""The policies for those who set verger up and who run it, and who lacks what of them."""
+
+import json
+import re
+from collections.abc import Iterator
+from importlib.resources import files
+from typing import Any, Literal
+
+from verger.errors import SetupError
+from verger.store.errors import aws_errors
+
+Who = Literal["run", "setup"]
+
+
+def policy(who: Who, buckets: tuple[str, ...] = (), account: str = "*") -> dict[str, Any]:
+    """The least that somebody needs.
+
+    Args:
+        who: `run` for whoever plans, runs, looks and stops; `setup` for `init` and `destroy`.
+        buckets: those of the jobs; BUCKET and OTHER stand for them where there are none.
+        account: its number.
+    """
+    text = (files("verger.cloud.account") / "policies" / f"{who}.json").read_text()
+    document: dict[str, Any] = json.loads(text.replace(":iam::*:", f":iam::{account}:"))
+    for statement in document["Statement"]:
+        resources = statement["Resource"]
+        if buckets and "BUCKET" in str(resources):
+            end = "/*" if "/" in resources[0] else ""
+            statement["Resource"] = [f"arn:aws:s3:::{name}{end}" for name in buckets]
+    return document
+
+
+def missing_rights(session: Any, arn: str, document: dict[str, Any]) -> list[str]:
+    """The actions of a policy that somebody may not do, as AWS simulates it.
+
+    Args:
+        session: a session of boto3; its credentials need iam:SimulatePrincipalPolicy.
+        arn: who; of a user, or of the session of a role.
+        document: the policy, of `policy`.
+
+    Raises:
+        SetupError: AWS refuses to say.
+    """
+    client = session.client("iam")
+    missing: list[str] = []
+    for statement in document["Statement"]:
+        with aws_errors("simulate the rights of these credentials"):
+            pages = client.get_paginator("simulate_principal_policy").paginate(
+                PolicySourceArn=_principal(arn),
+                ActionNames=statement["Action"],
+                ResourceArns=[_example(one) for one in _as_list(statement["Resource"])],
+                ContextEntries=list(_context(statement.get("Condition", {}))),
+            )
+            missing += [
+                result["EvalActionName"]
+                for page in pages
+                for result in page["EvaluationResults"]
+                if result["EvalDecision"] != "allowed"
+            ]
+    return list(dict.fromkeys(missing))
+
+
+def _principal(arn: str) -> str:
+    """The user or role behind a session; the root of an account may do all, and is not simulated.
+
+    Raises:
+        SetupError: there is none that can be simulated.
+    """
+    if role := re.fullmatch(r"(arn:[^:]+):sts::(\d+):assumed-role/([^/]+)/.+", arn):
+        return f"{role[1]}:iam::{role[2]}:role/{role[3]}"
+    if ":user/" in arn or ":role/" in arn:
+        return arn
+    raise SetupError(f"The rights of {arn} cannot be simulated.", "Take a user or a role.")
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _example(pattern: str) -> str:
+    return pattern if pattern == "*" else pattern.replace("*", "verger")
+
+
+def _context(condition: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for wanted in condition.values():
+        for key, value in wanted.items():
+            yield {
+                "ContextKeyName": key,
+                "ContextKeyValues": [value.removesuffix("*")],
+                "ContextKeyType": "string",
+            }

@@ -1,0 +1,219 @@
+"""What would stop a run, found before the first euro: one line for each thing, with its remedy."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from verger.cloud.account import limits, network, permissions
+from verger.cloud.account.buckets import check_buckets
+from verger.cloud.account.stack import Stack, find_stack
+from verger.cloud.jobs.cluster import list_clusters
+from verger.cloud.jobs.job import RELEASE
+from verger.cloud.jobs.prepare import check_disk_key
+from verger.cloud.money import prices
+from verger.cloud.money.plan import PROCESSORS
+from verger.errors import InputError, RefusedError, SetupError, VergerError
+from verger.progress import utc_now
+from verger.store.errors import aws_errors
+from verger.store.regions import check_cloud_region
+
+Level = Literal["ok", "note", "fails", "refused"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found of one thing.
+
+    Attributes:
+        what: the thing.
+        level: whether a run can start in spite of it; `refused` is about places and money.
+        found: how it is.
+        remedy: what to do about it.
+    """
+
+    what: str
+    level: Level
+    found: str
+    remedy: str = ""
+
+    @property
+    def stops(self) -> bool:
+        """Whether no run can start."""
+        return self.level in {"fails", "refused"}
+
+
+def check_account(
+    session: Any, region: str, arch: str = "arm64", now: Callable[[], datetime] = utc_now
+) -> Iterator[Finding]:
+    """Look at an account, one thing after the other; nothing is made or changed.
+
+    Args:
+        session: a session of boto3.
+        region: where a run would be.
+        arch: of its processors.
+        now: the time on this machine.
+
+    Yields:
+        One finding for each thing; the last one is a place or credentials that are refused.
+    """
+    where = _found("Region", lambda: _region(region))
+    yield where
+    if where.stops:
+        return
+    who = _found("Credentials", lambda: _identity(session))
+    yield who
+    if who.stops:
+        return
+    yield _found("Clock", lambda: _clock(session, now))
+    stack: Stack | None = None
+    try:
+        stack = find_stack(session, region)
+        yield Finding("Set-up", "ok", f"bucket {stack.bucket}, {len(stack.subnets)} subnets")
+    except SetupError as error:
+        yield Finding("Set-up", "note", error.message, error.hint)
+    yield _found("Rights", lambda: _rights(session, stack))
+    quotas = _found("Quotas", lambda: _quotas(session, region))
+    yield quotas
+    yield _found("Machines", lambda: _machines(session, region, stack, arch))
+    yield _found("Key of disks", lambda: _disk_key(session, region, stack))
+    if stack is not None:
+        known = stack
+        yield _found("Buckets", lambda: _buckets(session, region, known))
+    yield _found("Left behind", lambda: _left_behind(session, region))
+    yield _found("Prices", lambda: _prices(region))
+
+
+def raise_first(findings: list[Finding]) -> None:
+    """Raise what stops a run, a refusal before all else.
+
+    Raises:
+        RefusedError, SetupError: with the first finding that stops a run.
+    """
+    stopping = sorted(
+        (one for one in findings if one.stops), key=lambda one: one.level != "refused"
+    )
+    if stopping:
+        kind = RefusedError if stopping[0].level == "refused" else SetupError
+        others = f" ({len(stopping)} things in all)" if stopping[1:] else ""
+        raise kind(f"{stopping[0].what}: {stopping[0].found}{others}", stopping[0].remedy)
+
+
+def _found(what: str, look: Callable[[], tuple[Level, str, str]]) -> Finding:
+    try:
+        return Finding(what, *look())
+    except RefusedError as error:
+        return Finding(what, "refused", error.message, error.hint)
+    except VergerError as error:
+        return Finding(what, "fails", error.message, error.hint)
+
+
+def _identity(session: Any) -> tuple[Level, str, str]:
+    with aws_errors("say who asks"):
+        caller = session.client("sts").get_caller_identity()
+    name = caller["Arn"].rpartition(":")[2]
+    if name == "root":
+        remedy = "Make a user or a role with verger's policies: verger cloud policy run"
+        return "note", f"the root of account {caller['Account']}, which may do all", remedy
+    return "ok", f"{name} of account {caller['Account']}", ""
+
+
+def _clock(session: Any, now: Callable[[], datetime]) -> tuple[Level, str, str]:
+    limits.check_clock(session, now)
+    return "ok", f"within {limits.CLOCK_SECONDS} seconds of AWS'", ""
+
+
+def _region(region: str) -> tuple[Level, str, str]:
+    check_cloud_region(region)
+    return "ok", region, ""
+
+
+def _rights(session: Any, stack: Stack | None) -> tuple[Level, str, str]:
+    with aws_errors("say who asks"):
+        caller = session.client("sts").get_caller_identity()
+    buckets = stack.buckets if stack else ()
+    wanted = permissions.policy("run", buckets, caller["Account"])
+    try:
+        missing = permissions.missing_rights(session, caller["Arn"], wanted)
+    except SetupError as error:
+        return "note", f"not known: {error.message}", "What is needed: verger cloud policy run"
+    if missing:
+        return "fails", f"missing: {', '.join(missing)}", "Give them: verger cloud policy run"
+    return "ok", "all that a run needs, as AWS simulates it", ""
+
+
+def _quotas(session: Any, region: str) -> tuple[Level, str, str]:
+    quotas = limits.read_quotas(session, region)
+    full, spot = quotas[limits.ON_DEMAND_QUOTA], quotas[limits.SPOT_QUOTA]
+    if full.free < PROCESSORS:
+        raise limits.too_small(full, PROCESSORS, region)
+    said = f"{full.processors} processors on demand ({full.used} in use), {spot.processors} spot"
+    machines = limits.largest_cluster(quotas, PROCESSORS, spot=False)
+    size = f"{machines - 1} workers at most" if machines > 1 else "one machine, primary and worker"
+    if machines <= FEW_MACHINES:
+        return "note", f"{said}: {size}", limits.what_to_ask_for(full, 8 * PROCESSORS, region)
+    return "ok", f"{said}: {size}", ""
+
+
+FEW_MACHINES = 4
+"""With so many a large run takes long, and whoever wants more has to ask days before."""
+
+
+def _machines(session: Any, region: str, stack: Stack | None, arch: str) -> tuple[Level, str, str]:
+    takes = limits.supported_machines(session, region, RELEASE)
+    wanted = prices.MACHINES[arch]
+    if stack is None:
+        zones = limits.offered_machines(session, region, wanted)
+    else:
+        found = limits.find_zones(session, region, stack.subnets, wanted)
+        zones = {zone.name: zone.machines for zone in found}
+    having = {name: machines & takes for name, machines in zones.items()}
+    prices.load().machines(region, arch, frozenset[str]().union(*having.values()))
+    said = "; ".join(
+        f"{name}: {', '.join(one for one in wanted if one in machines) or 'none'}"
+        for name, machines in sorted(having.items())
+    )
+    if sum(map(bool, having.values())) == 1:
+        return "note", said, "One zone only has them: when it is full, nothing starts."
+    return "ok", said, ""
+
+
+def _disk_key(session: Any, region: str, stack: Stack | None) -> tuple[Level, str, str]:
+    key = limits.default_disk_key(session, region)
+    if stack is not None:
+        check_disk_key(stack, key)
+    if key:
+        return "note", f"{key}, of yours", "Its own policy must allow EMR's role to use it."
+    return "ok", "AWS' own, or none", ""
+
+
+def _buckets(session: Any, region: str, stack: Stack) -> tuple[Level, str, str]:
+    for bucket, where in check_buckets(session, stack.buckets).items():
+        if where != region:
+            raise InputError(
+                f"{bucket} is in {where}, not in {region}.",
+                "Machines read and write in their own region only: copy it.",
+            )
+    return "ok", f"{', '.join(stack.buckets)} in {region}", ""
+
+
+def _left_behind(session: Any, region: str) -> tuple[Level, str, str]:
+    running = [one.title for one in list_clusters(session, region)]
+    endpoints = [
+        endpoint
+        for where in network.find_networks(session, region)
+        for endpoint in network.find_endpoints(session, region, where)
+    ]
+    if running:
+        return "note", f"{', '.join(running)}, which costs money", "verger cloud stop"
+    if endpoints:
+        remedy = f"Delete them: they cost by the hour. verger cloud destroy --region {region}"
+        return "fails", f"endpoints {', '.join(endpoints)}", remedy
+    return "ok", "nothing that costs", ""
+
+
+def _prices(region: str) -> tuple[Level, str, str]:
+    known = prices.load()
+    if caution := known.caution(region):
+        return "note", caution, "verger cloud prices --refresh"
+    return "ok", f"of {known.dated}, from AWS' list", ""
