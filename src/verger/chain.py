@@ -1,7 +1,7 @@
 """The whole chain on one page: list, plan, extract, account, reduce, write."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from verger.errors import DeadlineReached, InputError, TooManyRejectedError, VergerError
@@ -14,11 +14,15 @@ from verger.output.layout import ListedImage, Outcome, Output
 from verger.output.manifest import Manifest, Status, now
 from verger.output.table import DataFile
 from verger.progress import Clock, Progress
-from verger.reduce.pca import Pca, Projection, check_components
+from verger.recognise.fit import SAMPLE_IMAGES, Sample, check_classes, fit
+from verger.recognise.recogniser import RecogniserRecord, read_record, write_record
+from verger.reduce.moments import Moments
+from verger.reduce.pca import Pca, Projection, check_components, solve
 from verger.report.page import write_report
 from verger.settings import RunSettings
 from verger.spark import changes, matrix, reduce, waves
 from verger.spark.account import check_account, take_account
+from verger.spark.classes import compute_class_means, sample_images
 from verger.spark.comparison import Comparison, compare
 from verger.spark.extraction import Extractor
 from verger.spark.failures import spark_errors
@@ -161,16 +165,19 @@ def _reduce(this: Run) -> Projection:
     this.files.check()
     spark, settings, output = this.spark(), this.settings, this.output
     storage.delete(output.report)
+    storage.delete(output.recogniser)
     matrix.remove_csv(output)
     scan = partial(Scan.of_table, spark, this.files, part=Outcome.FEATURIZED)
     projection: Projection | Pca
+    moments = None
     if settings.keep_pca or settings.model:
         projection = load_projection(settings.model or output.model)
     else:
         storage.delete(output.model)
         try:
             with this.clock.stage("fit"):
-                projection = reduce.fit(scan("features"), settings.components)
+                moments = reduce.compute_moments(scan("features"))
+                projection = solve(moments, settings.components)
         except VergerError:
             # The old matrix may have rows that the table has no longer.
             matrix.withdraw(output, keep_model=False)
@@ -184,13 +191,35 @@ def _reduce(this: Run) -> Projection:
             matrix.write_variance(projection, output)
         if not settings.keep_pca:
             write_model(projection, output.model)
+    _recognise(this, scan, moments)
     return projection
+
+
+def _recognise(this: Run, scan: Callable[..., Scan], moments: Moments | None) -> None:
+    """Fit the recogniser on all rows, or say why there is none.
+
+    Args:
+        this: the run.
+        scan: gives columns of all rows.
+        moments: of their features, where they are known.
+    """
+    with this.clock.stage("recognise"):
+        try:
+            classes = compute_class_means(scan("label", "features"))
+            check_classes(classes)
+            moments = moments or reduce.compute_moments(scan("features"))
+            sample = sample_images(scan("path", "label", "features"), classes, SAMPLE_IMAGES)
+            fit(moments, classes, Sample(*sample), this.identity).save(this.output)
+        except InputError as error:
+            record = RecogniserRecord(absent=error.message, identity=this.identity)
+            write_record(record, this.output)
 
 
 def _is_up_to_date(this: Run, before: Manifest) -> bool:
     """Whether the matrix of an earlier run, with nothing changed since, is the one wanted."""
     wanted, had = this.manifest.settings, before.settings
     whole = is_whole(this.output.model) and this.scores.exists
+    whole = whole and read_record(this.output) is not None
     if this.settings.model or before.status != "complete" or not whole:
         return False
     # A PCA that was kept is not the one that all rows would give.

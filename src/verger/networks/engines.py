@@ -49,12 +49,21 @@ def engine_for(backbone: Backbone) -> Engine:
     """
     key = (backbone.engine, backbone.precision, backbone.weights.sha256)
     if key not in _engines:
-        kinds: dict[str, type[OpenVinoEngine | TensorFlowEngine]] = {
-            "openvino": OpenVinoEngine,
-            "tensorflow": TensorFlowEngine,
-        }
-        _engines[key] = kinds[backbone.engine](backbone)
+        _engines[key] = new_engine(backbone)
     return _engines[key]
+
+
+def new_engine(backbone: Backbone) -> Engine:
+    """An engine of its own, for one thread.
+
+    Raises:
+        SetupError: the engine is not installed, or the processor lacks the precision.
+    """
+    kinds: dict[str, type[OpenVinoEngine | TensorFlowEngine]] = {
+        "openvino": OpenVinoEngine,
+        "tensorflow": TensorFlowEngine,
+    }
+    return kinds[backbone.engine](backbone)
 
 
 def check_runs_here(backbone: Backbone) -> None:

@@ -79,7 +79,7 @@ def scoring(projection: "Broadcast[Projection]") -> Step:
     def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             if batch.num_rows:
-                scores = projection.value.project(_to_matrix(batch.column("features")))
+                scores = projection.value.project(to_matrix(batch.column("features")))
                 columns = [batch.column("path"), batch.column("label"), _to_lists(scores)]
                 yield pa.RecordBatch.from_arrays(columns, schema=SCORES_SCHEMA)
 
@@ -91,7 +91,7 @@ def _gathered(batches: Iterable[pa.RecordBatch]) -> Iterator[Float64]:
     held: list[Float64] = []
     for batch in batches:
         if batch.num_rows:
-            held.append(_to_matrix(batch.column("features")))
+            held.append(to_matrix(batch.column("features")))
         if sum(map(len, held)) >= GATHERED_ROWS:
             yield np.concatenate(held)
             held = []
@@ -122,7 +122,7 @@ def _unpacked(count: int, mean: bytes, scatter: bytes) -> Moments:
     return Moments(count, numbers, np.frombuffer(scatter).reshape(len(numbers), -1))
 
 
-def _to_matrix(column: pa.ListArray) -> Float64:
+def to_matrix(column: pa.ListArray) -> Float64:
     """A column of lists of one length as (rows, length) float64."""
     matrix: Float64 = column.flatten().to_numpy().reshape(len(column), -1).astype(np.float64)
     return matrix
