@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers import go, verger
+from helpers import features_of, go, verger
 from verger.errors import InputError, SetupError, UsageError
 from verger.output.layout import Output
+from verger.recognise.photo import Photographer
 from verger.recognise.recogniser import Recogniser, load_recogniser, read_record
 from verger.store.location import Location
 
@@ -145,16 +146,33 @@ def test_rows_that_are_deleted_leave_it_too(orchard: Path, tmp_path: Path) -> No
     images = tmp_path / "images"
     shutil.copytree(orchard, images)
     go(images, tmp_path / "out")
-    gone = sorted(images.iterdir())[0]
+    gone = min(images.iterdir())
     shutil.rmtree(gone)
     go(images, tmp_path / "out", prune=True)
     recogniser = load_recogniser(output_at(tmp_path / "out"))
     assert gone.name not in recogniser.labels
     assert not [path for path in recogniser.paths if path.startswith(gone.name)]
-    shutil.rmtree(sorted(images.iterdir())[0])
-    shutil.rmtree(sorted(images.iterdir())[0])
+    shutil.rmtree(min(images.iterdir()))
+    shutil.rmtree(min(images.iterdir()))
     go(images, tmp_path / "out", prune=True)
     record = read_record(output_at(tmp_path / "out"))
     assert record is not None
     assert "fewer than two classes" in record.absent
     assert not (tmp_path / "out/recogniser/references.parquet").exists()
+
+
+def test_views_are_averaged_the_same_way_by_run_and_by_answers(
+    orchard: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    go(orchard, output, views=6)
+    recogniser = load_recogniser(output_at(output))
+    assert recogniser.record.identity.views == "6"
+    rows = features_of(output)
+    photographer = Photographer.of(output_at(output), recogniser.record)
+    for path, features in zip(rows.path[::7], rows.features[::7], strict=True):
+        found = photographer.features((orchard / path).read_bytes())
+        np.testing.assert_allclose(found, features, atol=1e-6)
+    assert 0.5 < np.linalg.norm(rows.features[0]) <= 1
+    with pytest.raises(UsageError, match="views '6' instead of '1'"):
+        go(orchard, output)

@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import zipfile
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -74,6 +75,19 @@ def check_runs_here(backbone: Backbone) -> None:
     """
     if backbone.precision != "f32":
         engine_for(backbone)
+
+
+def mean_of_views(features: Sequence[Features]) -> Features:
+    """The features of an image, (width,), from those of its views.
+
+    Those of a single view stay as they are. Of several each counts the same: it is scaled to length
+    one before the mean is taken.
+    """
+    if len(features) == 1:
+        return features[0]
+    lengths = [np.linalg.norm(view) or 1.0 for view in features]
+    mean: Features = np.mean([view / n for view, n in zip(features, lengths, strict=True)], axis=0)
+    return mean.astype(np.float32)
 
 
 class OpenVinoEngine:

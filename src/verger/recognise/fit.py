@@ -27,9 +27,7 @@ class Sample:
     features: Float64
 
 
-def fit(
-    moments: Moments, classes: ClassMeans, sample: Sample, identity: Identity, views: int = 1
-) -> Recogniser:
+def fit(moments: Moments, classes: ClassMeans, sample: Sample, identity: Identity) -> Recogniser:
     """Fit discriminants, and choose shrinkage, temperature and threshold by leaving images out.
 
     Args:
@@ -37,7 +35,6 @@ def fit(
         classes: of the same images; the class "" is that of images without a label.
         sample: some of the same images, with features of the same kind.
         identity: what all features have in common.
-        views: of each photograph, whose features were averaged.
 
     Raises:
         InputError: there are fewer than two classes, or no class has two images that differ.
@@ -56,7 +53,6 @@ def fit(
     return Recogniser(
         record=RecogniserRecord(
             identity=identity,
-            views=views,
             images=moments.count,
             shrinkage=shrinkage,
             shrinkages=right,

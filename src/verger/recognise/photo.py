@@ -9,7 +9,7 @@ from verger.errors import SetupError
 from verger.images.decoding import EXACT, Resize, decode
 from verger.images.loading import Loader, Pixels
 from verger.images.views import split, to_views
-from verger.networks.engines import Engine, new_engine
+from verger.networks.engines import Engine, mean_of_views, new_engine
 from verger.networks.graph import Backbone, load_backbone
 from verger.output.layout import Output, Reason, Rejection
 from verger.output.manifest import read_manifest
@@ -49,7 +49,7 @@ class Photographer:
 
     Attributes:
         backbone: the network.
-        views: of a photograph, whose features are averaged.
+        views: of a photograph; see `verger.networks.engines.mean_of_views`.
         least: as for `decode`.
         max_pixels: the largest photograph, width x height.
     """
@@ -67,7 +67,7 @@ class Photographer:
         """The one whose features are those that a recogniser was fitted on; errors as above."""
         backbone = open_backbone(output, record)
         least = None if record.identity.decoding == EXACT else 2 * backbone.network.side
-        return cls(backbone, record.views, least, max_pixels)
+        return cls(backbone, int(record.identity.views), least, max_pixels)
 
     def features(self, data: bytes) -> Float64 | Rejection:
         """The features of a file's bytes, (d,), or why it gives none."""
@@ -90,9 +90,8 @@ class Photographer:
             views[start : start + engine.batch_size]
             for start in range(0, len(views), engine.batch_size)
         )
-        features = np.concatenate([engine.features(batch) for batch in batches])
-        mean: Float64 = features.mean(axis=0, dtype=np.float64)
-        return mean
+        features = [row for batch in batches for row in engine.features(batch)]
+        return mean_of_views(features).astype(np.float64)
 
     def _engine(self) -> Engine:
         if not hasattr(self.engines, "engine"):

@@ -31,7 +31,6 @@ class RecogniserRecord(BaseModel):
         format: of the files beside it.
         absent: why there is none; empty where there is one.
         identity: what its features have in common, as in the table of files.
-        views: of a photograph, whose features are averaged; see `verger.images.views`.
         images: how many it was fitted on.
         shrinkage: of the covariance within classes; chosen by leaving each image out.
         shrinkages: the share of right answers under each, as measured for that choice.
@@ -45,7 +44,6 @@ class RecogniserRecord(BaseModel):
     format: int = FORMAT
     absent: str = ""
     identity: Identity
-    views: int = 1
     images: int = 0
     shrinkage: float = 0.0
     shrinkages: dict[float, float] = {}

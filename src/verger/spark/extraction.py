@@ -11,10 +11,10 @@ from pyspark import Accumulator, Broadcast, SparkContext, TaskContext
 from pyspark.serializers import CloudPickleSerializer
 
 from verger.images.ahead import read_ahead
-from verger.images.decoding import to_square
 from verger.images.guard import Guard
 from verger.images.loading import Loader, Pixels
-from verger.networks.engines import Engine, Features, engine_for
+from verger.images.views import split, to_views
+from verger.networks.engines import Engine, Features, engine_for, mean_of_views
 from verger.networks.graph import Backbone
 from verger.output.layout import FILES_SCHEMA, FINGERPRINT, ListedImage, Outcome, Reason, Rejection
 from verger.settings import RunSettings
@@ -43,6 +43,7 @@ class Extractor:
         backbone: the broadcast network.
         read_ahead: threads that read.
         image_seconds: what an image may take.
+        views: of each image, whose features are averaged.
         done: counts images as tasks end, for whoever watches.
         rejected: counts rejections, likewise.
         packed: the images are in shards.
@@ -55,6 +56,7 @@ class Extractor:
     image_seconds: float
     done: "Accumulator[int]"
     rejected: "Accumulator[int]"
+    views: int = 1
     packed: bool = False
     careful: bool = False
 
@@ -73,7 +75,7 @@ class Extractor:
         return cls(
             loader=Loader(
                 settings.input,
-                to_square(side),
+                to_views(side, settings.views),
                 settings.max_pixels,
                 settings.max_bytes,
                 least=None if exact else 2 * side,
@@ -81,6 +83,7 @@ class Extractor:
             backbone=backbone,
             read_ahead=settings.read_ahead,
             image_seconds=settings.image_seconds,
+            views=settings.views,
             packed=packed,
             done=context.accumulator(0),
             rejected=context.accumulator(0),
@@ -96,7 +99,7 @@ class Extractor:
         else:
             loaded = limited(self._load_ahead(images), self.image_seconds)
         rows: list[Row] = []
-        for row in extract(loaded, engine):
+        for row in extract(loaded, engine, self.views):
             rows.append(row)
             if len(rows) == ROWS_A_BATCH:
                 yield self._pack(rows)
@@ -150,23 +153,38 @@ class Extractor:
 
 
 def extract(
-    loaded: Iterable[tuple[ListedImage, Pixels | Rejection]], engine: Engine
+    loaded: Iterable[tuple[ListedImage, Pixels | Rejection]], engine: Engine, views: int = 1
 ) -> Iterator[Row]:
-    """Features or a rejection for each image, rejections ahead of their turn."""
+    """Features or a rejection for each image, rejections ahead of their turn.
+
+    Args:
+        loaded: images with their views under one another, or with why they have none.
+        engine: runs the network, on full batches whatever the number of views.
+        views: of each image.
+    """
     size, side = engine.batch_size, engine.network.side
     pixels = np.empty((size, side, side, 3), np.uint8)
-    batch: list[ListedImage] = []
+    waiting: list[ListedImage] = []
+    done: list[Features] = []
+    filled = 0
     for image, outcome in loaded:
         if isinstance(outcome, Rejection):
             yield Row(image, outcome)
             continue
-        pixels[len(batch)] = outcome
-        batch.append(image)
-        if len(batch) == size:
-            yield from map(Row, batch, engine.features(pixels))
-            batch = []
-    if batch:
-        yield from map(Row, batch, engine.features(pixels[: len(batch)]))
+        waiting.append(image)
+        for view in split(outcome):
+            pixels[filled] = view
+            filled += 1
+            if filled == size:
+                done.extend(engine.features(pixels))
+                filled = 0
+        while len(done) >= views:
+            yield Row(waiting.pop(0), mean_of_views(done[:views]))
+            del done[:views]
+    if filled:
+        done.extend(engine.features(pixels[:filled]))
+    for number, image in enumerate(waiting):
+        yield Row(image, mean_of_views(done[number * views : (number + 1) * views]))
 
 
 def limited(items: Iterable[T], seconds: float) -> Iterator[T]:
