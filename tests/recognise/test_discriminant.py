@@ -62,7 +62,7 @@ def test_its_space_is_that_of_scikit_learn() -> None:
 def test_leaving_a_row_out_equals_a_fit_without_it(shrinkage: float) -> None:
     rows, index = clouds(classes=4, a_class=9, d=6, apart=1.0)
     whole = fit(rows, index)
-    cosines = whole.leave_one_out(rows, index, shrinkage)
+    cosines = whole.leave_one_out(whole.rotate(rows), index, shrinkage)
     for number in range(len(rows)):
         others = np.arange(len(rows)) != number
         without = ClassMeans.of(names(index[others]), rows[others])
@@ -79,7 +79,8 @@ def test_leaving_a_row_out_equals_a_fit_without_it(shrinkage: float) -> None:
 def test_a_class_of_one_image_is_never_its_own_witness() -> None:
     rows, index = clouds(classes=3, a_class=5, d=4)
     rows, index = np.vstack([rows, rows[:1] + 9]), np.append(index, 3)
-    cosines = fit(rows, index).leave_one_out(rows, index, 0.1)
+    within = fit(rows, index)
+    cosines = within.leave_one_out(within.rotate(rows), index, 0.1)
     assert cosines[-1, 3] == -1.0
     assert np.isfinite(cosines).all()
 
@@ -87,7 +88,7 @@ def test_a_class_of_one_image_is_never_its_own_witness() -> None:
 def test_shrinkage_is_chosen_where_there_are_fewer_rows_than_features() -> None:
     rows, index = clouds(classes=6, a_class=10, d=70, apart=2.0)
     within = fit(rows, index)
-    chosen, right = choose_shrinkage(within, rows, index)
+    chosen, right = choose_shrinkage(within, within.rotate(rows), index)
     best = max(right.values())
     assert right[chosen] >= best - np.sqrt(best * (1 - best) / len(rows))
     assert all(right[other] < right[chosen] for other in right if other > chosen)

@@ -176,3 +176,14 @@ def test_views_are_averaged_the_same_way_by_run_and_by_answers(
     assert 0.5 < np.linalg.norm(rows.features[0]) <= 1
     with pytest.raises(UsageError, match="views '6' instead of '1'"):
         go(orchard, output)
+
+
+def test_calibrating_fits_confidence_to_other_photographs(trained: tuple[Path, Path]) -> None:
+    output, new = trained
+    before = load_recogniser(output_at(output)).record
+    done = verger("evaluate", new, "--in", output, "--calibrate", "--json")
+    assert done.returncode == 0, done.stderr
+    after = load_recogniser(output_at(output)).record
+    assert after.calibrated_on == 8
+    changed = {"temperature": 0, "threshold": 0, "calibrated_on": 0}
+    assert after.model_copy(update=changed) == before.model_copy(update=changed)

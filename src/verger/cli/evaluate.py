@@ -29,6 +29,10 @@ def evaluate(
         str | None, typer.Option(help="As for `run`. Default: as the output was made.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Take the first N files only.", min=1)] = None,
+    calibrate: Annotated[
+        bool,
+        typer.Option("--calibrate", help="Set confidence and 'not sure' by these photographs."),
+    ] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -39,7 +43,7 @@ def evaluate(
         from verger.output.layout import Output
         from verger.recognise import evaluate as measuring
         from verger.recognise.photo import Photographer
-        from verger.recognise.recogniser import load_recogniser
+        from verger.recognise.recogniser import load_recogniser, write_record
         from verger.store.location import Location
 
         output, place = Output(Location.parse(folder)), Location.parse(source)
@@ -54,7 +58,11 @@ def evaluate(
             shown.start("evaluate", len(images))
             photographs = measuring.read_photographs(place, images, photographer, shown)
             shown.finish()
-        measured = measuring.evaluate(recogniser, photographs, monotonic() - started)
+        seconds = monotonic() - started
+        if calibrate:
+            recogniser = measuring.calibrated(recogniser, photographs)
+            write_record(recogniser.record, output)
+        measured = measuring.evaluate(recogniser, photographs, seconds)
         measuring.write_evaluation(measured, output)
         if json:
             console.write_json(measured)

@@ -14,6 +14,7 @@ from verger.cli.fetch import fetch
 from verger.cli.pack import pack
 from verger.cli.report import report
 from verger.cli.run import demo, run, transform
+from verger.cli.serve import serve
 from verger.version import VERSION
 
 app = typer.Typer(
@@ -22,7 +23,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Pictures of fruit in, a matrix out: MobileNetV2 features and exact PCA on Spark.",
 )
-for command in (run, transform, classify, evaluate, demo, fetch, pack, report, explore, doctor):
+for command in (
+    run,
+    transform,
+    classify,
+    evaluate,
+    serve,
+    demo,
+    fetch,
+    pack,
+    report,
+    explore,
+    doctor,
+):
     app.command()(command)
 app.add_typer(cloud_app, name="cloud")
 

@@ -3,7 +3,7 @@
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 
 import numpy as np
@@ -14,6 +14,7 @@ from verger.errors import InputError
 from verger.images.ahead import read_ahead
 from verger.output.layout import ListedImage, Output, Rejection
 from verger.progress import Progress
+from verger.recognise.fit import choose_temperature, choose_threshold
 from verger.recognise.photo import Photographer
 from verger.recognise.recogniser import ANSWERS, Recogniser
 from verger.reduce.moments import Float64
@@ -169,19 +170,12 @@ def evaluate(recogniser: Recogniser, photographs: Photographs, seconds: float) -
     Raises:
         InputError: no image is of a class that the recogniser knows.
     """
-    place = {label: number for number, label in enumerate(recogniser.labels)}
-    known = np.array([label in place for label in photographs.labels])
-    if not known.any():
-        raise InputError(
-            f"No image is of a class that the recogniser knows, such as {recogniser.labels[0]!r}.",
-            "Give a folder a class with the names that the run had, or --label-from.",
-        )
+    known, own = _classes_of(recogniser, photographs)
     cosines = recogniser.cosines(photographs.features)
     sure = cosines.max(axis=1) >= recogniser.record.threshold
     foreign_sure, sure = sure[~known], sure[known]
     cosines = cosines[known]
     paths = [path for path, is_known in zip(photographs.paths, known, strict=True) if is_known]
-    own = np.array([place[label] for label in photographs.labels if label in place])
     likely = recogniser.confidences(cosines)
     order = np.argsort(-cosines, axis=1, kind="stable")
     right, among = order[:, 0] == own, (order[:, :ANSWERS] == own[:, None]).any(axis=1)
@@ -216,6 +210,40 @@ def evaluate(recogniser: Recogniser, photographs: Photographs, seconds: float) -
         coverage=_coverages(confidence, right),
         images_per_second=round(len(photographs.paths) / max(seconds, 1e-9), 1),
     )
+
+
+def calibrated(recogniser: Recogniser, photographs: Photographs) -> Recogniser:
+    """The recogniser with confidences and threshold that fit photographs it was not fitted on.
+
+    Raises:
+        InputError: no image is of a class that the recogniser knows.
+    """
+    known, own = _classes_of(recogniser, photographs)
+    cosines = recogniser.cosines(photographs.features)[known]
+    chosen = {
+        "temperature": choose_temperature(cosines, own),
+        "threshold": choose_threshold(cosines, own),
+        "calibrated_on": len(own),
+    }
+    return replace(recogniser, record=recogniser.record.model_copy(update=chosen))
+
+
+def _classes_of(
+    recogniser: Recogniser, photographs: Photographs
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Which images are of classes that the recogniser knows, and the indices of their classes.
+
+    Raises:
+        InputError: none is.
+    """
+    place = {label: number for number, label in enumerate(recogniser.labels)}
+    known = np.array([label in place for label in photographs.labels])
+    if not known.any():
+        raise InputError(
+            f"No image is of a class that the recogniser knows, such as {recogniser.labels[0]!r}.",
+            "Give a folder a class with the names that the run had, or --label-from.",
+        )
+    return known, np.array([place[label] for label in photographs.labels if label in place])
 
 
 def write_evaluation(evaluation: Evaluation, output: Output) -> None:

@@ -46,8 +46,9 @@ def fit(moments: Moments, classes: ClassMeans, sample: Sample, identity: Identit
     features = sample.features[known]
     place = {label: number for number, label in enumerate(classes.labels)}
     index = np.array([place[sample.labels[number]] for number in known])
-    shrinkage, right = choose_shrinkage(within, features, index)
-    cosines = within.leave_one_out(features, index, shrinkage)[:, named]
+    rotated = within.rotate(features)
+    shrinkage, right = choose_shrinkage(within, rotated, index)
+    cosines = within.leave_one_out(rotated, index, shrinkage)[:, named]
     own = (np.cumsum(named) - 1)[index]
     discriminant = within.discriminant(shrinkage)
     return Recogniser(

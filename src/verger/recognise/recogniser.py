@@ -36,6 +36,8 @@ class RecogniserRecord(BaseModel):
         shrinkages: the share of right answers under each, as measured for that choice.
         temperature: what cosines are divided by before they become confidences.
         threshold: a best cosine below it means that the photograph shows none of the classes.
+        calibrated_on: how many photographs of `verger evaluate --calibrate` temperature and
+            threshold were chosen by; 0 for the images of the fit, each left out.
         top1: share of right answers when each image is left out.
     """
 
@@ -49,6 +51,7 @@ class RecogniserRecord(BaseModel):
     shrinkages: dict[float, float] = {}
     temperature: float = 1.0
     threshold: float = -1.0
+    calibrated_on: int = 0
     top1: float = 0.0
 
 

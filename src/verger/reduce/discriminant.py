@@ -72,21 +72,24 @@ class Within:
     def _freedom(moments: Moments, classes: ClassMeans) -> int:
         return moments.count - len(classes.labels)
 
-    def whitening(self, shrinkage: float) -> Float64:
-        """(d, d), after which the shrunk covariance within classes is the identity."""
+    def rotate(self, rows: Float64) -> Float64:
+        """Rows, (n, d), about the mean and along the eigenvectors."""
+        return (rows - self.moments.mean) @ self.vectors
+
+    def scale(self, shrinkage: float) -> Float64:
+        """(d,): by it rotated rows become white, of the shrunk covariance within classes."""
         sphere = self.variances.mean()
-        variances: Float64 = (1 - shrinkage) * self.variances + shrinkage * sphere
-        whitening: Float64 = self.vectors / np.sqrt(variances)
-        return whitening
+        scale: Float64 = 1 / np.sqrt((1 - shrinkage) * self.variances + shrinkage * sphere)
+        return scale
 
     def discriminant(self, shrinkage: float) -> Discriminant:
         """The directions in which class means lie, whitened; those with more between come first."""
-        whitening = self.whitening(shrinkage)
-        apart = self.classes.means - self.moments.mean
+        scale = self.scale(shrinkage)
         weights = np.sqrt(self.classes.counts)[:, None]
-        axes = np.linalg.svd(weights * (apart @ whitening), full_matrices=False)[2]
-        count = min(len(self.classes.labels) - 1, apart.shape[1])
-        return Discriminant(self.moments.mean, whitening @ axes[:count].T)
+        white = weights * self.rotate(self.classes.means) * scale
+        axes = np.linalg.svd(white, full_matrices=False)[2]
+        count = min(len(self.classes.labels) - 1, len(scale))
+        return Discriminant(self.moments.mean, (self.vectors * scale) @ axes[:count].T)
 
     def leave_one_out(self, rows: Float64, classes: NDArray[np.int64], shrinkage: float) -> Float64:
         """Cosines of rows with class means that were fitted without them.
@@ -95,16 +98,16 @@ class Within:
         and Morrison 1950); the mean of all rows and the size of the sphere stay.
 
         Args:
-            rows: (n, d), all of which are among those that were fitted.
+            rows: (n, d), rotated; all are among those that were fitted.
             classes: (n,), the index of each row's class.
             shrinkage: from 0 to 1.
 
         Returns:
             (n, classes); a class of one row has -1 for it, since nothing of it is left.
         """
-        whitening = self.whitening(shrinkage)
-        whitened = (rows - self.moments.mean) @ whitening
-        means = (self.classes.means - self.moments.mean) @ whitening
+        scale = self.scale(shrinkage)
+        whitened = rows * scale
+        means = self.rotate(self.classes.means) * scale
         n = np.arange(len(rows))
         counts = self.classes.counts[classes].astype(float)
         others = np.maximum(counts - 1, 1)
@@ -147,7 +150,7 @@ def choose_shrinkage(
 
     Args:
         within: the fit.
-        rows: (n, d), all of which are among those that were fitted.
+        rows: (n, d), rotated; all are among those that were fitted.
         classes: (n,), the index of each row's class.
 
     Returns:
