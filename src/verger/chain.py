@@ -59,7 +59,9 @@ def run(
         raise InputError(f"The input {settings.input} holds no file.", "Give a folder of images.")
     packed = first.shard is not None
     with clock.stage("backbone"):
-        backbone = load_backbone(settings.weights, settings.engine, settings.precision)
+        backbone = load_backbone(
+            settings.weights, settings.engine, settings.precision, settings.network
+        )
         check_runs_here(backbone)
     with spark_errors(), locked(Output(settings.output)) as check_lock:
         this = begin(settings, backbone, clock, check_lock, debug=debug)

@@ -119,6 +119,9 @@ class RunSettings(BaseModel):
     label_from: str = option(
         "parent", "parent, none, or a regular expression with one group.", cluster=True
     )
+    network: Literal["mobilenet_v2", "efficientnet_lite2", "mobilenet_v2+efficientnet_lite2"] = (
+        option("mobilenet_v2", "What looks at the images.", cluster=True)
+    )
     weights: str = option("bundled", "bundled, keras, or a Keras .weights.h5 file.")
     engine: Literal["openvino", "tensorflow"] = option("openvino", "What runs the network.")
     precision: Literal["f32", "bf16"] = option("f32", "Of the network; bf16 is OpenVINO's.")

@@ -48,7 +48,12 @@ def engine_for(backbone: Backbone) -> Engine:
     Raises:
         SetupError: the engine is not installed, or the processor lacks the precision.
     """
-    key = (backbone.engine, backbone.precision, backbone.weights.sha256)
+    key = (
+        backbone.engine,
+        backbone.precision,
+        backbone.network.name,
+        backbone.weights.sha256,
+    )
     if key not in _engines:
         _engines[key] = new_engine(backbone)
     return _engines[key]

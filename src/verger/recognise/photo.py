@@ -32,6 +32,7 @@ def open_backbone(output: Output, record: RecogniserRecord) -> Backbone:
         manifest.settings.get("weights", "bundled"),
         "tensorflow" if manifest.engine.name == "tensorflow" else "openvino",
         "bf16" if record.identity.precision == "bf16" else "f32",
+        record.identity.backbone,
     )
     made_with, here = record.identity.weights_sha256, backbone.weights.sha256
     if made_with != here or record.identity.backbone != backbone.network.name:

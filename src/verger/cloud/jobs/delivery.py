@@ -47,7 +47,9 @@ def make_bundle(settings: RunSettings, arch: Architecture, progress: Progress) -
     environment, code = pack_environment(folder, arch), pack_code(folder)
     progress.finish()
     progress.start("backbone")
-    backbone = load_backbone(settings.weights, settings.engine, settings.precision)
+    backbone = load_backbone(
+        settings.weights, settings.engine, settings.precision, settings.network
+    )
     digest = hashlib.sha256(backbone.payload).hexdigest()[:12]
     saved = folder / f"backbone-{digest}.zip"
     if not saved.exists():
