@@ -1,11 +1,11 @@
 """What each part of the recogniser does: space, metric, shrinkage, components.
 
-    .venv/bin/python benchmarks/recognising.py OUTPUT [INPUT] [--json FILE]
+    .venv/bin/python benchmarks/recognising.py OUTPUT [--others INPUT] [--json FILE]
 
-Fits on the features in OUTPUT. With INPUT, photographs of the same classes that were not fitted, it
-measures on these; and always by stratified five-fold over those of OUTPUT. Photographs of one
-afternoon are alike: where they come in series, five-fold flatters, and INPUT should be of another
-day or place.
+Fits on the features in OUTPUT. With --others, photographs of the same classes that were not fitted,
+it measures on these; and always by stratified five-fold over those of OUTPUT. Photographs of one
+afternoon are alike: where they come in series, five-fold flatters, and the others should be of
+another day or place.
 """
 
 import argparse
@@ -52,11 +52,13 @@ def answers(split: Split) -> Iterator[tuple[str, Labels]]:
     known, labels, asked, _ = split
     moments, classes = Moments.of(known), ClassMeans.of(list(labels), known)
     names = np.array(classes.labels)
+    most = min(max(COMPONENTS), len(known) - 1, known.shape[1])
+    pca = solve(moments, most)
+    of_known, of_asked = pca.project(known), pca.project(asked)
     for components in COMPONENTS:
-        if components < len(known):
-            pca = solve(moments, components)
+        if components <= most:
+            here, there = of_known[:, :components], of_asked[:, :components]
             # Nearest by distance: |a - b|^2 = |a|^2 - 2 a b + |b|^2.
-            here, there = pca.project(known), pca.project(asked)
             far = (here**2).sum(axis=1) - 2 * there @ here.T
             yield f"{components} components, nearest by distance", labels[far.argmin(axis=1)]
             pair = unit(here), labels, unit(there)
@@ -105,7 +107,7 @@ def main() -> None:
     """Measure, print, and write JSON if asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output")
-    parser.add_argument("input", nargs="?")
+    parser.add_argument("--others")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     output = Output(Location.parse(given.output))
@@ -114,8 +116,8 @@ def main() -> None:
     rows = table["features"].combine_chunks()
     features = rows.flatten().to_numpy().reshape(len(labels), -1).astype(float)
     record: dict[str, Any] = {"machine": machine(), "images": len(labels)}
-    if given.input:
-        place, recogniser = Location.parse(given.input), load_recogniser(output)
+    if given.others:
+        place, recogniser = Location.parse(given.others), load_recogniser(output)
         photographer = Photographer.of(output, recogniser.record)
         listed = list_input(place, recogniser.record.identity.label_from)
         others = read_photographs(place, listed, photographer)

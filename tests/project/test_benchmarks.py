@@ -70,7 +70,7 @@ def test_peers_are_timed_beside_a_run(tmp_path: Path) -> None:
 
 def test_a_recogniser_is_measured_each_way(spark, orchard: Path, tmp_path: Path) -> None:
     go(orchard, tmp_path / "out")
-    found = measured(tmp_path, "recognising", tmp_path / "out", orchard)
+    found = measured(tmp_path, "recognising", tmp_path / "out", "--others", orchard)
     assert found["images"] == 24
     for part in ("others", "five-fold"):
         assert "as chosen, class mean" in found[part]
