@@ -1,7 +1,8 @@
 """The whole chain on one page: list, plan, extract, account, reduce, write."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from verger.errors import DeadlineReached, InputError, TooManyRejectedError, VergerError
 from verger.images.listing import Noticed, list_input
@@ -12,11 +13,14 @@ from verger.output.layout import ListedImage, Outcome, Output
 from verger.output.manifest import Manifest, Status, now
 from verger.output.table import DataFile
 from verger.progress import Clock, Progress
+from verger.recognise.fit import SAMPLE_IMAGES, Sample, check_classes, fit
+from verger.recognise.recogniser import RecogniserRecord, read_record, write_record
 from verger.reduce.pca import Pca, Projection, check_components, solve
 from verger.report.page import write_report
 from verger.settings import RunSettings
 from verger.spark import changes, matrix, moments, waves
 from verger.spark.account import check_account, take_account
+from verger.spark.classes import compute_class_means, sample_images
 from verger.spark.comparison import Comparison, compare
 from verger.spark.extraction import Extractor
 from verger.spark.failures import spark_errors
@@ -55,7 +59,9 @@ def run(
         raise InputError(f"The input {settings.input} holds no file.", "Give a folder of images.")
     packed = first.shard is not None
     with clock.stage("backbone"):
-        backbone = load_backbone(settings.weights, settings.engine, settings.precision)
+        backbone = load_backbone(
+            settings.weights, settings.engine, settings.precision, settings.network
+        )
         check_runs_here(backbone)
     with spark_errors(), locked(Output(settings.output)) as check_lock:
         this = begin(settings, backbone, clock, check_lock, debug=debug)
@@ -172,7 +178,9 @@ def _reduce(this: Run) -> Projection:
     this.files.check()
     spark, settings, output = this.spark(), this.settings, this.output
     storage.delete(output.report)
+    storage.delete(output.recogniser)
     matrix.remove_csv(output)
+    scan = partial(Scan.of_table, spark, this.files, part=Outcome.FEATURIZED)
     projection: Projection | Pca
     if settings.keep_pca or settings.model:
         projection = load_projection(settings.model or output.model)
@@ -180,16 +188,14 @@ def _reduce(this: Run) -> Projection:
         storage.delete(output.model)
         try:
             with this.clock.stage("fit"):
-                found = moments.take_moments(spark, output, this.files)
-                projection = solve(found, settings.components)
+                sums = moments.take_moments(spark, output, this.files)
+                projection = solve(sums, settings.components)
         except VergerError:
             # The old matrix may have rows that the table has no longer.
             matrix.withdraw(output, keep_model=False)
             raise
     with this.clock.stage("project"):
-        names = ("path", "label", "features")
-        scan = Scan.of_table(spark, this.files, *names, part=Outcome.FEATURIZED)
-        matrix.write_scores(scan, projection, this.scores)
+        matrix.write_scores(scan("path", "label", "features"), projection, this.scores)
     with this.clock.stage("write"):
         components, dialect = projection.components.shape[1], settings.csv_dialect
         matrix.write_csv(spark, this.scores, output, components, dialect)
@@ -197,13 +203,29 @@ def _reduce(this: Run) -> Projection:
             matrix.write_variance(projection, output)
         if not settings.keep_pca:
             write_model(projection, output.model)
+    _recognise(this, scan)
     return projection
+
+
+def _recognise(this: Run, scan: Callable[..., Scan]) -> None:
+    """Fit the recogniser on all rows, of which `scan` gives columns, or say why there is none."""
+    with this.clock.stage("recognise"):
+        try:
+            classes = compute_class_means(scan("label", "features"))
+            check_classes(classes)
+            sums = moments.take_moments(this.spark(), this.output, this.files)
+            sample = sample_images(scan("path", "label", "features"), classes, SAMPLE_IMAGES)
+            fit(sums, classes, Sample(*sample), this.identity).save(this.output)
+        except InputError as error:
+            record = RecogniserRecord(absent=error.message, identity=this.identity)
+            write_record(record, this.output)
 
 
 def _is_up_to_date(this: Run, before: Manifest) -> bool:
     """Whether the matrix of an earlier run, with nothing changed since, is the one wanted."""
     wanted, had = this.manifest.settings, before.settings
     whole = is_whole(this.output.model) and this.scores.exists
+    whole = whole and read_record(this.output) is not None
     if this.settings.model or before.status != "complete" or not whole:
         return False
     if wanted["csv_dialect"] != had.get("csv_dialect", "standard"):

@@ -27,6 +27,9 @@ MAX_FILE_BYTES = 256 * 2**20
 MAX_IMAGE_PIXELS = 89_478_485
 """Pillow's own limit against decompression bombs: a quarter of a GiB in RGB."""
 
+MOST_VIEWS = 6
+"""All of an image, and the middle three quarters and half of it, each with its mirror image."""
+
 
 def parse_components(value: object) -> object:
     """Read `50` as a count of components and `0.95` or `1.0` as a share of the variance."""
@@ -116,11 +119,21 @@ class RunSettings(BaseModel):
     label_from: str = option(
         "parent", "parent, none, or a regular expression with one group.", cluster=True
     )
+    network: Literal["mobilenet_v2", "efficientnet_lite2", "mobilenet_v2+efficientnet_lite2"] = (
+        option("mobilenet_v2", "What looks at the images.", cluster=True)
+    )
     weights: str = option("bundled", "bundled, keras, or a Keras .weights.h5 file.")
     engine: Literal["openvino", "tensorflow"] = option("openvino", "What runs the network.")
     precision: Literal["f32", "bf16"] = option("f32", "Of the network; bf16 is OpenVINO's.")
     exact_decoding: bool = option(
         False, "Decode large JPEGs in full, which takes long.", cluster=True
+    )
+    views: int = option(
+        1,
+        "Views of each image, 1 to 6: more recognise better, and take longer.",
+        ge=1,
+        le=MOST_VIEWS,
+        cluster=True,
     )
     max_rejected: Share = option(
         0.01, "Share of images that may be rejected.", shown="1%", cluster=True

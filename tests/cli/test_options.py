@@ -17,7 +17,7 @@ UNUSUAL = {
     "retry_rejected": True, "rebase": True, "retain": 3, "lang": "fr", "credit": "An orchard",
     "wave_size": 5, "task_size": 6, "read_ahead": 2, "compact_files": 9, "max_pixels": 10,
     "max_bytes": 11, "image_seconds": 1.5, "exact_decoding": True, "accept_truncated": True,
-    "csv_dialect": "excel-fr",
+    "csv_dialect": "excel-fr", "views": 2, "network": "efficientnet_lite2",
 }  # fmt: skip
 """Of all settings that a cluster is passed, but for two that do not go with these."""
 

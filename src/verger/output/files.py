@@ -28,12 +28,15 @@ class Identity(BaseModel):
     label_from: str
     decoding: str
     """The version of the rules by which files become pixels."""
+    views: str = "1"
+    """How many views of each image its features are the mean of; see `verger.images.views`."""
 
     @classmethod
     def of(cls, table: Table) -> "Identity":
         """That of a table that exists."""
         properties = table.properties
-        return cls(**{name: properties.get(name, "") for name in cls.model_fields})
+        fields = cls.model_fields.items()
+        return cls(**{name: properties.get(name, field.default or "") for name, field in fields})
 
 
 def check_comparable(old_identity: Identity, wanted: Identity, output: Output) -> None:

@@ -123,12 +123,13 @@ class Output:
         self.scores = location.child("pca/parquet")
         self.matrix_csv = location.child("pca/matrix.csv")
         self.model = location.child("model")
+        self.recogniser = location.child("recogniser")
         self.report = location.child("report.html")
 
     @property
     def folders(self) -> tuple[Location, ...]:
         """What runs write, and delete."""
-        return (self.files, self.pca, self.model)
+        return (self.files, self.pca, self.model, self.recogniser)
 
 
 def check_no_run(output: Output) -> None:

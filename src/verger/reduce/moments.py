@@ -1,5 +1,6 @@
-"""Moments of rows, which merge: count, mean and scatter."""
+"""Moments of rows, which merge: count, mean and scatter; count and mean of each class."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,3 +46,34 @@ class Moments:
         apart = other.mean - mean
         between = np.outer(apart, apart) * (count * other.count / self.count)
         return Moments(count, mean, self.scatter - other.scatter - between)
+
+
+@dataclass(frozen=True)
+class ClassMeans:
+    """Count (c,) and mean (c, d) of the rows of each class; labels are sorted, each once."""
+
+    labels: tuple[str, ...]
+    counts: NDArray[np.int64]
+    means: Float64
+
+    @classmethod
+    def of(cls, labels: Sequence[str], rows: Float64) -> "ClassMeans":
+        """Those of rows, (n, d) with n >= 1, whose labels are given in the same order."""
+        names, index, counts = np.unique(
+            np.asarray(labels, object).astype(str), return_inverse=True, return_counts=True
+        )
+        sums = np.zeros((len(names), rows.shape[1]))
+        np.add.at(sums, index, rows)
+        return cls(tuple(map(str, names)), counts, sums / counts[:, None])
+
+    def merge(self, other: "ClassMeans") -> "ClassMeans":
+        """Those of both sets of rows together."""
+        labels = tuple(sorted({*self.labels, *other.labels}))
+        place = {label: number for number, label in enumerate(labels)}
+        counts = np.zeros(len(labels), np.int64)
+        means = np.zeros((len(labels), self.means.shape[1]))
+        for part in (self, other):
+            at = [place[label] for label in part.labels]
+            counts[at] += part.counts
+            means[at] += (part.means - means[at]) * (part.counts / counts[at])[:, None]
+        return ClassMeans(labels, counts, means)

@@ -20,13 +20,13 @@ from pyarrow.dataset import Dataset
 from pyarrow.parquet import ParquetWriter
 
 from verger.errors import InputError, SetupError
+from verger.images.thumbnails import find_images, make_thumbnails
 from verger.output.files import read_scores
 from verger.output.layout import ListedImage, Output
 from verger.packs.format import read_pack
 from verger.progress import Progress
 from verger.report.data import DAMAGED, tolerant_manifest
 from verger.report.scores import in_batches
-from verger.report.thumbnails import find_images, make_thumbnails
 from verger.store.cache import cache_folder
 from verger.store.location import Location
 from verger.store.lock import flock

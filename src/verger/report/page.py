@@ -11,6 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from verger.datasets.credit import credit_by_name
+from verger.images.thumbnails import data_uri, find_images, make_thumbnails
 from verger.output.layout import Output
 from verger.output.manifest import Manifest
 from verger.progress import Progress
@@ -19,7 +20,6 @@ from verger.report.colours import class_colours
 from verger.report.data import Contents, read_output
 from verger.report.scores import MAP_ROWS, Rows, stratify
 from verger.report.texts import number_formats, reason_names, special_names, stage_names, texts
-from verger.report.thumbnails import data_uri, find_images, make_thumbnails
 from verger.store import storage
 from verger.store.location import Location
 from verger.version import VERSION

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,10 +14,11 @@ from pyspark import Accumulator, Broadcast, SparkContext, TaskContext
 from pyspark.serializers import CloudPickleSerializer
 
 from verger.images.ahead import read_ahead
-from verger.images.decoding import Picture, rules_of, to_square
+from verger.images.decoding import Picture, rules_of
 from verger.images.guard import Guard
 from verger.images.loading import Loader
-from verger.networks.engines import Engine, Features, engine_for
+from verger.images.views import split, to_views
+from verger.networks.engines import Engine, Features, engine_for, mean_of_views
 from verger.networks.graph import Backbone
 from verger.output.layout import (
     FILES_SCHEMA,
@@ -54,6 +56,7 @@ class Extractor:
         backbone: the broadcast network.
         read_ahead: threads that read.
         image_seconds: what an image may take.
+        views: of each image, whose features are averaged.
         done: counts images as tasks end, for whoever watches.
         rejected: counts rejections, likewise.
         packed: the images are in shards.
@@ -67,6 +70,7 @@ class Extractor:
     image_seconds: float
     done: "Accumulator[int]"
     rejected: "Accumulator[int]"
+    views: int = 1
     packed: bool = False
     ticks: str = ""
     careful: bool = False
@@ -86,7 +90,7 @@ class Extractor:
         return cls(
             loader=Loader(
                 settings.input,
-                to_square(side),
+                to_views(side, settings.views),
                 settings.max_bytes,
                 rules_of(
                     decoding,
@@ -98,6 +102,7 @@ class Extractor:
             backbone=backbone,
             read_ahead=settings.read_ahead,
             image_seconds=settings.image_seconds,
+            views=settings.views,
             packed=packed,
             done=context.accumulator(0),
             rejected=context.accumulator(0),
@@ -113,7 +118,7 @@ class Extractor:
         else:
             loaded = limited(self._load_ahead(images), self.image_seconds)
         rows: list[Row] = []
-        for row in extract(loaded, engine):
+        for row in extract(loaded, engine, self.views):
             rows.append(row)
             if len(rows) == ROWS_A_BATCH:
                 yield self._pack(rows)
@@ -178,28 +183,42 @@ class Extractor:
 
 
 def extract(
-    loaded: Iterable[tuple[ListedImage, Picture | Rejection]], engine: Engine
+    loaded: Iterable[tuple[ListedImage, Picture | Rejection]], engine: Engine, views: int = 1
 ) -> Iterator[Row]:
-    """Features or a rejection for each image, rejections ahead of their turn."""
+    """Features or a rejection for each image, rejections ahead of their turn.
+
+    Args:
+        loaded: images with their views under one another, or with why they have none.
+        engine: runs the network, on full batches whatever the number of views.
+        views: of each image.
+    """
     size, side = engine.batch_size, engine.network.side
     pixels = np.empty((size, side, side, 3), np.uint8)
-    batch: list[tuple[ListedImage, str | None]] = []
+    waiting: deque[tuple[ListedImage, str | None]] = deque()
+    done: list[Features] = []
+    filled = 0
 
-    def rows(count: int) -> Iterator[Row]:
-        for (image, special), features in zip(batch, engine.features(pixels[:count]), strict=True):
-            yield Row(image, features, special)
+    def rows() -> Iterator[Row]:
+        while len(done) >= views:
+            image, special = waiting.popleft()
+            yield Row(image, mean_of_views(done[:views]), special)
+            del done[:views]
 
     for image, outcome in loaded:
         if isinstance(outcome, Rejection):
             yield Row(image, outcome)
             continue
-        pixels[len(batch)] = outcome.pixels
-        batch.append((image, "+".join(sorted(outcome.special)) or None))
-        if len(batch) == size:
-            yield from rows(size)
-            batch = []
-    if batch:
-        yield from rows(len(batch))
+        waiting.append((image, "+".join(sorted(outcome.special)) or None))
+        for view in split(outcome.pixels):
+            pixels[filled] = view
+            filled += 1
+            if filled == size:
+                done.extend(engine.features(pixels))
+                filled = 0
+        yield from rows()
+    if filled:
+        done.extend(engine.features(pixels[:filled]))
+    yield from rows()
 
 
 def limited(items: Iterable[T], seconds: float) -> Iterator[T]:

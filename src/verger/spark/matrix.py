@@ -39,8 +39,9 @@ FORMULA = "^[=+@\t\r-]"
 
 
 def withdraw(output: Output, *, keep_model: bool) -> None:
-    """Delete the matrix and the report of an earlier run, and its model and variance if asked."""
+    """Delete what an earlier run made of all rows, its model and variance only if asked."""
     storage.delete(output.report)
+    storage.delete(output.recogniser)
     if keep_model:
         remove_scores(output)
         return

@@ -23,6 +23,8 @@ def take_moments(spark: SparkSession, output: Output, table: Table) -> Moments:
     """
     files = table.files(Outcome.FEATURIZED)
     kept = Kept.read(output.moments)
+    if kept and set(kept.files) == set(files):
+        return kept.moments
     moments = _update(kept, files, spark, table) if kept else None
     moments = moments or _of(files, spark, table)
     if moments is None:

@@ -112,6 +112,7 @@ def begin(
             precision=settings.precision,
             label_from=settings.label_from,
             decoding=_decoding(settings, old_identity),
+            views=str(settings.views),
         ),
         spark=cache(partial(start_for, settings, clock, manifest.spark, debug=debug)),
     )

@@ -57,7 +57,9 @@ def make_bundle(
     network = {name: field.default for name, field in RunSettings.model_fields.items()}
     if settings is not None:
         network = settings.model_dump()
-    backbone = load_backbone(network["weights"], network["engine"], network["precision"])
+    backbone = load_backbone(
+        network["weights"], network["engine"], network["precision"], network["network"]
+    )
     digest = hashlib.sha256(backbone.payload).hexdigest()[:12]
     saved = folder / f"backbone-{digest}.zip"
     if not saved.exists():

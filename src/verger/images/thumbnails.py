@@ -63,8 +63,7 @@ def make_thumbnails(
     """
     try:
         storage.file_system(folder)  # once, and not in vain for each of thousands of images
-        rules = Rules(least=2 * side, accept_truncated=True)
-        loader = Loader(folder, partial(_shrink, side=side), MAX_BYTES, rules)
+        loader = thumbnail_loader(folder, side)
     except (VergerError, OSError):
         yield from ((image.path, None) for image in images)
         return
@@ -84,6 +83,12 @@ def make_thumbnails(
                 done += 1
                 if progress:
                     progress.update(done)
+
+
+def thumbnail_loader(folder: Location, side: int) -> Loader:
+    """What gives images of a folder at most `side` pixels a side."""
+    rules = Rules(least=2 * side, accept_truncated=True)
+    return Loader(folder, partial(_shrink, side=side), MAX_BYTES, rules)
 
 
 def thumbnail(loader: Loader, image: ListedImage) -> bytes | None:

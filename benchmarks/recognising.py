@@ -1,0 +1,134 @@
+"""What each part of the recogniser does: space, metric, shrinkage, components.
+
+    .venv/bin/python benchmarks/recognising.py OUTPUT [--others INPUT] [--json FILE]
+
+Fits on the features in OUTPUT. With --others, photographs of the same classes that were not fitted,
+it measures on these; and always by stratified five-fold over those of OUTPUT. Photographs of one
+afternoon are alike: where they come in series, five-fold flatters, and the others should be of
+another day or place.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from compare import machine
+
+from verger.images.listing import list_input
+from verger.output.files import open_files
+from verger.output.layout import Outcome, Output
+from verger.recognise.evaluate import read_photographs, wilson
+from verger.recognise.photo import Photographer
+from verger.recognise.recogniser import load_recogniser
+from verger.reduce.discriminant import SHRINKAGES, Within, choose_shrinkage, unit
+from verger.reduce.moments import ClassMeans, Float64, Moments
+from verger.reduce.pca import solve
+from verger.store.location import Location
+
+Labels = np.ndarray[Any, np.dtype[np.str_]]
+Split = tuple[Float64, Labels, Float64, Labels]
+"""Features and labels to fit, features and labels to measure."""
+
+COMPONENTS = (25, 50, 128, 256)
+NEIGHBOURS = (1, 5)
+
+
+def nearest(known: Float64, labels: Labels, asked: Float64, k: int = 1) -> Labels:
+    """The label that the k rows with the largest products say most, the nearer of equals."""
+    near = np.argsort(-(asked @ known.T), axis=1)[:, :k]
+    said = []
+    for row in labels[near]:
+        names, first, counts = np.unique(row, return_index=True, return_counts=True)
+        said.append(names[np.lexsort((first, -counts))[0]])
+    return np.array(said)
+
+
+def answers(split: Split) -> Iterator[tuple[str, Labels]]:
+    """What each method says of the rows to measure."""
+    known, labels, asked, _ = split
+    moments, classes = Moments.of(known), ClassMeans.of(list(labels), known)
+    names = np.array(classes.labels)
+    most = min(max(COMPONENTS), len(known) - 1, known.shape[1])
+    pca = solve(moments, most)
+    of_known, of_asked = pca.project(known), pca.project(asked)
+    for components in COMPONENTS:
+        if components <= most:
+            here, there = of_known[:, :components], of_asked[:, :components]
+            # Nearest by distance: |a - b|^2 = |a|^2 - 2 a b + |b|^2.
+            far = (here**2).sum(axis=1) - 2 * there @ here.T
+            yield f"{components} components, nearest by distance", labels[far.argmin(axis=1)]
+            pair = unit(here), labels, unit(there)
+            yield f"{components} components, nearest by cosine", nearest(*pair)
+    within = Within.of(moments, classes)
+    places = np.searchsorted(names, labels)
+    chosen, _ = choose_shrinkage(within, within.rotate(known), places)
+    for shrinkage in sorted({*SHRINKAGES[::2], chosen}):
+        found = within.discriminant(shrinkage)
+        here, there = found.project(known), found.project(asked)
+        means = found.project(classes.means)
+        word = f"discriminants, shrinkage {shrinkage}"
+        yield f"{word}, class mean", names[(there @ means.T).argmax(axis=1)]
+        for k in NEIGHBOURS:
+            yield f"{word}, {k} nearest by cosine", nearest(here, labels, there, k)
+        if shrinkage == chosen:
+            yield "as chosen, class mean", names[(there @ means.T).argmax(axis=1)]
+
+
+def measure(splits: list[Split], say: Callable[[Split], Iterator[tuple[str, Labels]]]) -> Any:
+    """The share of right answers of each method over all splits, and its interval of 95 %."""
+    right: dict[str, int] = {}
+    for split in splits:
+        for name, said in say(split):
+            right[name] = right.get(name, 0) + int((said == split[3]).sum())
+    count = sum(len(split[3]) for split in splits)
+    return {
+        name: {"top1": round(n / count, 4), "interval": [round(x, 4) for x in wilson(n, count)]}
+        for name, n in right.items()
+    }
+
+
+def five_fold(features: Float64, labels: Labels) -> list[Split]:
+    """Each row is measured once; a class is spread over all folds."""
+    order = np.random.default_rng(0).permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]
+    folds = np.empty(len(labels), int)
+    folds[order] = np.arange(len(labels)) % 5
+    return [
+        (features[folds != n], labels[folds != n], features[folds == n], labels[folds == n])
+        for n in range(5)
+    ]
+
+
+def main() -> None:
+    """Measure, print, and write JSON if asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("output")
+    parser.add_argument("--others")
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    output = Output(Location.parse(given.output))
+    table = open_files(output).dataset(Outcome.FEATURIZED).to_table(columns=["label", "features"])
+    labels = np.array(table["label"].to_pylist())
+    rows = table["features"].combine_chunks()
+    features = rows.flatten().to_numpy().reshape(len(labels), -1).astype(float)
+    record: dict[str, Any] = {"machine": machine(), "images": len(labels)}
+    if given.others:
+        place, recogniser = Location.parse(given.others), load_recogniser(output)
+        photographer = Photographer.of(output, recogniser.record)
+        listed = list_input(place, recogniser.record.identity.label_from)
+        others = read_photographs(place, listed, photographer)
+        split = (features, labels, others.features, np.array(others.labels))
+        record["others"] = measure([split], answers)
+    record["five-fold"] = measure(five_fold(features, labels), answers)
+    text = json.dumps(record, indent=2)
+    sys.stdout.write(text + "\n")
+    if given.json:
+        given.json.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

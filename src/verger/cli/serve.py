@@ -1,0 +1,73 @@
+"""The command that answers phones."""
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from verger.cli import console
+from verger.cli.options import Debug
+from verger.cli.reporting import reporting
+
+MEBIBYTE = 2**20
+
+
+def serve(
+    folder: Annotated[str, typer.Argument(help="The output of a run.", metavar="OUTPUT")],
+    *,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port to listen on.", min=1, max=65535)] = 8000,
+    certificate: Annotated[Path | None, typer.Option(help="For TLS: a PEM file.")] = None,
+    key: Annotated[Path | None, typer.Option(help="For TLS: its key, a PEM file.")] = None,
+    proxy: Annotated[
+        bool, typer.Option("--proxy", help="A proxy on this machine does TLS.")
+    ] = False,
+    corrections: Annotated[
+        str | None, typer.Option(help="Where photographs go whose sender corrects and agrees.")
+    ] = None,
+    max_megabytes: Annotated[int, typer.Option(help="The largest photograph.", min=1)] = 10,
+    max_megapixels: Annotated[int, typer.Option(help="Likewise, width x height.", min=1)] = 50,
+    seconds: Annotated[float, typer.Option(help="What an answer may take.", min=0.1)] = 10.0,
+    queue: Annotated[int, typer.Option(help="Photographs that may wait.", min=0)] = 16,
+    debug: Debug = False,
+) -> None:
+    """Serve a page for the phone: photograph a fruit, learn what it is. Ctrl-C ends it."""
+    with reporting(debug):
+        from verger.errors import UsageError
+        from verger.output.layout import Output
+        from verger.recognise.photo import Photographer
+        from verger.recognise.recogniser import load_recogniser
+        from verger.recognise.server import serving
+        from verger.recognise.server.app import Limits, make_app
+        from verger.recognise.server.corrections import check_labels
+        from verger.recognise.server.desk import Desk
+        from verger.store.location import Location
+
+        if (certificate is None) != (key is None):
+            raise UsageError("--certificate and --key go together.", "Give both, or neither.")
+        output = Output(Location.parse(folder))
+        recogniser = load_recogniser(output)
+        if corrections:
+            check_labels(recogniser.labels)
+        kept = Location.parse(corrections) if corrections else None
+        pixels = max_megapixels * 10**6
+        photographer = Photographer.of(output, recogniser.record, pixels)
+        desk = Desk(recogniser, photographer, queue=queue, seconds=seconds)
+        app = make_app(output, desk, Limits(max_megabytes * MEBIBYTE, seconds, kept))
+        scheme = "https" if certificate else "http"
+        shown = f"[{host}]" if ":" in host else host
+        console.say(f"{scheme}://{shown}:{port}/ (Ctrl-C ends it)")
+        if not certificate and not proxy and not _is_loopback(host):
+            console.stderr.print(
+                "Without TLS anybody on this network can see the photographs, and the page cannot "
+                "be installed. Give --certificate and --key."
+            )
+        serving.serve(app, host, port, certificate, key, seconds=seconds, proxy=proxy)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,50 @@
+"""What a class is called in English and French, and by botanists (`names.json`)."""
+
+import json
+import re
+import unicodedata
+from functools import cache
+from importlib.resources import files
+
+from pydantic import BaseModel
+
+
+class Name(BaseModel):
+    """Common names, botanical name and family of a kind of fruit or vegetable."""
+
+    en: str
+    fr: str
+    botanical: str
+    family: str
+
+
+def find_name(label: str) -> Name | None:
+    """The name of the kind that the words of a label mention, the longest mention first.
+
+    Examples:
+        >>> find_name("Apple Red Yellow 1").botanical
+        'Malus domestica'
+        >>> find_name("Potato Sweet 1").fr
+        'patate douce'
+        >>> find_name("Brick") is None
+        True
+    """
+    words = f" {_plain(label)} "
+    found = [(len(word), name) for word, name in _by_word() if re.search(f" {word}(s|es)? ", words)]
+    return max(found, key=lambda pair: pair[0])[1] if found else None
+
+
+@cache
+def _by_word() -> list[tuple[str, Name]]:
+    table = json.loads((files("verger.recognise") / "names.json").read_text(encoding="utf-8"))
+    return [
+        (_plain(word), Name(**{key: entry[key] for key in Name.model_fields}))
+        for entry in table["names"]
+        for word in (entry["en"], entry["fr"], *entry["also"])
+    ]
+
+
+def _plain(text: str) -> str:
+    """Letters without accents, in lower case; all else is a space."""
+    bare = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return " ".join(re.findall("[a-z]+", bare.lower()))

@@ -1,0 +1,1 @@
+"""`verger serve`: a page for the phone, and the answers behind it."""
