@@ -150,8 +150,8 @@ def _look_at(
     loader = photographer.loader(folder)
 
     def look(image: ListedImage) -> Float64 | Rejection:
-        pixels = loader(image)
-        return pixels if isinstance(pixels, Rejection) else photographer.reduce(pixels.pixels)
+        picture = loader(image)
+        return picture if isinstance(picture, Rejection) else photographer.reduce(picture.pixels)
 
     for image, found in read_ahead(images, look, os.cpu_count() or 1):
         if isinstance(found, OSError):  # the loader makes rejections of those that files raise
