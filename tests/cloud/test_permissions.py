@@ -15,7 +15,7 @@ from calls import HANDLERS, known_calls, permissions_of
 from helpers import verger
 from policies import as_list, mistakes_in, reference
 from stores import aws_settings, forget, make_bucket, moto_server
-from verger.cloud.account import erase, limits, network, stack
+from verger.cloud.account import cloudformation, erase, limits, network
 from verger.cloud.account.machines import encrypt_disks
 from verger.cloud.account.permissions import policy
 from verger.cloud.jobs.cluster import list_clusters
@@ -37,7 +37,7 @@ def actions_of(who: str) -> set[str]:
 
 
 def resource_kinds() -> set[str]:
-    template = json.loads(json.dumps(cfnlint.decode.decode_str(stack.template())[0]))
+    template = json.loads(json.dumps(cfnlint.decode.decode_str(cloudformation.template())[0]))
     return {item["Type"] for item in template["Resources"].values()}
 
 
