@@ -181,6 +181,24 @@ def test_each_missing_right_is_named(aws, action: str) -> None:
     aws.granted = None
 
 
+def test_the_right_to_pass_roles_is_asked_for_those_of_the_company(aws, monkeypatch) -> None:
+    owned = dataclasses.replace(
+        STACK,
+        service_role="emr",
+        instance_profile="emr-machines",
+        scheduler_role="arn:aws:iam::123456789012:role/clocks/emr-clock",
+    )
+    have_stack(monkeypatch, owned)
+    aws.granted = policy("run", STACK.buckets, "123456789012")
+    findings = {one.what: one for one in check.check_account(sessions.make_session(), REGION)}
+    assert findings["Rights"].found == "missing: iam:PassRole"
+    for statement in aws.granted["Statement"]:
+        if "iam:PassRole" in statement["Action"]:
+            statement["Resource"] = "arn:aws:iam::123456789012:role/emr*"
+    findings = {one.what: one for one in check.check_account(sessions.make_session(), REGION)}
+    assert findings["Rights"].level == "ok"
+
+
 def test_a_clock_ten_minutes_off_is_noticed(aws) -> None:
     session = sessions.make_session()
     for minutes, words in ((10, "10 minutes ahead of"), (-10, "10 minutes behind")):

@@ -1,7 +1,10 @@
 """The policies for people: no call without a permission, no permission without a call."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import cfnlint.decode
 import pytest
@@ -11,8 +14,16 @@ import verger as verger_package
 from calls import HANDLERS, known_calls, permissions_of
 from helpers import verger
 from policies import as_list, mistakes_in, reference
-from verger.cloud.account import stack
+from stores import aws_settings, forget, make_bucket, moto_server
+from verger.cloud.account import cloudformation, erase, limits, network
+from verger.cloud.account.machines import encrypt_disks
 from verger.cloud.account.permissions import policy
+from verger.cloud.jobs.cluster import list_clusters
+from verger.errors import InputError, SetupError
+from verger.progress import Progress
+from verger.store import objects
+from verger.store.listing import list_objects
+from verger.store.session import make_session
 
 SOURCE = Path(verger_package.__file__).parent
 MANAGED_POLICY_CHARACTERS = 6_144
@@ -26,7 +37,7 @@ def actions_of(who: str) -> set[str]:
 
 
 def resource_kinds() -> set[str]:
-    template = json.loads(json.dumps(cfnlint.decode.decode_str(stack.template())[0]))
+    template = json.loads(json.dumps(cfnlint.decode.decode_str(cloudformation.template())[0]))
     return {item["Type"] for item in template["Resources"].values()}
 
 
@@ -91,3 +102,50 @@ def test_a_policy_is_printed_for_an_account_and_its_buckets() -> None:
     assert "arn:aws:s3:::orchard/*" in done.stdout
     assert "BUCKET" not in done.stdout
     assert verger("cloud", "policy", "nobody").returncode == 2
+
+
+@contextmanager
+def enforced(port: int) -> Iterator[None]:
+    """Have moto ask IAM before it answers, as AWS does."""
+
+    def set_free_calls(count: str) -> None:
+        place = f"http://127.0.0.1:{port}/moto-api/reset-auth"
+        header = {"Content-Type": "text/plain"}
+        urlopen(Request(place, count.encode(), header, method="POST")).close()
+
+    set_free_calls("0")
+    try:
+        yield
+    finally:
+        set_free_calls("inf")
+
+
+def test_iam_lets_who_runs_do_what_a_run_does_and_nothing_else(monkeypatch) -> None:
+    """moto knows the resources of S3 only, and takes those of other services for all."""
+    with moto_server() as port:
+        for name in ("orchard", "others"):
+            make_bucket(port, name)
+        with aws_settings(port, monkeypatch):
+            iam = make_session().client("iam")
+            iam.create_user(UserName="runner")
+            key = iam.create_access_key(UserName="runner")["AccessKey"]
+            iam.put_user_policy(
+                UserName="runner", PolicyName="run",
+                PolicyDocument=json.dumps(policy("run", ("orchard",), "123456789012")),
+            )  # fmt: skip
+            monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
+            monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
+            forget()
+            session = make_session()
+            with enforced(port):
+                limits.check_clock(session)
+                assert network.find_networks(session, "eu-west-3") == []
+                assert list_clusters(session, "eu-west-3") == []
+                objects.put("orchard/in/a.jpg", b"1")
+                assert [one.key for one in list_objects("orchard/in")] == ["in/a.jpg"]
+                with pytest.raises(InputError, match="forbidden"):
+                    list(list_objects("others"))
+                with pytest.raises(InputError, match="forbidden"):
+                    erase.delete_bucket(session, "orchard", Progress())
+                with pytest.raises(SetupError, match="may not"):
+                    encrypt_disks(session, "eu-west-3")

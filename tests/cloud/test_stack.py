@@ -16,7 +16,7 @@ from helpers import verger
 from policies import mistakes_in
 from stores import FAKE_KEYS, aws_settings, make_bucket, make_client, moto_server
 from verger.cli.main import app
-from verger.cloud.account import erase, limits, network, owned, stack
+from verger.cloud.account import cloudformation, erase, limits, network, owned, stack
 from verger.cloud.account.tags import TAGS
 from verger.cloud.money import budget
 from verger.errors import InputError, RefusedError, SetupError, UsageError
@@ -38,14 +38,14 @@ def port() -> Iterator[int]:
 
 @pytest.fixture
 def env(port: int, monkeypatch) -> Iterator[dict[str, str]]:
-    monkeypatch.setattr(stack, "_POLL_SECONDS", 0)
+    monkeypatch.setattr(cloudformation, "POLL_SECONDS", 0)
     with aws_settings(port, monkeypatch) as env:
         yield env
 
 
 @pytest.fixture
 def resources() -> dict[str, dict]:
-    decoded = cfnlint.decode.decode_str(stack.template())[0]
+    decoded = cfnlint.decode.decode_str(cloudformation.template())[0]
     return json.loads(json.dumps(decoded))["Resources"]
 
 
@@ -87,7 +87,7 @@ NAMES = {
 
 def test_the_template_passes_cfn_lint_in_every_region() -> None:
     config = cfnlint.config.ManualArgs(regions=list(EU_REGIONS), include_checks=["W"])
-    assert cfnlint.api.lint(stack.template(), config=config) == []
+    assert cfnlint.api.lint(cloudformation.template(), config=config) == []
 
 
 def test_the_bucket_is_encrypted_closed_and_forgets_logs(resources) -> None:

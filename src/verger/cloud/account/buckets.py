@@ -1,11 +1,12 @@
 """Where buckets are: looked up and not believed."""
 
 from collections.abc import Iterable
+from http import HTTPStatus
 from typing import Any
 
 from verger.errors import InputError, RefusedError
 from verger.store.client import s3_client
-from verger.store.errors import bucket_errors
+from verger.store.errors import aws_errors, bucket_errors
 from verger.store.regions import EU_REGIONS, check_endpoint, check_region
 
 
@@ -86,3 +87,42 @@ def _region_of(answer: dict[str, Any]) -> str | None:
     headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     region = answer.get("BucketRegion") or headers.get("x-amz-bucket-region")
     return str(region) if region else None
+
+
+def arn_of(region: str, bucket: str) -> str:
+    """The ARN of a bucket, in the partition of a region."""
+    from botocore.session import Session
+
+    return f"arn:{Session().get_partition_for_region(region)}:s3:::{bucket}"
+
+
+def check_is_free(session: Any, bucket: str) -> None:
+    """See that a bucket can be made under this name.
+
+    Raises:
+        InputError: it is no name, or taken.
+        SetupError: there are no valid credentials, or S3 does not answer.
+    """
+    from botocore.exceptions import ClientError, ParamValidationError
+
+    try:
+        session.client("s3").head_bucket(Bucket=bucket)
+    except ParamValidationError as error:
+        raise InputError(
+            f"{bucket!r} cannot be the name of a bucket.",
+            "3 to 63 small letters, digits and hyphens, and a letter or digit at both ends.",
+        ) from error
+    except ClientError as error:
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        if status == HTTPStatus.NOT_FOUND:
+            return
+        with aws_errors("look for the bucket"):
+            session.client("sts").get_caller_identity()  # it is not the credentials
+        raise InputError(
+            f"The name {bucket} is taken by someone else's bucket.",
+            "The names of buckets are unique in the world: give another one.",
+        ) from error
+    raise InputError(
+        f"The bucket {bucket} is there already, and verger has not made it.",
+        f"Give a new name to --bucket, and have jobs use this one too: --also {bucket}",
+    )

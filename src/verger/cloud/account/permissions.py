@@ -6,10 +6,14 @@ from collections.abc import Iterator
 from importlib.resources import files
 from typing import Any, Literal
 
+from verger.cloud.account.stack import Stack
 from verger.errors import SetupError
 from verger.store.errors import aws_errors
 
 Who = Literal["run", "setup"]
+
+MADE = "verger-"
+"""How the names of roles begin that the stack makes."""
 
 
 def policy(who: Who, buckets: tuple[str, ...] = (), account: str = "*") -> dict[str, Any]:
@@ -28,6 +32,20 @@ def policy(who: Who, buckets: tuple[str, ...] = (), account: str = "*") -> dict[
             end = "/*" if "/" in resources[0] else ""
             statement["Resource"] = [f"arn:aws:s3:::{name}{end}" for name in buckets]
     return document
+
+
+def name_roles(document: dict[str, Any], stack: Stack) -> None:
+    """Have the policy `run` name the roles of a stack that were there before it."""
+    theirs = {
+        "GiveEmrItsRole": stack.service_role,
+        "GiveMachinesTheirRole": stack.instance_profile,
+        "GiveTheClockItsRole": stack.scheduler_role.rpartition("/")[2],
+    }
+    for statement in document["Statement"]:
+        name = theirs.get(statement["Sid"], MADE)
+        if not name.startswith(MADE):
+            before = statement["Resource"].rpartition("/")[0]
+            statement["Resource"] = f"{before}/{name}"
 
 
 def missing_rights(session: Any, arn: str, document: dict[str, Any]) -> list[str]:

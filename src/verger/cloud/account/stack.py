@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from http import HTTPStatus
-from importlib.resources import files
 from typing import Any
 
-from verger.cloud.account.buckets import check_buckets
+from verger.cloud.account import cloudformation
+from verger.cloud.account.buckets import arn_of, check_buckets, check_is_free
 from verger.cloud.account.limits import default_disk_key
 from verger.cloud.account.network import find_networks, find_subnets, free_network
 from verger.cloud.account.owned import NOTHING_OWNED, Owned
@@ -15,8 +14,6 @@ from verger.errors import InputError, SetupError
 from verger.progress import TIME, Time
 from verger.store.errors import aws_errors
 from verger.store.regions import check_cloud_region
-
-STACK_NAME = "verger"
 
 OWN = "_verger"
 LOGS, CODE, TEMPORARY = "_verger/logs", "_verger/code", "_verger/tmp"
@@ -69,11 +66,6 @@ class Stack:
         return self.prefix + "/".join(parts)
 
 
-def template() -> str:
-    """The template of the stack."""
-    return files("verger.cloud.account").joinpath("stack.yaml").read_text()
-
-
 def find_stack(session: Any, region: str) -> Stack:
     """What `verger cloud init` made in a region.
 
@@ -82,7 +74,7 @@ def find_stack(session: Any, region: str) -> Stack:
         RefusedError: the region is not inside the European Union.
     """
     check_cloud_region(region)
-    described = _describe(_client(session, region))
+    described = cloudformation.describe(cloudformation.make_client(session, region))
     if described is None or "OutputKey" not in str(described.get("Outputs")):
         raise SetupError(
             f"There is nothing of verger in {region} yet.",
@@ -122,28 +114,28 @@ def create_stack(
                 f"The bucket {other} is in {where}, the stack in {region}.",
                 f"Machines read in their own region only: verger cloud init --region {where}",
             )
-    client = _client(session, region)
-    described = _describe(client)
-    if described is not None and described["StackStatus"] in _FAILED:
+    client = cloudformation.make_client(session, region)
+    described = cloudformation.describe(client)
+    if described is not None and described["StackStatus"] in cloudformation.FAILED:
         delete_stack(session, region)
         described = None
     if described is None:
         if not owned.bucket:
-            _check_is_free(session, bucket)
-    elif (made := _outputs(described).get("Bucket")) != bucket:
+            check_is_free(session, bucket)
+    elif (made := cloudformation.outputs_of(described).get("Bucket")) != bucket:
         raise InputError(
             f"verger's bucket in {region} is {made}, not {bucket}.",
             f"Give --bucket {made}, or first: verger cloud destroy --region {region}",
         )
     names = [bucket, *(other for other in others if other != bucket)]
-    _apply(
+    cloudformation.apply(
         client,
         described,
         {
             "Bucket": bucket,
             "Buckets": ",".join(names),
-            "BucketArns": ",".join(_arn(region, name) for name in names),
-            "ObjectArns": ",".join(f"{_arn(region, name)}/*" for name in names),
+            "BucketArns": ",".join(arn_of(region, name) for name in names),
+            "ObjectArns": ",".join(f"{arn_of(region, name)}/*" for name in names),
             "Zones": ",".join(_three_zones(session, region)),
             "DiskKey": owned.kms_key or default_disk_key(session, region),
             **_own_parameters(owned, described),
@@ -194,7 +186,7 @@ def kept_bucket(session: Any, region: str) -> Kept | None:
     Raises:
         SetupError: AWS refuses.
     """
-    described = _describe(_client(session, region)) or {}
+    described = cloudformation.describe(cloudformation.make_client(session, region)) or {}
     given = {one["ParameterKey"]: one["ParameterValue"] for one in described.get("Parameters", ())}
     if "Bucket" not in given:
         return None
@@ -209,49 +201,19 @@ def delete_stack(session: Any, region: str, time: Time = TIME) -> None:
     Raises:
         SetupError: AWS refuses, or a cluster still uses the stack.
     """
-    client = _client(session, region)
+    client = cloudformation.make_client(session, region)
     for network in find_networks(session, region):
         free_network(session, region, network, time)
-    described = _describe(client)
+    described = cloudformation.describe(client)
     if described is None:
         return
     with aws_errors("delete the stack"):
         client.delete_stack(StackName=described["StackId"])
-        _wait(client, described["StackId"], "stack_delete_complete")
-
-
-_FAILED = {"CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"}
-"""States from which a stack can only be deleted."""
-
-_POLL_SECONDS = 5
-
-
-def _client(session: Any, region: str) -> Any:
-    return session.client("cloudformation", region_name=region)
-
-
-def _describe(client: Any) -> dict[str, Any] | None:
-    from botocore.exceptions import ClientError
-
-    with aws_errors("describe the stack"):
-        try:
-            described: dict[str, Any] = client.describe_stacks(StackName=STACK_NAME)["Stacks"][0]
-        except ClientError as error:
-            # The code that a missing stack shares with wrong parameters; moto says "not found".
-            if "does not exist" in str(error):
-                return None
-            raise
-    return described
-
-
-def _outputs(described: dict[str, Any]) -> dict[str, str]:
-    return {
-        outputs["OutputKey"]: outputs["OutputValue"] for outputs in described.get("Outputs", ())
-    }
+        cloudformation.wait(client, described["StackId"], "stack_delete_complete")
 
 
 def _stack_of(described: dict[str, Any], region: str) -> Stack:
-    outputs = _outputs(described)
+    outputs = cloudformation.outputs_of(described)
 
     def output(name: str) -> str:
         if name not in outputs:
@@ -301,92 +263,3 @@ def _three_zones(session: Any, region: str) -> list[str]:
         )["AvailabilityZones"]
     names = sorted(zone["ZoneName"] for zone in found)
     return [names[number % len(names)] for number in range(3)]
-
-
-def _arn(region: str, bucket: str) -> str:
-    from botocore.session import Session
-
-    return f"arn:{Session().get_partition_for_region(region)}:s3:::{bucket}"
-
-
-def _check_is_free(session: Any, bucket: str) -> None:
-    """See that a bucket can be made under this name."""
-    from botocore.exceptions import ClientError, ParamValidationError
-
-    try:
-        session.client("s3").head_bucket(Bucket=bucket)
-    except ParamValidationError as error:
-        raise InputError(
-            f"{bucket!r} cannot be the name of a bucket.",
-            "3 to 63 small letters, digits and hyphens, and a letter or digit at both ends.",
-        ) from error
-    except ClientError as error:
-        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-        if status == HTTPStatus.NOT_FOUND:
-            return
-        with aws_errors("look for the bucket"):
-            session.client("sts").get_caller_identity()  # it is not the credentials
-        raise InputError(
-            f"The name {bucket} is taken by someone else's bucket.",
-            "The names of buckets are unique in the world: give another one.",
-        ) from error
-    raise InputError(
-        f"The bucket {bucket} is there already, and verger has not made it.",
-        f"Give a new name to --bucket, and have jobs use this one too: --also {bucket}",
-    )
-
-
-def _apply(
-    client: Any,
-    described: dict[str, Any] | None,
-    parameters: dict[str, str],
-    tags: dict[str, str],
-) -> None:
-    from botocore.exceptions import ClientError
-
-    request: dict[str, Any] = {
-        "StackName": STACK_NAME,
-        "TemplateBody": template(),
-        "Parameters": [
-            {"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()
-        ],
-        "Capabilities": ["CAPABILITY_IAM"],
-        "Tags": [{"Key": name, "Value": value} for name, value in tags.items()],
-    }
-    with aws_errors("make the stack"):
-        if described is None:
-            made = client.create_stack(**request, OnFailure="DELETE")
-            _wait(client, made["StackId"], "stack_create_complete")
-            return
-        try:
-            client.update_stack(**request)
-        except ClientError as error:
-            if "No updates are to be performed" in str(error):
-                return
-            raise
-        _wait(client, described["StackId"], "stack_update_complete")
-
-
-def _wait(client: Any, stack_id: str, state: str) -> None:
-    """Wait for a state; some minutes.
-
-    Raises:
-        SetupError: it is not reached; names the first resource that failed, and why.
-    """
-    from botocore.exceptions import WaiterError
-
-    try:
-        client.get_waiter(state).wait(
-            StackName=stack_id, WaiterConfig={"Delay": _POLL_SECONDS, "MaxAttempts": 240}
-        )
-    except WaiterError as error:
-        events = client.describe_stack_events(StackName=stack_id)["StackEvents"]
-        failed = [event for event in events if event["ResourceStatus"].endswith("_FAILED")]
-        # Latest first; all that fails after the first is only a consequence.
-        cause = failed[-1] if failed else {}
-        what = cause.get("LogicalResourceId", "the stack")
-        why = cause.get("ResourceStatusReason", str(error))
-        raise SetupError(
-            f"{what} failed: {why}",
-            "If a cluster uses it: verger cloud stop. Then give the same command again.",
-        ) from error

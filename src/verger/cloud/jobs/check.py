@@ -133,6 +133,8 @@ def _rights(session: Any, stack: Stack | None) -> tuple[Level, str, str]:
         caller = session.client("sts").get_caller_identity()
     buckets = stack.buckets if stack else ()
     wanted = permissions.policy("run", buckets, caller["Account"])
+    if stack is not None:
+        permissions.name_roles(wanted, stack)
     try:
         missing = permissions.missing_rights(session, caller["Arn"], wanted)
     except SetupError as error:
@@ -207,7 +209,10 @@ def _left_behind(session: Any, region: str) -> tuple[Level, str, str]:
     if running:
         return "note", f"{', '.join(running)}, which costs money", "verger cloud stop"
     if endpoints:
-        remedy = f"Delete them: they cost by the hour. verger cloud destroy --region {region}"
+        remedy = (
+            "They cost by the hour. Delete them in the console, or, keeping the data: "
+            f"verger cloud destroy --region {region}, then init"
+        )
         return "fails", f"endpoints {', '.join(endpoints)}", remedy
     return "ok", "nothing that costs", ""
 

@@ -4,7 +4,8 @@ import json
 from datetime import datetime, timezone
 from typing import Any
 
-from verger.cloud.account.stack import STACK_NAME, Stack
+from verger.cloud.account.cloudformation import STACK_NAME
+from verger.cloud.account.stack import Stack
 from verger.store.errors import aws_errors
 
 RETRIES = 10
