@@ -41,13 +41,15 @@ def serving(output: Path, *options: object) -> Iterator[int]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with running([*VERGER, "serve", output, "--port", port, *options]) as process:
-        for _ in range(600):
+        for _ in range(2000):
             try:
                 if ask(port, "/health")[0] == 200:
                     break
             except OSError:
                 assert process.poll() is None
                 time.sleep(0.1)
+        else:
+            pytest.fail("the server does not answer")
         yield port
 
 
