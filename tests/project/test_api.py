@@ -64,7 +64,7 @@ def test_a_file_that_is_no_image_is_rejected_with_its_reason(orchard: Path, tmp_
     images = verger.list_images(str(folder))
     features, rejected = verger.extract(images, str(folder), str(tmp_path / "out"))
     assert [row.path for row in features.collect()] == ["a.jpg"]
-    assert [(row.path, row.reason) for row in rejected.collect()] == [("b.jpg", "not_an_image")]
+    assert [(row.path, row.reason) for row in rejected.collect()] == [("b.jpg", "corrupt")]
 
 
 def test_nothing_is_replaced_unless_asked(steps, orchard: Path, tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_picture_that_cannot_be_used_says_why(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         verger.preprocess(str(tmp_path), gone)
     (tmp_path / "notes.jpg").write_text("no image")
-    with pytest.raises(InputError, match="not_an_image"):
+    with pytest.raises(InputError, match="corrupt"):
         verger.preprocess(str(tmp_path), verger.list_images(str(tmp_path)).first())
 
 
