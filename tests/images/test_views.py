@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from verger.images.decoding import decode, to_square
+from verger.images.decoding import Picture, Resize, decode, to_square
 from verger.images.views import split, to_views
+
+
+def pixels_of(data: bytes, resize: Resize) -> np.ndarray:
+    found = decode(data, resize)
+    assert isinstance(found, Picture)
+    return found.pixels
 
 
 def picture(width: int = 96, height: int = 64) -> bytes:
@@ -22,19 +28,19 @@ def picture(width: int = 96, height: int = 64) -> bytes:
 
 
 def test_one_view_is_the_whole_picture_as_before() -> None:
-    assert np.array_equal(decode(picture(), to_views(24, 1)), decode(picture(), to_square(24)))
+    assert np.array_equal(pixels_of(picture(), to_views(24, 1)), pixels_of(picture(), to_square(24)))
 
 
 @pytest.mark.parametrize("count", [2, 3, 6])
 def test_views_come_with_their_mirror_images(count: int) -> None:
-    views = split(decode(picture(), to_views(24, count)))
+    views = split(pixels_of(picture(), to_views(24, count)))
     assert views.shape == (count, 24, 24, 3)
-    assert np.array_equal(views[0], decode(picture(), to_square(24)))
+    assert np.array_equal(views[0], pixels_of(picture(), to_square(24)))
     assert np.array_equal(views[1], views[0][:, ::-1])
 
 
 def test_squares_are_of_the_middle() -> None:
-    views = split(decode(picture(), to_views(32, 6)))
+    views = split(pixels_of(picture(), to_views(32, 6)))
     red = (views[..., 0] > 128).mean(axis=(1, 2))
     assert red[[0, 2, 4]] == pytest.approx([1 / 6, 4 / 9, 1], abs=0.03)
     assert np.array_equal(views[5], views[4][:, ::-1])
@@ -42,7 +48,7 @@ def test_squares_are_of_the_middle() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (3, 2)])
 def test_pictures_of_few_pixels_have_views_too(size: tuple[int, int]) -> None:
-    assert split(decode(picture_of(*size), to_views(8, 6))).shape == (6, 8, 8, 3)
+    assert split(pixels_of(picture_of(*size), to_views(8, 6))).shape == (6, 8, 8, 3)
 
 
 def picture_of(width: int, height: int) -> bytes:
