@@ -38,6 +38,7 @@ STAGES = {
     "project": "Projecting",
     "write": "Writing the matrix",
     "recognise": "Fitting the recogniser",
+    "export": "Converting",
     "evaluate": "Looking at photographs",
     "tidy": "Tidying up",
     "demo": "Rendering photographs",

@@ -10,6 +10,7 @@ from verger.cli.cloud import cloud_app
 from verger.cli.doctor import doctor
 from verger.cli.evaluate import evaluate
 from verger.cli.explore import explore
+from verger.cli.export import export
 from verger.cli.fetch import fetch
 from verger.cli.pack import pack
 from verger.cli.report import report
@@ -29,6 +30,7 @@ for command in (
     classify,
     evaluate,
     serve,
+    export,
     demo,
     fetch,
     pack,
