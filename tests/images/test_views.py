@@ -28,7 +28,8 @@ def picture(width: int = 96, height: int = 64) -> bytes:
 
 
 def test_one_view_is_the_whole_picture_as_before() -> None:
-    assert np.array_equal(pixels_of(picture(), to_views(24, 1)), pixels_of(picture(), to_square(24)))
+    whole = pixels_of(picture(), to_square(24))
+    assert np.array_equal(pixels_of(picture(), to_views(24, 1)), whole)
 
 
 @pytest.mark.parametrize("count", [2, 3, 6])
