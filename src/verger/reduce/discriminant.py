@@ -105,34 +105,34 @@ class Within:
         Returns:
             (n, classes); a class of one row has -1 for it, since nothing of it is left.
         """
-        scale = self.scale(shrinkage)
-        whitened = rows * scale
-        means = self.rotate(self.classes.means) * scale
+        weights = self.scale(shrinkage) ** 2
+        means = self.rotate(self.classes.means)
         n = np.arange(len(rows))
         counts = self.classes.counts[classes].astype(float)
         others = np.maximum(counts - 1, 1)
-        residuals = whitened - means[classes]
+        # Products of whitened vectors: weighted ones of rotated vectors. u is a row less its mean.
+        on_means = rows @ (means * weights).T
+        of_means = (means * weights) @ means.T
+        row_squares = np.einsum("ij,ij,j->i", rows, rows, weights)
+        own, own_squares = on_means[n, classes], of_means.diagonal()[classes]
+        lengths = row_squares - 2 * own + own_squares
+        rows_on_residuals = row_squares - own
+        means_on_residuals = on_means - of_means[classes]
         share = (1 - shrinkage) / max(self._freedom(self.moments, self.classes), 1)
         # (A - f u u')^-1 = A^-1 + g A^-1 u u' A^-1, where A is the identity after whitening.
         f = share * counts / others
-        lengths = (residuals**2).sum(axis=1)
         g = f / np.maximum(1 - f * lengths, 1e-9)
-        rows_on_residuals = (whitened * residuals).sum(axis=1)
-        means_on_residuals = residuals @ means.T
-        products = whitened @ means.T + (g * rows_on_residuals)[:, None] * means_on_residuals
-        squares = (means**2).sum(axis=1) + g[:, None] * means_on_residuals**2
+        products = on_means + (g * rows_on_residuals)[:, None] * means_on_residuals
+        squares = of_means.diagonal() + g[:, None] * means_on_residuals**2
         # The mean of the row's own class, without the row.
         step = 1 / others
         own_on_residuals = means_on_residuals[n, classes] - step * lengths
-        own = (whitened * means[classes]).sum(axis=1) - step * rows_on_residuals
-        products[n, classes] = own + g * rows_on_residuals * own_on_residuals
-        own_squares = (
-            (means**2).sum(axis=1)[classes]
-            - 2 * step * means_on_residuals[n, classes]
-            + step**2 * lengths
+        products[n, classes] = (
+            own - step * rows_on_residuals + g * rows_on_residuals * own_on_residuals
         )
-        squares[n, classes] = own_squares + g * own_on_residuals**2
-        row_squares = (whitened**2).sum(axis=1) + g * rows_on_residuals**2
+        left = own_squares - 2 * step * means_on_residuals[n, classes] + step**2 * lengths
+        squares[n, classes] = left + g * own_on_residuals**2
+        row_squares = row_squares + g * rows_on_residuals**2
         cosines: Float64 = products / np.sqrt(np.maximum(squares * row_squares[:, None], 1e-300))
         alone = counts == 1
         cosines[n[alone], classes[alone]] = -1.0
