@@ -8,6 +8,7 @@ import pytest
 
 from helpers import go, verger
 from verger.errors import UsageError
+from verger.images.decoding import Picture
 from verger.images.views import split
 from verger.output.layout import ListedImage, Output
 from verger.recognise.export import export_tflite, run_tflite
@@ -33,7 +34,9 @@ def test_it_answers_as_the_server_does(orchard: Path, tmp_path: Path, views: int
     loader = photographer.loader(Location(str(orchard)))
     for photo in sorted(orchard.rglob("*.jpg"))[::5]:
         image = ListedImage(str(photo.relative_to(orchard)), "", photo.stat().st_size)
-        pixels = loader(image)
+        picture = loader(image)
+        assert isinstance(picture, Picture)
+        pixels = picture.pixels
         found = run_tflite(tf, data, split(pixels))
         expected = recogniser.cosines(photographer.reduce(pixels)[None])[0]
         np.testing.assert_allclose(found, expected, atol=0.01)

@@ -5,6 +5,7 @@ import io
 import os
 import zipfile
 from collections.abc import Sequence
+from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
@@ -38,6 +39,8 @@ class Engine(Protocol):
         n is at most `batch_size`.
         """
 
+
+_first = Lock()
 
 _engines: dict[tuple[str, ...], Engine] = {}
 
@@ -130,6 +133,9 @@ class OpenVinoEngine:
         self.compiled: Any = compiled
         self._request = compiled.create_infer_request()
         self._batch = np.zeros(shape, np.uint8)
+        # OpenVINO hangs now and then where two threads compute for the first time at once.
+        with _first:
+            self.features(self._batch)
 
     def features(self, pixels: Pixels) -> Features:
         """Compute features; a short batch is filled up with what the last one left."""
