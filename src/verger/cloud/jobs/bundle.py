@@ -37,6 +37,10 @@ UNUSED = (
     "*/sboms",
     "numpy/distutils",
     "numpy/f2py",
+    "numpy/_core/_simd.*",  # for numpy's own tests
+    "numpy/_core/*_tests.*",
+    "pyarrow/src",
+    "*.a",
     "openvino/libs/*_gpu_plugin.so*",
     "openvino/libs/*_npu_plugin.so*",
     "openvino/libs/cache.json",  # of the plugin for Intel's graphics processors
