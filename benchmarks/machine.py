@@ -1,7 +1,9 @@
 """What a figure depends on: the machine that it was measured on."""
 
+import json
 import os
 import re
+import sys
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -24,3 +26,11 @@ def _cores() -> int:
     """The real cores that this process may use; two processors may be threads of one core."""
     topology = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
     return len({Path(topology.format(cpu)).read_text() for cpu in os.sched_getaffinity(0)})
+
+
+def tell(record: dict[str, Any], file: Path | None) -> None:
+    """Print what was measured, and write it where asked."""
+    text = f"{json.dumps(record, indent=2)}\n"
+    sys.stdout.write(text)
+    if file:
+        file.write_text(text)

@@ -9,14 +9,12 @@ another day or place.
 """
 
 import argparse
-import json
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from compare import machine
+from machine import machine, tell
 
 from verger.images.listing import list_input
 from verger.output.files import open_files
@@ -124,10 +122,7 @@ def main() -> None:
         split = (features, labels, others.features, np.array(others.labels))
         record["others"] = measure([split], answers)
     record["five-fold"] = measure(five_fold(features, labels), answers)
-    text = json.dumps(record, indent=2)
-    sys.stdout.write(text + "\n")
-    if given.json:
-        given.json.write_text(text + "\n")
+    tell(record, given.json)
 
 
 if __name__ == "__main__":

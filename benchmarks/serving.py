@@ -9,7 +9,6 @@ and at four times the rate, at even intervals whether or not answers have come.
 
 import argparse
 import http.client
-import json
 import os
 import socket
 import subprocess
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from compare import machine
+from machine import machine, tell
 
 Result = tuple[int, float]
 
@@ -120,10 +119,7 @@ def main() -> None:
     files = sorted(file for file in given.photographs.rglob("*") if file.is_file())[:100]
     photographs = [file.read_bytes() for file in files]
     record = {"machine": machine(), **measure(given.output, photographs, given.seconds)}
-    text = json.dumps(record, indent=2)
-    sys.stdout.write(text + "\n")
-    if given.json:
-        given.json.write_text(text + "\n")
+    tell(record, given.json)
 
 
 if __name__ == "__main__":

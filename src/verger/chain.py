@@ -15,6 +15,7 @@ from verger.output.table import DataFile
 from verger.progress import Clock, Progress
 from verger.recognise.fit import SAMPLE_IMAGES, Sample, check_classes, fit
 from verger.recognise.recogniser import RecogniserRecord, read_record, write_record
+from verger.reduce.moments import Moments
 from verger.reduce.pca import Pca, Projection, check_components, solve
 from verger.report.page import write_report
 from verger.settings import RunSettings
@@ -182,6 +183,7 @@ def _reduce(this: Run) -> Projection:
     matrix.remove_csv(output)
     scan = partial(Scan.of_table, spark, this.files, part=Outcome.FEATURIZED)
     projection: Projection | Pca
+    sums = None
     if settings.keep_pca or settings.model:
         projection = load_projection(settings.model or output.model)
     else:
@@ -203,17 +205,23 @@ def _reduce(this: Run) -> Projection:
             matrix.write_variance(projection, output)
         if not settings.keep_pca:
             write_model(projection, output.model)
-    _recognise(this, scan)
+    _recognise(this, scan, sums)
     return projection
 
 
-def _recognise(this: Run, scan: Callable[..., Scan]) -> None:
-    """Fit the recogniser on all rows, of which `scan` gives columns, or say why there is none."""
+def _recognise(this: Run, scan: Callable[..., Scan], sums: Moments | None) -> None:
+    """Fit the recogniser on all rows, or say why there is none.
+
+    Args:
+        this: the run.
+        scan: gives columns of all rows.
+        sums: the moments of their features, where they were taken for the PCA.
+    """
     with this.clock.stage("recognise"):
         try:
             classes = compute_class_means(scan("label", "features"))
             check_classes(classes)
-            sums = moments.take_moments(this.spark(), this.output, this.files)
+            sums = sums or moments.take_moments(this.spark(), this.output, this.files)
             sample = sample_images(scan("path", "label", "features"), classes, SAMPLE_IMAGES)
             fit(sums, classes, Sample(*sample), this.identity).save(this.output)
         except InputError as error:

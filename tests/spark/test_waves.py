@@ -15,7 +15,7 @@ from verger.output.table import DataFile
 from verger.progress import Progress
 from verger.spark.extraction import Extractor, Row
 from verger.spark.scan import Slice
-from verger.spark.waves import LEAST_TASK, _cut, task_sizes, watched
+from verger.spark.waves import LEAST_TASK, cut, task_sizes, watched
 from verger.store.location import Location
 
 
@@ -34,10 +34,10 @@ def test_tasks_have_all_images_and_become_smaller(images: int, most: int, proces
     most=st.integers(1, 300),
     processors=st.integers(1, 4),
 )
-def test_files_are_cut_without_loss_or_overlap(rows: list[int], most: int, processors: int) -> None:
+def test_files_arecut_without_loss_or_overlap(rows: list[int], most: int, processors: int) -> None:
     files = [DataFile(f"{index}", 0, count) for index, count in enumerate(rows)]
     sizes = task_sizes(sum(rows), most, processors)
-    tasks = _cut([Slice(file, 0, file.rows) for file in files], sizes)
+    tasks = cut([Slice(file, 0, file.rows) for file in files], sizes)
     assert [sum(piece.stop - piece.start for piece in task) for task in tasks] == sizes
     pieces = [piece for task in tasks for piece in task]
     for file in files:

@@ -7,7 +7,6 @@ arXiv:1905.11946; the Lite family: github.com/tensorflow/tpu, models/official/ef
 
 import io
 import math
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,8 @@ EPSILON = 1e-3
 """Of batch normalisation, in all EfficientNets."""
 
 
-def build_payload(weights: Path, *, both: bool) -> bytes:
-    """A zip of the graph, alone or beside MobileNetV2's, as the engine takes it.
+def build_from_file(weights: Path, *, both: bool) -> Any:
+    """The `openvino.Model`, alone or beside MobileNetV2.
 
     Args:
         weights: the published PyTorch file, whose digest is known.
@@ -36,17 +35,8 @@ def build_payload(weights: Path, *, both: bool) -> bytes:
     Raises:
         SetupError: the bundled MobileNetV2 is missing or altered.
     """
-    import openvino
-
     build = _build_both if both else build_graph
-    with tempfile.TemporaryDirectory() as folder:
-        graph = build(read_torch_weights(weights))
-        openvino.save_model(graph, Path(folder) / "graph.xml", compress_to_fp16=False)
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-            for name in ("graph.xml", "graph.bin"):
-                archive.write(Path(folder) / name, name)
-    return buffer.getvalue()
+    return build(read_torch_weights(weights))
 
 
 def build_graph(tensors: dict[str, Array]) -> Any:

@@ -115,10 +115,10 @@ def _load_lite(
             f"--network {network.name} has weights of its own, and runs on OpenVINO alone.",
             "Leave out --weights and --engine.",
         )
-    from verger.networks.efficientnet_lite import build_payload
+    from verger.networks.efficientnet_lite import build_from_file
 
     found = find_lite_weights()
-    payload = build_payload(found.path, both=network is BOTH)
+    payload = _zip_graph(build_from_file(found.path, both=network is BOTH))
     return Backbone(engine, precision, found, payload, network)
 
 
@@ -206,10 +206,17 @@ def export_openvino(weights: Weights) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder) / "model"
         model.export(str(saved), format="tf_saved_model", verbose=False)
-        graph = openvino.convert_model(saved)
+        return _zip_graph(openvino.convert_model(saved))
+
+
+def _zip_graph(graph: Any) -> bytes:
+    """A zip of an `openvino.Model`, as the engine takes it."""
+    import openvino
+
+    buffer = io.BytesIO()
+    with tempfile.TemporaryDirectory() as folder:
         # OpenVINO halves the weights to fp16 unless told not to.
         openvino.save_model(graph, Path(folder) / "graph.xml", compress_to_fp16=False)
-        buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
             for name in ("graph.xml", "graph.bin"):
                 archive.write(Path(folder) / name, name)

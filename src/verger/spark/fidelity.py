@@ -15,6 +15,7 @@ from verger.reduce.moments import Float64
 from verger.spark.extraction import Extractor
 from verger.spark.reduce import to_matrix
 from verger.spark.scan import Reader, Scan, Slice, write, write_here
+from verger.spark.waves import cut, task_sizes
 from verger.store import storage
 
 IMAGES = 256
@@ -42,12 +43,8 @@ def measure_fidelity(
     listed = write_here(folder, chosen.select(LISTING_SCHEMA.names).to_batches())
     exact = spark.sparkContext.broadcast(replace(backbone, precision="f32"))
     step = replace(extractor, backbone=exact, ticks="")
-    half = -(-len(chosen) // 2)
-    tasks = [
-        [Slice(file, start, min(start + half, file.rows))]
-        for file in listed
-        for start in range(0, file.rows, half)
-    ]
+    sizes = task_sizes(len(chosen), len(chosen), spark.sparkContext.defaultParallelism)
+    tasks = cut([Slice(file, 0, file.rows) for file in listed], sizes)
     written = write(Scan(spark, Reader(folder, LISTING_SCHEMA), tasks), step, folder, "outcome")
     schema = pa.schema([pa.field("path", pa.string()), table.schema.field("features")])
     good = [Slice(file, 0, file.rows) for file in written if file.part == Outcome.FEATURIZED]

@@ -159,7 +159,7 @@ def extract_images(
     processors = spark.sparkContext.defaultParallelism
     sizes = task_sizes(count, task_size, processors)
     reader = Reader(output.work, LISTING_SCHEMA)
-    tasks = _cut_packed(reader, images, sizes) if extractor.packed else _cut(images, sizes)
+    tasks = _cut_packed(reader, images, sizes) if extractor.packed else cut(images, sizes)
     written = write(Scan(spark, reader, tasks), extractor, output.files, "outcome")
     rows = sum(file.rows for file in written)
     if rows != count:
@@ -196,7 +196,7 @@ def task_sizes(images: int, most: int, processors: int) -> list[int]:
     return sizes
 
 
-def _cut(images: Iterable[Slice], sizes: list[int]) -> list[list[Slice]]:
+def cut(images: Iterable[Slice], sizes: list[int]) -> list[list[Slice]]:
     """Tasks of so many images."""
     tasks: list[list[Slice]] = [[]]
     remaining = iter(sizes)
