@@ -1,12 +1,13 @@
 """A real S3 server on loopback, started and stopped by the tests."""
 
 import os
+import secrets
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -29,19 +30,21 @@ FAKE_KEYS = {name.lower(): value for name, value in KEYS.items()}
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on, nor on the same plus 10,000 (SeaweedFS' gRPC)."""
+    """Ports that nothing listens on, nor on the same plus 10,000 (SeaweedFS' gRPC).
+
+    All are below those that Linux gives to outgoing connections, of which other tests make many
+    between this search and the start of a server.
+    """
     found: list[int] = []
-    held: list[socket.socket] = []
-    while len(found) < count:
-        one = socket.socket()
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
-        held.append(one)
-        if port > 50_000:
-            continue
-        found.append(port)
-    for one in held:
-        one.close()
+    with ExitStack() as held:
+        while len(found) < count:
+            port = secrets.choice(range(10_000, 22_000))
+            try:
+                for number in (port, port + 10_000):
+                    held.enter_context(socket.socket()).bind(("127.0.0.1", number))
+            except OSError:
+                continue
+            found.append(port)
     return found
 
 
@@ -56,34 +59,44 @@ def seaweedfs(folder: Path) -> Iterator[int]:
 
     It would take a signature for any region; before it stands what takes those for `REGION` only.
     """
-    s3, master, volume, filer, admin, webdav = free_ports(6)
+    folder.mkdir(parents=True)
+    with ExitStack() as stack:
+        for attempt in range(3):
+            # Its log is kept, so that a server that did not start can be asked why.
+            log = stack.enter_context((folder.parent / f"weed-{attempt}.log").open("wb"))
+            s3, *others = free_ports(6)
+            command = [WEED, "mini", *weed_arguments(folder, s3, others)]
+            environment = {**os.environ, **KEYS}
+            process = stack.enter_context(running(command, env=environment, stdout=log, stderr=log))
+            if is_ready(s3, process):
+                yield stack.enter_context(faulty(s3, lambda *_: None, REGION))
+                return
+    raise RuntimeError(f"the S3 server does not start: see weed-*.log in {folder.parent}")
+
+
+def weed_arguments(folder: Path, s3: int, others: list[int]) -> list[str]:
+    master, volume, filer, admin, webdav = others
     arguments = {
         "ip": "127.0.0.1", "ip.bind": "127.0.0.1", "dir": folder, "s3.port": s3,
         "master.port": master, "volume.port": volume, "filer.port": filer, "admin.port": admin,
         "webdav.port": webdav, "webdav": "false", "admin.ui": "false",
         "s3.port.iceberg": 0, "s3.port.lance": 0,
     }  # fmt: skip
-    folder.mkdir(parents=True)
-    command = [WEED, "mini", *(f"-{name}={value}" for name, value in arguments.items())]
-    with (
-        (folder.parent / "weed.log").open("wb") as log,
-        running(command, env={**os.environ, **KEYS}, stdout=log, stderr=log) as process,
-    ):
-        wait_until_ready(s3, process)
-        with faulty(s3, lambda *_: None, REGION) as port:
-            yield port
+    return [f"-{name}={value}" for name, value in arguments.items()]
 
 
-def wait_until_ready(port: int, process: subprocess.Popen) -> None:
+def is_ready(port: int, process: subprocess.Popen) -> bool:
+    """Wait until the S3 server answers; False if it ended, as when a port was taken after all."""
     client = make_client(port)
     for _ in range(300):
         try:
             client.list_buckets()
         except (BotoCoreError, ClientError):
-            assert process.poll() is None, "the S3 server ended"
+            if process.poll() is not None:
+                return False
             time.sleep(0.2)
         else:
-            return
+            return True
     raise TimeoutError("the S3 server does not answer")
 
 
