@@ -23,7 +23,7 @@ from verger.spark import changes, matrix, moments, waves
 from verger.spark.account import check_account, take_account
 from verger.spark.classes import compute_class_means, sample_images
 from verger.spark.comparison import Comparison, compare
-from verger.spark.extraction import Extractor
+from verger.spark.extraction import Extractor, warm_up
 from verger.spark.failures import spark_errors
 from verger.spark.fidelity import measure_fidelity
 from verger.spark.java import is_submitted
@@ -31,6 +31,7 @@ from verger.spark.model import is_whole, load_projection, write_model
 from verger.spark.planning import plan
 from verger.spark.run import Run, begin, check_output, check_places, prepare
 from verger.spark.scan import Scan
+from verger.spark.session import is_local
 from verger.spark.waves import Wave, check_deadline
 from verger.store import storage
 
@@ -125,6 +126,8 @@ def _extract(this: Run, planned: list[Wave], *, packed: bool) -> int:
     )
     images, done, new_rows = sum(wave.count for wave in planned), 0, 0
     check_deadline(settings, images, seconds_an_image=0)
+    if is_local(spark.sparkContext.master or ""):
+        warm_up(spark.sparkContext, backbone, images)
     with (
         this.clock.stage("extract", images),
         waves.watched(extractor, images, this.clock.progress) as extractor,

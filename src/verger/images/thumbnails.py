@@ -24,7 +24,8 @@ from verger.store.location import Location
 
 QUALITY = 75
 """WebP's, from 0 to 100: 64 pixels a side are half a kilobyte."""
-THREADS = 8
+THREADS, THREADS_OF_S3 = 4, 16
+"""That read and decode at once: more hinder one another, but while they wait for a store."""
 MAX_BYTES = 64 * 2**20
 """Larger files are left without a picture."""
 
@@ -73,11 +74,12 @@ def make_thumbnails(
         late = end is not None and monotonic() > end
         return image.path, None if late else thumbnail(loader, image)
 
+    threads = THREADS_OF_S3 if folder.is_s3 else THREADS
     remaining = iter(images)
     done = 0
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         # A part at a time: `map` would take all images at once.
-        while part := list(islice(remaining, 64 * THREADS)):
+        while part := list(islice(remaining, 64 * threads)):
             for made in pool.map(make, part):
                 yield made
                 done += 1

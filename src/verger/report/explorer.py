@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.error import URLError
 from urllib.request import urlopen
 
 import pyarrow as pa
-from pyarrow.dataset import Dataset
 from pyarrow.parquet import ParquetWriter
 
 from verger.errors import InputError, SetupError
@@ -30,6 +30,9 @@ from verger.report.scores import in_batches
 from verger.store.cache import cache_folder
 from verger.store.location import Location
 from verger.store.lock import flock
+
+if TYPE_CHECKING:
+    from pyarrow.dataset import Dataset
 
 REQUIREMENTS = "explorer-requirements.txt"
 HOST = "127.0.0.1"
@@ -160,7 +163,7 @@ def wait() -> None:
 
 
 def _write_table(
-    output: Output, scores: Dataset, place: str, target: Path, progress: Progress
+    output: Output, scores: "Dataset", place: str, target: Path, progress: Progress
 ) -> None:
     folder = None if place == "?" else Location.parse(place)
     packed = folder is not None and read_pack(folder) is not None

@@ -3,14 +3,17 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pyarrow.dataset import Dataset
 
 from verger.progress import Progress
+
+if TYPE_CHECKING:
+    from pyarrow.dataset import Dataset
 
 MAP_ROWS = 5_000
 """Images on the map at most: what a browser draws at once."""
@@ -91,7 +94,7 @@ class Summary:
     ends: list[Ends]
 
 
-def count_classes(*dataset: Dataset) -> Classes:
+def count_classes(*dataset: "Dataset") -> Classes:
     """The sizes of classes in data with a column `label`."""
     sizes: dict[str, int] = {}
     for rows in dataset:
@@ -103,7 +106,7 @@ def count_classes(*dataset: Dataset) -> Classes:
     return Classes(names, np.array([sizes[name] for name in names], np.int64))
 
 
-def summarize(dataset: Dataset, progress: Progress) -> Summary:
+def summarize(dataset: "Dataset", progress: Progress) -> Summary:
     """Read scores twice, in batches: labels, then all.
 
     Memory holds a batch, the sample and a mean a class, however many rows there are.
@@ -133,7 +136,7 @@ def summarize(dataset: Dataset, progress: Progress) -> Summary:
     return Summary(moments.result(), sampler.result(), [end.result() for end in ends])
 
 
-def in_batches(dataset: Dataset) -> Iterator[Rows]:
+def in_batches(dataset: "Dataset") -> Iterator[Rows]:
     """All scores, a batch at a time."""
     return (_rows(batch) for batch in _batches(dataset, ["path", "label", "pca"]))
 
@@ -251,7 +254,7 @@ def _varied(ends: list[tuple[str, str, float]]) -> list[tuple[str, str, float]]:
     return (first + others)[:END_ROWS]
 
 
-def _batches(dataset: Dataset, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def _batches(dataset: "Dataset", columns: list[str]) -> Iterator[pa.RecordBatch]:
     # Few ahead: a batch of 1,280 scores a row is 80 MB.
     for batch in dataset.to_batches(
         columns=columns, batch_size=BATCH_ROWS, batch_readahead=2, fragment_readahead=1

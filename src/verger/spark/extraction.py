@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from threading import Thread
 from typing import TypeVar
 
 import numpy as np
@@ -33,6 +34,9 @@ from verger.settings import RunSettings
 from verger.store import storage
 
 T = TypeVar("T")
+
+WORTH_A_WORKER = 32
+"""Images for which a worker loads the network."""
 
 ROWS_A_BATCH = 64
 """Rows in a batch that goes back to Spark: a third of a megabyte of features."""
@@ -180,6 +184,33 @@ class Extractor:
         for field in FINGERPRINT:
             columns[field.name] = [getattr(row.image, field.name) for row in rows]
         return pa.RecordBatch.from_pydict(columns, FILES_SCHEMA)
+
+
+def warm_up(context: SparkContext, backbone: "Broadcast[Backbone]", images: int) -> Thread:
+    """Have the workers of this machine load the network while Java still plans the first job.
+
+    Args:
+        context: of a local master.
+        backbone: the broadcast network.
+        images: that are to be extracted; a few are not worth all workers.
+
+    Returns:
+        The thread that waits for them.
+    """
+    workers = min(context.defaultParallelism, -(-images // WORTH_A_WORKER))
+    tasks = context.parallelize(range(workers), workers)
+
+    def load_network(_: int) -> None:
+        engine_for(backbone.value)
+
+    def load_everywhere() -> None:
+        # What is wrong with the network is said by the job itself.
+        with suppress(Exception):
+            tasks.foreach(load_network)
+
+    thread = Thread(target=load_everywhere, daemon=True)
+    thread.start()
+    return thread
 
 
 def extract(

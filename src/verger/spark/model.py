@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyspark
 from pyarrow.parquet import read_table
-from pyspark.ml.linalg import MatrixUDT, VectorUDT
 from pyspark.sql.types import StructField, StructType
 
 from verger.errors import UsageError
@@ -181,6 +180,8 @@ def _matrix(values: Float64) -> pa.Array:
 
 
 def _write_row(stage: Location, columns: dict[str, pa.Array]) -> None:
+    from pyspark.ml.linalg import MatrixUDT, VectorUDT  # slow to import
+
     types = [
         StructField(name, MatrixUDT() if array.type == _MATRIX else VectorUDT())
         for name, array in columns.items()

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterable
+from importlib import import_module
 from time import monotonic, sleep
 
 from pyspark.sql import SparkSession
@@ -27,6 +28,9 @@ from verger.store.location import Location
 
 LOCAL_RETRIES = 4
 """Attempts at a task: without them one killed worker would end a local job."""
+
+WHILE_JAVA_STARTS = ("pandas", "pyarrow.dataset", "pyspark.ml.linalg")
+"""What is slow to import, and needed as soon as Spark runs."""
 
 EXECUTOR_SECONDS = 30.0
 """After so long without an executor of a cluster, the user is told."""
@@ -63,7 +67,7 @@ def start_session(
             builder.config("spark.driver.memory", driver_memory)
             .config("spark.ui.enabled", "false")
             .config("spark.ui.showConsoleProgress", "false")
-            .config("spark.driver.extraJavaOptions", java_options(debug, _is_local(master)))
+            .config("spark.driver.extraJavaOptions", java_options(debug, is_local(master)))
         )
     if master:
         builder = builder.master(master)
@@ -78,7 +82,7 @@ def start_session(
         # Bound by a machine's own setting, all of them would share its first core.
         .config("spark.executorEnv.OMP_PROC_BIND", "false")
     )
-    if master and _is_local(master):
+    if master and is_local(master):
         # Spark looks its own host up, which warns or fails on machines without a resolvable name.
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
         builder = (
@@ -90,6 +94,7 @@ def start_session(
         builder = builder.config(name, value)
     interrupt = signal.getsignal(signal.SIGINT)
     said: deque[str] = deque(maxlen=500)
+    threading.Thread(target=lambda: [*map(import_module, WHILE_JAVA_STARTS)], daemon=True).start()
     try:
         with java_overheard(said, debug):
             spark = builder.getOrCreate()
@@ -152,7 +157,8 @@ def _first_failure(lines: Iterable[str]) -> str | None:
     return next((line.lstrip(": ") for word in words for line in lines if word in line), None)
 
 
-def _is_local(master: str) -> bool:
+def is_local(master: str) -> bool:
+    """Whether Spark runs in this machine's own Java."""
     return master.startswith("local")
 
 
