@@ -9,6 +9,7 @@ to its end; each round runs all of them, beginning with another one.
 import argparse
 import importlib.metadata
 import io
+import itertools
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import zipfile
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -27,7 +28,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 from machine import machine
-from PIL import Image
+from photographs import enlarge_images, link_images
 from rich.console import Console
 from rich.table import Table
 
@@ -44,9 +45,6 @@ ALIKE = {"f32": 0.999, "bf16": 0.9}
 """The cosine that features of two contenders have at least: orders of sums differ, and rounding."""
 
 MOST_CRASHES = 3
-
-ENLARGED = 20
-"""Different photographs among the large ones."""
 
 AFTER = ("account", "fit", "project", "write", "tidy", "report")
 """The stages of a run after its features are committed."""
@@ -88,36 +86,6 @@ CONTENDERS = (
     Contender("Spark, UDF by batch", ("spark_udf.py", "batch"), slow=True, precisions=("f32",)),
     Contender("Spark, UDF by image", ("spark_udf.py", "image"), slow=True, precisions=("f32",)),
 )
-
-
-def link_images(source: Path, target: Path, count: int) -> None:
-    """Link photographs under new names, as many as wanted; each is in the page cache then."""
-    files = sorted(path for path in source.rglob("*") if path.suffix.lower() in {".jpg", ".jpeg"})
-    if not files:
-        sys.exit(f"{source} holds no JPEG.")
-    target.mkdir()
-    for number in range(count):
-        file = files[number * 7919 % len(files)]
-        (target / f"{number:06}.jpg").symlink_to(file)
-        file.read_bytes()
-
-
-def enlarge_images(source: Path, target: Path, count: int, side: int) -> None:
-    """Make photographs as large as a phone's of small ones: 3/4 as high as `side` wide, with noise.
-
-    Few are made, and linked under many names: each is decoded anew.
-    """
-    link_images(source, target.with_name(f"{target.name}-small"), ENLARGED)
-    made = target.with_name(f"{target.name}-made")
-    made.mkdir()
-    noise = np.random.default_rng(0)
-    for file in sorted(target.with_name(f"{target.name}-small").iterdir()):
-        with Image.open(file) as image:
-            large = np.asarray(image.convert("RGB").resize((side, side * 3 // 4)), np.int16)
-        grain = noise.normal(0, 6, large.shape).astype(np.int16)
-        grainy = (large + grain).clip(0, 255).astype(np.uint8)
-        Image.fromarray(grainy).save(made / file.name, quality=90)
-    link_images(made, target, count)
 
 
 def environment() -> dict[str, str]:
@@ -199,18 +167,22 @@ def check(output: Path, images: Path, backbone: Backbone) -> None:
             sys.exit(f"{output.name}: features of {row['path']} have a cosine of {cosine:.4f}")
 
 
+def unpack(backbone: Backbone, folder: Path) -> Path:
+    """The graph as files, which every peer reads; the folder."""
+    with zipfile.ZipFile(io.BytesIO(backbone.payload)) as archive:
+        archive.extractall(folder)
+    return folder
+
+
 def measure(
-    images: Path, scratch: Path, precision: str, rounds: int, chosen: Callable[[Contender], bool]
+    images: Path, scratch: Path, precision: str, rounds: int, chosen: Sequence[Contender]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Run all contenders in turn, so many rounds; what each run took."""
+    """Run contenders in turn, so many rounds; what each run took, of those with this precision."""
     backbone = load_backbone("bundled", "openvino", precision)
-    graph = scratch / f"graph-{precision}"
-    if not graph.exists():
-        with zipfile.ZipFile(io.BytesIO(backbone.payload)) as archive:
-            archive.extractall(graph)
+    graph = unpack(backbone, scratch / f"graph-{precision}")
     found: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
-    contenders = [one for one in CONTENDERS if precision in one.precisions and chosen(one)]
-    for number in range(rounds):
+    contenders = [one for one in chosen if precision in one.precisions]
+    for number in range(rounds if len(contenders) > 1 else 0):
         first = number % len(contenders)
         for contender in (*contenders[first:], *contenders[:first]):
             output = scratch / "out"
@@ -222,26 +194,62 @@ def measure(
     return dict(found)
 
 
-def show(title: str, count: int, found: dict[str, list[dict[str, Any]]]) -> None:
-    """Print medians, rates, and ratios to the bare loop of the same round."""
-    table = Table("", "seconds", "images/s", "x bare loop", "lowest", "highest", title=title)
-    bare = found.get("bare loop, a process a processor")
+def summarise(count: int, found: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Medians of the rounds: a row for each contender and each part of what it took.
+
+    Returns:
+        `name`, `part` (see `run`; `start` for the bare loop with its start), `crashes`; `seconds`
+        and `images_per_second`; `ratio`, `lowest` and `highest` of the bare loop's seconds in the
+        same round to these, None where it was not measured.
+    """
+    bare = found.get(CONTENDERS[0].name)
+    rows = []
     for name, runs in found.items():
-        for what in ("loop", "extract", "features", "whole"):
-            if what not in runs[0]:
+        for part in ("loop", "extract", "features", "whole"):
+            if part not in runs[0]:
                 continue
-            seconds = [one[what] for one in runs]
-            label = name if what in {"whole", "loop"} else f"{name}, {what}"
-            if crashes := sum(one.get("crashes", 0) for one in runs):
-                label += f" ({crashes} crashes)"
-            if what == "whole" and "loop" in runs[0]:
-                label = f"{name}, with its start"
-            ratios = [b["loop"] / s for b, s in zip(bare, seconds, strict=True)] if bare else [0.0]
-            table.add_row(
-                label, f"{median(seconds):.1f}", f"{count / median(seconds):.0f}",
-                f"{median(ratios):.2f}", f"{min(ratios):.2f}", f"{max(ratios):.2f}",
-            )  # fmt: skip
+            seconds = [one[part] for one in runs]
+            ratios = [b["loop"] / s for b, s in zip(bare, seconds, strict=True)] if bare else []
+            rows.append(
+                {
+                    "name": name,
+                    "part": "start" if part == "whole" and "loop" in runs[0] else part,
+                    "crashes": sum(one.get("crashes", 0) for one in runs),
+                    "seconds": round(median(seconds), 2),
+                    "images_per_second": round(count / median(seconds), 1),
+                    "ratio": round(median(ratios), 3) if ratios else None,
+                    "lowest": round(min(ratios), 3) if ratios else None,
+                    "highest": round(max(ratios), 3) if ratios else None,
+                }
+            )
+    return rows
+
+
+PARTS = {"start": ", with its start", "extract": ", extract", "features": ", features"}
+
+
+def show(title: str, rows: list[dict[str, Any]]) -> None:
+    """Print what was measured."""
+    table = Table("", "seconds", "images/s", "x bare loop", "lowest", "highest", title=title)
+    for row in rows:
+        crashes = f" ({row['crashes']} crashes)" if row["crashes"] else ""
+        numbers = (row[name] for name in ("seconds", "images_per_second"))
+        ratios = (row[name] for name in ("ratio", "lowest", "highest"))
+        table.add_row(
+            f"{row['name']}{PARTS.get(row['part'], '')}{crashes}",
+            *(f"{number:.1f}" for number in numbers),
+            *("" if ratio is None else f"{ratio:.2f}" for ratio in ratios),
+        )
     console.print(table)
+
+
+def keep(run: dict[str, Any], file: Path) -> None:
+    """Add a run to a file, in the place of an earlier one of the same kind."""
+    kind = ("images", "wide", "precision")
+    runs = json.loads(file.read_text(encoding="utf-8"))["runs"] if file.exists() else []
+    kept = [one for one in runs if any(one[name] != run[name] for name in kind)]
+    text = json.dumps({"runs": [*kept, run]}, indent=1)
+    file.write_text(f"{text}\n", encoding="utf-8")
 
 
 def main() -> None:
@@ -255,45 +263,37 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--precisions", nargs="+", default=["f32"], choices=["f32", "bf16"])
     parser.add_argument("--only", nargs="+", help="contenders whose names have one of these words")
-    parser.add_argument("--json", type=Path, help="a file for the numbers")
+    parser.add_argument(
+        "--json", type=Path, help="a file for the numbers; those of other sizes stay in it"
+    )
     given = parser.parse_args()
-    facts = machine() | {"rounds": given.rounds, "runs": []}
     words = given.only or [""]
+    # The bare loop runs with all; what is slow gets few images.
+    sizes: dict[int, list[Contender]] = {}
+    for count, one in itertools.product(given.images, CONTENDERS[1:]):
+        if any(word in one.name for word in words):
+            number = min(count, SLOW_IMAGES) if one.slow else count
+            mine = sizes.setdefault(number, [CONTENDERS[0]])
+            mine.extend([one] if one not in mine else [])
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         scratch = Path(name)
-        for precision in given.precisions:
-            for count in given.images:
-                for slow in (False, True):
-                    number = min(count, SLOW_IMAGES) if slow else count
-
-                    def chosen(one: Contender, slow: bool = slow) -> bool:
-                        mine = one.slow == slow and any(word in one.name for word in words)
-                        return mine or one is CONTENDERS[0]
-
-                    if slow and not any(chosen(one) and one.slow for one in CONTENDERS):
-                        continue
-                    images = scratch / f"images-{number}"
-                    if not images.exists() and given.wide:
-                        enlarge_images(given.folder, images, number, given.wide)
-                    elif not images.exists():
-                        link_images(given.folder, images, number)
-                    found = measure(images, scratch, precision, given.rounds, chosen)
-                    size = f" of {given.wide} x {given.wide * 3 // 4} pixels" if given.wide else ""
-                    title = f"{number:,} images{size}, {precision}"
-                    show(title, number, found)
-                    facts["runs"].append(
-                        {
-                            "images": number,
-                            "wide": given.wide,
-                            "precision": precision,
-                            "contenders": found,
-                        }
-                    )
-    facts["load after"] = round(os.getloadavg()[0], 2)
-    shown = {name: value for name, value in facts.items() if name != "runs"}
-    console.print(", ".join(f"{name} {value}" for name, value in shown.items()), highlight=False)
-    if given.json:
-        given.json.write_text(f"{json.dumps(facts, indent=1)}\n", encoding="utf-8")
+        for precision, (count, chosen) in itertools.product(given.precisions, sizes.items()):
+            images = scratch / f"images-{count}"
+            if not images.exists() and given.wide:
+                enlarge_images(given.folder, images, count, given.wide)
+            elif not images.exists():
+                link_images(given.folder, images, count)
+            facts = machine() | {"images": count, "wide": given.wide, "precision": precision}
+            found = measure(images, scratch, precision, given.rounds, chosen)
+            if not found:
+                continue
+            size = f" of {given.wide} x {given.wide * 3 // 4} pixels" if given.wide else ""
+            rows = summarise(count, found)
+            show(f"{count:,} images{size}, {precision}, {given.rounds} rounds", rows)
+            facts |= {"load after": round(os.getloadavg()[0], 2)}
+            console.print(*(f"{key} {value}" for key, value in facts.items()), sep=", ")
+            if given.json:
+                keep(facts | {"rounds": given.rounds, "rows": rows, "runs": found}, given.json)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from compare import link_images
 from machine import machine
+from photographs import link_images
 from rich.console import Console
 from rich.table import Table
 
@@ -113,8 +113,8 @@ def main() -> None:
     rates: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         local = Path(scratch) / "images"
-        local.mkdir()
-        count = len(link_images(options.folder, local, options.images))
+        count = options.images
+        link_images(options.folder, local, count)
         with (
             seaweedfs(Path(scratch) / "store/weed") as port,
             delayed(port, options.delay / 1000) as slow,

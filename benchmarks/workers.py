@@ -19,8 +19,9 @@ from pathlib import Path
 from statistics import median
 
 import psutil
-from compare import link_images, measure_bare
+from bench import Contender, run, unpack
 from machine import machine
+from photographs import link_images
 from rich.console import Console
 from rich.table import Table
 
@@ -73,13 +74,13 @@ def measure(images: Path, count: int, workers: int) -> tuple[float, Counter[str]
         for limit in (count // 4, count):
             output = Path(scratch, str(limit))
             command = [*VERGER, "run", images, output, "--limit", limit, "--master", cluster.url]
-            with running(command, stdout=subprocess.DEVNULL) as run:
-                roots = [psutil.Process(process.pid) for process in (run, *cluster.workers)]
-                while run.poll() is None:
+            with running(command, stdout=subprocess.DEVNULL) as verger:
+                roots = [psutil.Process(process.pid) for process in (verger, *cluster.workers)]
+                while verger.poll() is None:
                     peaks |= memory(roots)
                     time.sleep(0.5)
-            if run.returncode:
-                sys.exit(f"verger ended with {run.returncode}")
+            if verger.returncode:
+                sys.exit(f"verger ended with {verger.returncode}")
             manifest = json.loads((output / "manifest.json").read_text())
             seconds[limit] = manifest["timings"]["extract"]
     return (count - count // 4) / (seconds[count] - seconds[count // 4]), peaks
@@ -96,16 +97,17 @@ def main() -> None:
     facts = machine()
     rates: dict[int, list[float]] = {1: [], 2: []}
     bare: dict[int, list[float]] = {1: [], 2: []}
-    backbone = load_backbone()
     peaks: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as scratch:
         images = Path(scratch) / "images"
-        images.mkdir()
-        paths = link_images(options.folder, images, options.images)
-        count = len(paths)
+        count = options.images
+        link_images(options.folder, images, count)
+        graph = unpack(load_backbone(), Path(scratch) / "graph")
         for _ in range(options.repeats):
             for processes, found in bare.items():
-                found.append(measure_bare(paths, backbone, processes))
+                contender = Contender("bare", ("bare.py", "--processes", str(processes)))
+                seconds = run(contender, images, Path(scratch) / "bare", graph, "f32")
+                found.append(count / seconds["loop"])
             for workers, found in rates.items():
                 rate, memory_used = measure(images, count, workers)
                 found.append(rate)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import openvino
-from common import BATCH, Engine, arguments, paths_of, processors, tell, to_pixels, write
+from common import BATCH, Engine, arguments, paths_of, tell, to_pixels, write
 
 
 def work(  # noqa: PLR0917 - as a pool calls it
@@ -30,7 +30,7 @@ def work(  # noqa: PLR0917 - as a pool calls it
 
 if __name__ == "__main__":
     given = arguments()
-    paths, count = paths_of(given.images), processors()
+    paths, count = paths_of(given.images), given.processes
     spawn = multiprocessing.get_context("spawn")
     with spawn.Manager() as manager, ProcessPoolExecutor(count, mp_context=spawn) as pool:
         ready = manager.Barrier(count)

@@ -29,6 +29,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("output", type=Path, help="a folder that is not there yet")
     parser.add_argument("graph", type=Path, help="a folder with graph.xml and graph.bin")
     parser.add_argument("--precision", default="f32")
+    parser.add_argument(
+        "--processes", type=int, default=processors(), help="of the bare loop; the others take all"
+    )
     return parser.parse_args()
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from common import Engine, arguments, paths_of, processors, tell, to_pixels
+from common import Engine, arguments, processors, tell, to_pixels
 
 Batch = dict[str, Any]
 
@@ -30,7 +30,7 @@ if __name__ == "__main__":
     )
     # Reading shares the processors with the actors: both would not get a whole one each.
     files = ray.data.read_binary_files(
-        paths_of(given.images), include_paths=True, ray_remote_args={"num_cpus": 0.5}
+        str(given.images), include_paths=True, ray_remote_args={"num_cpus": 0.5}
     )
     files.map_batches(
         Featurize,

@@ -9,12 +9,9 @@ from pathlib import Path
 import pytest
 
 from helpers import go
-from verger.datasets.demo import write_demo_images
 
 pytestmark = pytest.mark.slow
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-SMALL = 300
-"""Of images in the shorter of the two runs whose difference `compare.py` takes."""
 
 
 def measured(tmp_path: Path, name: str, folder: Path, *options: object) -> dict:
@@ -61,32 +58,32 @@ def test_nights_leave_about_as_many_files_as_one_run(
 
 
 def test_verger_is_timed_beside_what_shares_its_environment(orchard: Path, tmp_path: Path) -> None:
-    options = (
-        "--images",
-        24,
-        "--rounds",
-        1,
-        "--only",
-        "bare",
-        "verger",
-        "loading",
-        "predict_batch",
+    options = ("--images", 24, "--rounds", 1, "--wide", 320)
+    found = measured(
+        tmp_path, "bench", orchard, *options, "--only", "verger", "loading", "predict_batch"
     )
-    found = measured(tmp_path, "bench", orchard, *options, "--wide", 320)
     (run,) = found["runs"]
-    assert [name.split(",")[0] for name in run["contenders"]] == [
-        "bare loop", "verger", "loading in processes", "Spark",
+    assert [(row["name"].split(",")[0], row["part"]) for row in run["rows"]] == [
+        ("bare loop", "loop"), ("bare loop", "start"),
+        ("verger", "extract"), ("verger", "features"), ("verger", "whole"),
+        ("loading in processes", "whole"), ("Spark", "whole"),
     ]  # fmt: skip
-    for (seconds,) in run["contenders"].values():
-        assert seconds["whole"] > seconds.get("features", 0) >= seconds.get("extract", 0)
+    seconds = [row["seconds"] for row in run["rows"]]
+    assert all(second > 0 for second in seconds)
+    assert seconds[2] < seconds[3] < seconds[4]
+    assert run["rows"][0]["ratio"] == 1
 
 
-def test_peers_are_timed_beside_a_run(tmp_path: Path) -> None:
-    write_demo_images(tmp_path / "images", images=2 * SMALL + 100)
-    options = ("--images", 2 * SMALL, "--slow-images", 2, "--repeats", 1)
-    found = measured(tmp_path, "compare", tmp_path / "images", *options)
-    assert [rate["name"][:3] for rate in found["rates"]] == ["(a)", "(b)", "   ", "(c)", "(d)"]
-    assert all(rate["images_per_second"] > 0 for rate in found["rates"] if rate["name"][1] != "b")
+def test_usual_jobs_are_timed_and_sizes_are_kept_side_by_side(
+    orchard: Path, tmp_path: Path
+) -> None:
+    measured(tmp_path, "bench", orchard, "--rounds", 1, "--images", 8, "--only", "loading")
+    found = measured(tmp_path, "bench", orchard, "--rounds", 1, "--images", 4, "--only", "UDF by")
+    assert [run["images"] for run in found["runs"]] == [8, 4]
+    names = [
+        [row["name"] for row in run["rows"] if row["part"] == "whole"] for run in found["runs"]
+    ]
+    assert names == [["loading in processes"], ["Spark, UDF by batch", "Spark, UDF by image"]]
 
 
 def test_a_recogniser_is_measured_each_way(spark, orchard: Path, tmp_path: Path) -> None:
