@@ -40,8 +40,8 @@ def kind(process: psutil.Process) -> str:
     command = " ".join(process.cmdline())
     names = {
         "CoarseGrainedExecutorBackend": "executor, Java",
-        "spark.daemon": "worker, Python",
         "SparkSubmit": "driver, Java",
+        "spark.daemon": "worker, Python",
         "-m verger": "driver, Python",
     }
     return next((name for part, name in names.items() if part in command), "")

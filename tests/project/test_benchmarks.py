@@ -104,3 +104,11 @@ def test_a_server_is_loaded_up_to_four_times_what_it_can_do(
     for load in ("one", "full", "half", "four_times", "afterwards"):
         assert set(found[load]["statuses"]) <= {"200", "429"}
     assert found["afterwards"]["statuses"].keys() == {"200"}
+
+
+def test_growth_is_timed_and_weighed(orchard: Path, tmp_path: Path) -> None:
+    found = measured(tmp_path, "growth", orchard, "--images", 30, "--times", 2)
+    assert [size["images"] for size in found["sizes"]] == [30, 60]
+    for size in found["sizes"]:
+        assert size["whole"] > size["timings"]["extract"] > 0
+        assert set(size["peak_bytes"]) == {"driver, Python", "driver, Java", "worker, Python"}
