@@ -16,7 +16,7 @@ CLUSTER := $(COMPILE) $(LOCKS)/cluster.in --constraint .venv/pins --python-versi
 BENCH ?= demo/images --images 300 --rounds 1
 BENCHED := ray daft
 
-.PHONY: demo test test-fast test-docs test-slow test-spark4 lint format docs slides lock bench clean
+.PHONY: demo test test-fast test-docs test-slow test-speed test-spark4 lint format docs slides lock bench clean
 
 demo: .venv/runs
 	$(BIN)/verger demo demo
@@ -32,6 +32,9 @@ test-docs: .venv/installed .cache/browser/ready
 
 test-slow: .venv/installed .cache/browser/ready
 	$(BIN)/python -m pytest -m slow -vv --timeout 1200 --numprocesses 3 --dist loadfile
+
+test-speed: .venv/installed
+	$(BIN)/python -m pytest -m speed -vv
 
 # Spark 4 needs a Java 17 of the machine's: the one that comes with verger lacks a module of it.
 test-spark4: .venv/installed-spark4
