@@ -84,9 +84,10 @@ def grow_older(output: Path) -> None:
 
 
 def measure(
-    folder: Path, target: str, photographs: Iterator[Path], nights: int, images: int
+    folder: Path, target: str, photographs: Iterator[Path], given: argparse.Namespace
 ) -> list[dict[str, Any]]:
     """A record a night."""
+    nights, images = given.nights, given.images
     records = []
     latest: deque[float] = deque(maxlen=10)
     output = Output(Location.parse(target))
@@ -95,7 +96,12 @@ def measure(
             kind = folder / f"kind-{number % 7}"
             kind.mkdir(parents=True, exist_ok=True)
             os.link(photograph, kind / f"{night:04}-{number:04}{photograph.suffix}")
-        settings = RunSettings(input=str(folder), output=target, keep_pca=night > 1)
+        settings = RunSettings(
+            input=str(folder),
+            output=target,
+            keep_pca=night > 1,
+            compact_files=given.compact_files,
+        )
         started = monotonic()
         grow_older(Path(target))
         manifest = run(settings)
@@ -119,6 +125,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--nights", type=int, default=365)
     parser.add_argument("--images", type=int, default=40)
+    parser.add_argument("--compact-files", type=int, default=32, help="as of `verger run`")
     parser.add_argument("--store", action="store_true", help="write to an S3 server")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -131,7 +138,7 @@ def main() -> None:
             # Objects cannot be made older: a log forgets what is older than about 30 nights.
             table.CONFIGURATION["delta.logRetentionDuration"] = STORE_RETENTION
         photographs = itertools.cycle(found)
-        records = measure(place / "in", target, photographs, options.nights, options.images)
+        records = measure(place / "in", target, photographs, options)
         # The same images, all in one run.
         once = str(target) + "-once"
         run(RunSettings(input=str(place / "in"), output=once))
