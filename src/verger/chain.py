@@ -23,6 +23,7 @@ from verger.spark import changes, matrix, moments, waves
 from verger.spark.account import check_account, take_account
 from verger.spark.classes import compute_class_means, sample_images
 from verger.spark.comparison import Comparison, compare
+from verger.spark.connect import share
 from verger.spark.extraction import Extractor
 from verger.spark.failures import spark_errors
 from verger.spark.fidelity import measure_fidelity
@@ -115,11 +116,10 @@ def _extract(this: Run, planned: list[Wave], *, packed: bool) -> int:
     if not planned:
         return 0
     settings, spark = this.settings, this.spark()
-    backbone = spark.sparkContext.broadcast(this.backbone)
     extractor = Extractor.of(
         settings,
-        backbone,
-        spark.sparkContext,
+        share(spark, this.backbone),
+        spark,
         packed=packed,
         decoding=this.identity.decoding,
     )
