@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -32,7 +32,10 @@ DEFAULT_PORT = 15002
 """Of a Connect server: https://spark.apache.org/docs/latest/spark-connect-overview.html."""
 
 REACH_SECONDS = 10.0
-"""PySpark itself tries for ten minutes, silently."""
+"""What a server may take to answer at the start."""
+
+RETRIES = 6
+"""Of a call to a server that does not answer: a minute, where PySpark takes twenty, silently."""
 
 
 class Shared(Protocol[T_co]):
@@ -137,9 +140,20 @@ def connect(url: str, source: Location | None = None) -> SparkSession:
         ) from error
     with spark_errors():
         spark = SparkSession.builder.remote(url).getOrCreate()
+        _retry_less(spark)
         check_version(spark.version, place)
         _check_workers(spark, place, source)
     return spark
+
+
+def _retry_less(spark: SparkSession) -> None:
+    """Have calls tried `RETRIES` times again."""
+    client: Any = spark.client
+    if hasattr(client, "_retry_policy"):
+        client._retry_policy["max_retries"] = RETRIES
+        return
+    retries = import_module("pyspark.sql.connect.client.retries")  # from Spark 4 on
+    client.set_retry_policies([retries.DefaultPolicy(max_retries=RETRIES)])
 
 
 def _check_reachable(url: str) -> None:

@@ -72,7 +72,7 @@ _CONNECT_FAILURES = (
     (
         ("Sent message larger than max", "gRPC message exceeds maximum size"),
         "A function is larger than the message limit of Spark Connect: the network is too large.",
-        "Take a smaller --network, or raise spark.connect.grpc.maxInboundMessageSize of the server.",
+        "Take a smaller --network, or raise the server's spark.connect.grpc.maxInboundMessageSize.",
     ),
     (
         ("INVALID_HANDLE", "SESSION_CLOSED", "SESSION_CHANGED", "NOT_FOUND", "NO_ACTIVE_SESSION"),
