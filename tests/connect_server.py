@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -19,14 +19,15 @@ from helpers import running
 from stores import free_ports
 from verger.spark.java import java_home
 from verger.store.cache import cache_folder
+from yarn import MAVEN
 
 SPARK_HOME = Path(pyspark.__file__).parent
-JAR = (
-    "https://repo1.maven.org/maven2/org/apache/spark/spark-connect_2.12/3.5.7/"
-    "spark-connect_2.12-3.5.7.jar"
+CONNECT_JARS = "spark-connect_*.jar"
+CONNECT = (
+    "org/apache/spark/spark-connect_2.12/3.5.7/spark-connect_2.12-3.5.7.jar",
+    "15366e21273a874c760b51fa00743a2acb8fa78642cc35d7a076a3ade0c5eef6",
 )
-DIGEST = "15366e21273a874c760b51fa00743a2acb8fa78642cc35d7a076a3ade0c5eef6"
-"""Of 3.5.7, which not only that Spark loads."""
+"""Of Spark 3.5, which does not bring it, as Spark 4 does. A later 3.5 loads that of 3.5.7 too."""
 
 
 class Server(NamedTuple):
@@ -38,15 +39,15 @@ class Server(NamedTuple):
 
 @contextmanager
 def connect_server(
-    folder: Path, env: dict[str, str] | None = None, port: int = 0, **conf: str
+    folder: Path, conf: Mapping[str, str] | None = None, port: int = 0, jars: Iterable[Path] = ()
 ) -> Iterator[Server]:
     """A server with two processors and its log in a folder.
 
     Args:
         folder: for its log; made here.
-        env: of the server and its workers.
+        conf: more of Spark's settings.
         port: where it listens; 0 for a free one.
-        conf: settings of Spark's, `_` for a dot.
+        jars: what it loads besides its own.
     """
     port = port or free_ports(1)[0]
     settings = {
@@ -55,18 +56,19 @@ def connect_server(
         "spark.driver.host": "127.0.0.1",
         "spark.ui.enabled": "false",
         "spark.sql.shuffle.partitions": "2",
-        **{name.replace("_", "."): value for name, value in conf.items()},
+        **(conf or {}),
     }
-    jar = connect_jar()
+    own = fetch_jar(*CONNECT) if not any((SPARK_HOME / "jars").glob(CONNECT_JARS)) else None
+    loaded = ",".join(str(jar) for jar in (own, *jars) if jar)
     command = [
         SPARK_HOME / "bin/spark-submit", "--master", "local[2,2]",
         *(word for item in settings.items() for word in ("--conf", "{}={}".format(*item))),
-        *(["--jars", jar] if jar else []),
+        *(["--jars", loaded] if loaded else []),
         "--class", "org.apache.spark.sql.connect.service.SparkConnectServer",
-        jar or "spark-internal",
+        own or "spark-internal",
     ]  # fmt: skip
     env = {
-        **(env or os.environ),
+        **os.environ,
         "JAVA_HOME": str(java_home()),
         "PYSPARK_PYTHON": sys.executable,
         "SPARK_LOCAL_IP": "127.0.0.1",
@@ -81,20 +83,20 @@ def connect_server(
         yield Server(f"sc://127.0.0.1:{port}", process)
 
 
-def connect_jar() -> Path | None:
-    """The server's jar, which Spark 3.5 lacks and later ones have."""
-    if any((SPARK_HOME / "jars").glob("spark-connect_*.jar")):
-        return None
-    file = cache_folder() / "connect" / Path(JAR).name
+def fetch_jar(path: str, digest: str) -> Path:
+    """A jar of Maven Central; where that cannot be reached the test is skipped."""
+    file = cache_folder() / "connect" / Path(path).name
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with urllib.request.urlopen(JAR, timeout=60) as answer:
+            with urllib.request.urlopen(f"{MAVEN}/{path}", timeout=60) as answer:
                 content = answer.read()
         except OSError as error:
-            pytest.skip(f"Maven Central cannot be reached: there is no Connect server ({error})")
-        file.write_bytes(content)
-    if hashlib.sha256(file.read_bytes()).hexdigest() != DIGEST:
+            pytest.skip(f"Maven Central cannot be reached: {file.name} is not here ({error})")
+        mine = file.with_name(f"{file.name}.{os.getpid()}")
+        mine.write_bytes(content)
+        mine.replace(file)
+    if hashlib.sha256(file.read_bytes()).hexdigest() != digest:
         file.unlink()
         pytest.fail(f"{file.name} is not the file that it should be")
     return file

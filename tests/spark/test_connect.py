@@ -46,8 +46,8 @@ for limit in (10, None):
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("connect")
-    limit = {"spark_connect_grpc_maxInboundMessageSize": REFUSED}
-    with connect_server(folder, **limit) as started:
+    limit = {"spark.connect.grpc.maxInboundMessageSize": REFUSED}
+    with connect_server(folder, limit) as started:
         yield started
 
 
@@ -84,8 +84,8 @@ def test_a_run_is_bit_for_bit_that_of_a_classic_session(
     assert_same_features(output, sound)
     assert (output / "pca/matrix.csv").read_bytes() == (sound / "pca/matrix.csv").read_bytes()
     with (
-        np.load(output / "recogniser/recogniser.npz") as ours,
-        np.load(sound / "recogniser/recogniser.npz") as theirs,
+        np.load(output / "recogniser/discriminant.npz") as ours,
+        np.load(sound / "recogniser/discriminant.npz") as theirs,
     ):
         assert set(ours) == set(theirs)
         assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
@@ -128,7 +128,7 @@ def test_a_network_beyond_the_message_limit_is_told(
         "run", orchard, tmp_path / "out", "--remote", server.url, "--network", "efficientnet_lite2"
     )
     assert done.returncode == 5
-    assert "larger than the message limit" in done.stderr
+    assert "larger than the server's messages may be, 16 MB" in done.stderr
     assert "maxInboundMessageSize" in done.stderr
 
 

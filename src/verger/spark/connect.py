@@ -4,6 +4,8 @@ There is no broadcast, no accumulator, no RDD and no Java in this process. What 
 in their function; what they did is counted here, by the files that they say they wrote.
 """
 
+import pickle
+import re
 import socket
 import sys
 from collections.abc import Iterable, Iterator
@@ -17,6 +19,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyspark
 from pyspark import SparkContext
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from verger.errors import SetupError
@@ -36,6 +39,15 @@ REACH_SECONDS = 10.0
 
 RETRIES = 6
 """Of a call to a server that does not answer: a minute, where PySpark takes twenty, silently."""
+
+
+LIMIT_SETTING = "spark.connect.grpc.maxInboundMessageSize"
+
+CLIENT_LIMIT = 128 * 2**20
+"""What PySpark sends and a server takes in one message, where nothing else is set."""
+
+REST_OF_FUNCTION = 2**20
+"""Bytes of a function and its plan besides the value that it carries."""
 
 
 class Shared(Protocol[T_co]):
@@ -81,8 +93,36 @@ def is_connect(spark: SparkSession) -> bool:
 
 
 def share(spark: SparkSession, value: T) -> Shared[T]:
-    """Give a value to tasks: by broadcast, or under Connect inside their function."""
-    return Carried(value) if is_connect(spark) else spark.sparkContext.broadcast(value)
+    """Give a value to tasks: by broadcast, or under Connect inside their function.
+
+    Raises:
+        SetupError: it is larger than a message to the server may be.
+    """
+    if not is_connect(spark):
+        return spark.sparkContext.broadcast(value)
+    size, limit = len(pickle.dumps(value)), message_limit(spark)
+    if size + REST_OF_FUNCTION > limit:
+        raise SetupError(
+            f"A function of {size / 2**20:.0f} MB is larger than the server's messages may be, "
+            f"{limit / 2**20:.0f} MB: the network is too large.",
+            f"Take a smaller --network, or raise {LIMIT_SETTING} of the server.",
+        )
+    return Carried(value)
+
+
+def message_limit(spark: SparkSession) -> int:
+    """The bytes that a message to the server may have.
+
+    The server breaks the connection when it gets a larger one, without a reason.
+    """
+    try:
+        text = str(spark.conf.get(LIMIT_SETTING, "")).lower()
+    except PySparkException:  # not every server lets its settings be read
+        text = ""
+    told = re.fullmatch(r"(\d+) *([kmg]?)b?", text)
+    if told is None:
+        return CLIENT_LIMIT
+    return min(int(told[1]) * 1024 ** " kmg".index(told[2] or " "), CLIENT_LIMIT)
 
 
 def counter(spark: SparkSession) -> Counter:
@@ -126,12 +166,12 @@ def connect(url: str, source: Location | None = None) -> SparkSession:
         SetupError: it cannot be reached, is of another version, or its workers do not fit.
     """
     place = without_secrets(url)
+    _check_reachable(url)
     if SparkContext._active_spark_context is not None:
         raise SetupError(
             f"A Spark of its own runs in this process, beside which {place} cannot be used.",
             "Start Python anew, or call spark.stop() first.",
         )
-    _check_reachable(url)
     try:
         import_module("pyspark.sql.connect.session")
     except ImportError as error:

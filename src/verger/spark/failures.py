@@ -70,7 +70,7 @@ _TOLD = re.compile(r"verger\.errors\.(SetupError|InputError): (.*)")
 GOES_ON = "the same command goes on from the last wave"
 _CONNECT_FAILURES = (
     (
-        ("Sent message larger than max", "gRPC message exceeds maximum size"),
+        ("message larger than max", "gRPC message exceeds maximum size"),
         "A function is larger than the message limit of Spark Connect: the network is too large.",
         "Take a smaller --network, or raise the server's spark.connect.grpc.maxInboundMessageSize.",
     ),
