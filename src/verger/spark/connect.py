@@ -122,7 +122,8 @@ def message_limit(spark: SparkSession) -> int:
     told = re.fullmatch(r"(\d+) *([kmg]?)b?", text)
     if told is None:
         return CLIENT_LIMIT
-    return min(int(told[1]) * 1024 ** " kmg".index(told[2] or " "), CLIENT_LIMIT)
+    limit: int = int(told[1]) * 1024 ** " kmg".index(told[2] or " ")
+    return min(limit, CLIENT_LIMIT)
 
 
 def counter(spark: SparkSession) -> Counter:
