@@ -111,7 +111,7 @@ def test_its_jobs_are_what_databricks_knows() -> None:
         assert job.timeout_seconds
 
 
-@pytest.mark.spark
+@pytest.mark.slow
 @pytest.mark.skipif(pyspark.__version__ >= "4", reason="Delta Lake's jars are for Spark 3.5")
 def test_under_connect_it_gives_what_a_run_gives(
     orchard: Path, sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

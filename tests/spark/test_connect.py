@@ -150,7 +150,7 @@ connect.connect(sys.argv[1], Location("/no such folder"))
     assert "do not see the folder /no such folder" in done.stderr
 
 
-@pytest.mark.spark
+@pytest.mark.slow
 def test_after_the_server_was_started_anew_the_same_command_goes_on(
     orchard: Path, sound: Path, tmp_path: Path
 ) -> None:
