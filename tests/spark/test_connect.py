@@ -5,18 +5,24 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyspark
 import pytest
+from pyspark.errors import PySparkException
 
 from connect_server import Server, connect_server
 from helpers import assert_same_features, features_of, go, verger
 from verger import steps
-from verger.errors import SetupError, UsageError
+from verger.errors import InputError, SetupError, UsageError, VergerError
+from verger.output.table import DataFile
 from verger.settings import make_settings
 from verger.spark import comparison, scan
-from verger.spark.connect import check_version, connect
+from verger.spark.connect import Carried, Tally, check_version, connect, message_limit, share
+from verger.spark.extraction import Extractor
+from verger.spark.failures import spark_errors
 
 REFUSED = "16m"
 """A message limit that MobileNetV2 fits into, and the other network does not."""
@@ -198,3 +204,60 @@ def test_a_token_is_not_kept_in_the_manifest() -> None:
     settings = make_settings(input="/in", output="/out", remote="sc://host:443/;token=secret")
     assert settings.model_dump(mode="json")["remote"] == "sc://host:443"
     assert settings.model_dump()["remote"].endswith("secret")
+
+
+def test_a_network_is_compared_with_the_message_limit_before_it_is_sent() -> None:
+    def server(limit: str | Exception) -> Any:
+        def get(name: str, default: str) -> str:
+            if isinstance(limit, Exception):
+                raise limit
+            return limit or default
+
+        return Far(conf=SimpleNamespace(get=get))
+
+    assert message_limit(server("16m")) == 16 * 2**20
+    assert message_limit(server("2097152")) == 2 * 2**20
+    # PySpark itself sends no more.
+    assert message_limit(server("1g")) == 128 * 2**20
+    assert message_limit(server("")) == 128 * 2**20
+    assert message_limit(server(PySparkException("CONFIG_NOT_AVAILABLE"))) == 128 * 2**20
+    assert share(server("2m"), b"x" * 1000).value == b"x" * 1000
+    with pytest.raises(SetupError, match="larger than the server's messages may be, 2 MB"):
+        share(server("2m"), b"x" * 2**20)
+
+
+class Far(SimpleNamespace):
+    """A session that `is_connect` takes for one."""
+
+    __module__ = "pyspark.sql.connect.session"
+
+
+def test_what_tasks_wrote_is_counted_where_they_cannot_tell() -> None:
+    extractor = Extractor(None, Carried(None), 1, 1.0, Tally(), Tally())
+    for file in (DataFile("a", 1, 5, "featurized"), DataFile("b", 1, 2, "rejected")):
+        extractor.count(file)
+    assert (extractor.done.value, extractor.rejected.value) == (7, 2)
+
+
+@pytest.mark.parametrize(
+    ("said", "meant", "hint"),
+    [
+        ("Sent message larger than max (13 vs. 12)", "message limit", "--network"),
+        ("[INVALID_HANDLE.SESSION_CLOSED] The handle is invalid", "has ended", "same command"),
+        ("[INVALID_HANDLE.SESSION_CHANGED] The handle is invalid", "has ended", "same command"),
+        ("status = StatusCode.UNAVAILABLE", "cannot be reached any more", "same command"),
+        ("status = StatusCode.PERMISSION_DENIED", "does not permit", "READ VOLUME"),
+        ("User does not have permission MODIFY on any file.", "does not permit", "WRITE VOLUME"),
+        ("status = StatusCode.UNAUTHENTICATED", "who asks", "token"),
+        ("[PYTHON_VERSION_MISMATCH] Python in worker", "another Python", "server's Python"),
+        ("ModuleNotFoundError: No module named 'verger'", "have no verger", "Install"),
+        ("verger.errors.InputError: NOT_FOUND\nLook", "^NOT_FOUND", "Look"),
+    ],
+)
+def test_what_a_server_says_is_told_in_words(said: str, meant: str, hint: str) -> None:
+    from pyspark.errors.exceptions.connect import SparkConnectGrpcException
+
+    with pytest.raises(VergerError, match=meant) as caught, spark_errors():
+        raise SparkConnectGrpcException(said)
+    assert type(caught.value) is (InputError if "InputError" in said else SetupError)
+    assert hint in caught.value.hint

@@ -75,7 +75,7 @@ _CONNECT_FAILURES = (
         "Take a smaller --network, or raise the server's spark.connect.grpc.maxInboundMessageSize.",
     ),
     (
-        ("INVALID_HANDLE", "SESSION_CLOSED", "SESSION_CHANGED", "NOT_FOUND", "NO_ACTIVE_SESSION"),
+        ("INVALID_HANDLE", "SESSION_CLOSED", "SESSION_CHANGED", "SESSION_NOT_FOUND"),
         "The session on the Connect server has ended: it expired, or the server was started anew.",
         f"See that the server runs; {GOES_ON}.",
     ),
