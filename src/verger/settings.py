@@ -79,7 +79,7 @@ def without_secrets(remote: str | None) -> str:
 
 Remote = Annotated[
     Annotated[str, AfterValidator(check_remote)] | None,
-    PlainSerializer(without_secrets, when_used="json"),
+    PlainSerializer(without_secrets, when_used="json-unless-none"),
 ]
 Share = Annotated[float, BeforeValidator(parse_share), Field(ge=0, le=1)]
 
