@@ -23,6 +23,7 @@ from verger.spark import changes, matrix, moments, waves
 from verger.spark.account import check_account, take_account
 from verger.spark.classes import compute_class_means, sample_images
 from verger.spark.comparison import Comparison, compare
+from verger.spark.connect import share
 from verger.spark.extraction import Extractor, warm_up
 from verger.spark.failures import spark_errors
 from verger.spark.fidelity import measure_fidelity
@@ -116,18 +117,17 @@ def _extract(this: Run, planned: list[Wave], *, packed: bool) -> int:
     if not planned:
         return 0
     settings, spark = this.settings, this.spark()
-    backbone = spark.sparkContext.broadcast(this.backbone)
     extractor = Extractor.of(
         settings,
-        backbone,
-        spark.sparkContext,
+        share(spark, this.backbone),
+        spark,
         packed=packed,
         decoding=this.identity.decoding,
     )
     images, done, new_rows = sum(wave.count for wave in planned), 0, 0
     check_deadline(settings, images, seconds_an_image=0)
-    if is_local(spark.sparkContext.master or ""):
-        warm_up(spark.sparkContext, backbone, images)
+    if is_local(this.manifest.spark.master):
+        warm_up(spark.sparkContext, extractor.backbone, images)
     with (
         this.clock.stage("extract", images),
         waves.watched(extractor, images, this.clock.progress) as extractor,

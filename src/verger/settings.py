@@ -4,6 +4,7 @@ import re
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -62,6 +63,24 @@ ParsedLocation = Annotated[
     PlainSerializer(str),
 ]
 Components = Annotated[int | float | None, BeforeValidator(parse_components)]
+
+
+def check_remote(value: str) -> str:
+    """Take `sc://host`, `sc://host:port` and what PySpark lets follow (`/;token=...`)."""
+    if not re.match(r"sc://[^/;:\s]+(:\d+)?(/(;.*)?)?$", value):
+        raise ValueError("an address of a Spark Connect server, such as sc://host:15002")
+    return value
+
+
+def without_secrets(remote: str | None) -> str:
+    """An address of Spark Connect without its parameters, of which one may be a token."""
+    return (remote or "").partition("/;")[0].rstrip("/")
+
+
+Remote = Annotated[
+    Annotated[str, AfterValidator(check_remote)] | None,
+    PlainSerializer(without_secrets, when_used="json-unless-none"),
+]
 Share = Annotated[float, BeforeValidator(parse_share), Field(ge=0, le=1)]
 
 
@@ -142,6 +161,7 @@ class RunSettings(BaseModel):
         False, "Take what can be decoded of files that were cut.", cluster=True
     )
     master: str | None = option(None, "Spark's master URL. Default: this machine.")
+    remote: Remote = option(None, "A Spark Connect server: sc://host:15002.")
     fresh: bool = option(False, "Delete an old result first.", cluster=True)
     prune: bool = option(False, "Delete rows of images that have gone.", cluster=True)
     retry_rejected: bool = option(False, "Try rejected images again.", cluster=True)
@@ -218,6 +238,10 @@ class RunSettings(BaseModel):
             raise ValueError("--limit with --prune would delete the rows of all other images")
         if self.components is not None and (self.keep_pca or self.model):
             raise ValueError("--components is fixed by the PCA that is kept")
+        if self.remote and self.master:
+            raise ValueError("--remote names a Connect server, which has a --master already")
+        if self.remote and self.driver_memory != type(self).model_fields["driver_memory"].default:
+            raise ValueError("--driver-memory is of a Java here; with --remote there is none")
         if (self.engine, self.precision) == ("tensorflow", "bf16"):
             raise ValueError("--precision bf16 is OpenVINO's: use --engine openvino, or f32")
         if self.keep_pca and (self.fresh or self.model):

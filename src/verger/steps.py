@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyspark import Broadcast
 from pyspark.sql import DataFrame, Row, SparkSession
 
 from verger import chain
@@ -55,6 +54,7 @@ from verger.settings import (
     make_settings,
 )
 from verger.spark import matrix, reduce, session
+from verger.spark.connect import Shared, active_session, connect, processors, share
 from verger.spark.extraction import Extractor
 from verger.spark.java import runs_already
 from verger.spark.model import load_projection, write_model
@@ -94,21 +94,27 @@ class Extraction(NamedTuple):
     rejected: DataFrame
 
 
-def start_session(*places: str, master: str | None = None) -> SparkSession:
-    """Take the Spark session that runs, as in a notebook of EMR, or start one.
+def start_session(
+    *places: str, master: str | None = None, remote: str | None = None
+) -> SparkSession:
+    """Take the Spark session that runs, as in a notebook of EMR or Databricks, or start one.
 
     Args:
         places: folders and `s3://` prefixes that will be read or written.
         master: Spark's master URL; None for all processors of this machine.
+        remote: a server of Spark Connect (`sc://host:15002`) instead, which reads and writes the
+            places itself, with its own settings of AWS.
 
     Raises:
-        SetupError: Java or Spark does not start.
+        SetupError: Java or Spark does not start, or the server is not one to work with.
         InputError: a bucket cannot be reached.
 
     Examples:
         >>> verger.start_session(INPUT, OUTPUT).range(3).count()
         3
     """
+    if remote or (master is None and active_session()):
+        return active_session() or connect(str(remote))
     if master is None and runs_already():
         return SparkSession.builder.getOrCreate()
     locations = [Location.parse(place) for place in places]
@@ -179,7 +185,7 @@ def extract(
     images: DataFrame,
     folder: str,
     output: str,
-    backbone: "Broadcast[Backbone] | None" = None,
+    backbone: "Shared[Backbone] | Backbone | None" = None,
     *,
     fresh: bool = False,
 ) -> Extraction:
@@ -192,7 +198,8 @@ def extract(
         images: what `list_images` returned, or some of its rows.
         folder: the folder that was listed.
         output: a folder or `s3://bucket/prefix`, not inside `folder`.
-        backbone: the network from `load_backbone`, broadcast; None broadcasts the bundled one.
+        backbone: the network from `load_backbone`, or a broadcast of it; None is the bundled one.
+            Under Spark Connect, which has no broadcast, it travels in the tasks' function.
         fresh: replace what is in `output/extraction`.
 
     Raises:
@@ -207,17 +214,16 @@ def extract(
     check_apart(source, target)
     _make_room(target, fresh=fresh)
     spark = images.sparkSession
-    context = spark.sparkContext
+    network = load_backbone() if backbone is None else backbone
     settings = RunSettings(input=source, output=target)
     extractor = Extractor.of(
         settings,
-        backbone or context.broadcast(load_backbone()),
-        context,
+        share(spark, network) if isinstance(network, Backbone) else network,
+        spark,
         packed=bool(images.where("shard is not null").head(1)),
         decoding=SCALED_COLOURS,
     )
-    count, processors = images.count(), context.defaultParallelism
-    parts = len(task_sizes(count, settings.task_size, processors))
+    parts = len(task_sizes(images.count(), settings.task_size, processors(spark)))
     if extractor.packed:
         # A row group goes to one task, which reads it once.
         tasks = images.repartition(parts, "shard", "row_group")
@@ -280,8 +286,7 @@ def fit_pca(features: DataFrame, components: float | None = None) -> Pca:
         >>> 0 < pca.kept_ratio < 1
         True
     """
-    context = features.sparkSession.sparkContext
-    rows = features.select("features").coalesce(max(1, context.defaultParallelism))
+    rows = features.select("features").coalesce(max(1, processors(features.sparkSession)))
     return reduce.fit(rows, components)
 
 

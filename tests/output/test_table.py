@@ -17,7 +17,7 @@ from deltalake.exceptions import CommitFailedError
 
 from verger.errors import SetupError, UsageError
 from verger.output.layout import FILES_SCHEMA
-from verger.output.table import DataFile, Table
+from verger.output.table import DataFile, Table, _options
 from verger.spark.scan import write_rows
 from verger.store.location import Location
 
@@ -229,3 +229,15 @@ def test_a_table_that_is_deleted_is_no_table(table: Table, tmp_path: Path) -> No
     assert not (tmp_path / "files").exists()
     table.create({"precision": "bf16"})
     assert json.loads(json.dumps(open_table(tmp_path).properties)) == {"precision": "bf16"}
+
+
+def test_a_volume_of_unity_catalog_is_committed_to_without_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _options(Location("/Volumes/main/a/b"))
+    assert _options(Location("/data/Volumes/main")) is None
+    monkeypatch.setattr("verger.output.table.WITHOUT_LINKS", (str(tmp_path),))
+    table = open_table(tmp_path)
+    table.create({})
+    table.commit(write_some(tmp_path, "a/1.jpg"), [])
+    assert open_table(tmp_path).counts() == {"featurized": 1}

@@ -69,7 +69,7 @@ def test_the_wheel_alone_does_the_whole_chain_without_java(
     run_in(tmp_path, python, "-m", "venv", home)
     empty = size_of(home)
     # No lock file: the newest that the wheel allows.
-    run_in(tmp_path, home / "bin/python", "-m", "pip", "install", "--quiet", wheel)
+    run_in(tmp_path, home / "bin/python", "-m", "pip", "install", "--quiet", f"{wheel}[spark3]")
     assert size_of(home) - empty < 1.2e9
     assert not list(home.glob("lib/*/site-packages/tensorflow"))
     env = {"HOME": str(home), "PATH": str(path_without_java)}

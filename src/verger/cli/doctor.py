@@ -73,19 +73,26 @@ def show(findings: list[Finding], *, as_json: bool) -> None:
 
 
 def _java() -> Finding:
-    from verger.spark.java import java_home
+    from verger.spark.java import IS_SPARK_4, VECTORS, java_home
 
     try:
         home = java_home()
+        # As Spark will start it.
+        options = [VECTORS] if IS_SPARK_4 else []
         answer = subprocess.run(  # noqa: S603 - the program that Spark will run
-            [home / "bin" / "java", "-version"], capture_output=True, text=True, check=True
+            [home / "bin" / "java", *options, "-version"],
+            capture_output=True,
+            text=True,
+            check=True,
         )
     except VergerError as error:
         return Finding("Java", False, str(error))
     except (OSError, subprocess.CalledProcessError) as error:
         return Finding("Java", False, f"{home} does not run: {error}; unset JAVA_HOME")
-    line = answer.stderr.splitlines()[0]
-    return Finding("Java", '"17.' in line or '"11.' in line or '"1.8' in line, f"{line} in {home}")
+    # Java says of its own accord that a module is an incubator's.
+    line = next(line for line in answer.stderr.splitlines() if " version " in line)
+    known = ('"17.', '"21.') if IS_SPARK_4 else ('"17.', '"11.', '"1.8')
+    return Finding("Java", any(words in line for words in known), f"{line} in {home}")
 
 
 def _package(name: str, package: str) -> Finding:

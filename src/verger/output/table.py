@@ -39,6 +39,10 @@ CONFIGURATION = {
     "delta.checkpointInterval": "10",
 }
 
+WITHOUT_LINKS = ("/Volumes/",)
+"""Unity Catalog's volumes are mounts without hard links, by which delta-rs commits elsewhere. There
+it renames, which two writers at once would not survive; an output has one."""
+
 WRITER = "verger"
 """Under this name each commit counts itself, so that of two from the same version one fails."""
 
@@ -387,4 +391,6 @@ def _uri(location: Location) -> str:
 
 
 def _options(location: Location) -> dict[str, str] | None:
-    return delta_options(bucket_and_key(location.path)[0]) if location.is_s3 else None
+    if location.is_s3:
+        return delta_options(bucket_and_key(location.path)[0])
+    return {"allow_unsafe_rename": "true"} if location.path.startswith(WITHOUT_LINKS) else None

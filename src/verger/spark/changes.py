@@ -6,7 +6,6 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F  # noqa: N812 - the name that PySpark's users know
 
 from verger.output.layout import FINGERPRINT, LISTING_SCHEMA, Output
 from verger.output.table import DataFile, Table
@@ -39,13 +38,13 @@ def plan_waves(
         packed: images are in shards.
     """
     count = -(-max(compared.to_do(prune=prune)) // wave_size)
-    together = F.coalesce(FILE.name, F.concat("shard", F.lit("#"), "row_group"), "path")
-    number = F.format_string("%06d", F.pmod(F.xxhash64(together), F.lit(count)))
+    together = f"coalesce({FILE.name}, concat(shard, '#', row_group), path)"
+    number = f"format_string('%06d', pmod(xxhash64({together}), {count}))"
     columns = [*LISTING_SCHEMA.names, FILE.name]
     frame = compared.frame(spark, output)
     images, retired = (
-        frame.where(F.col("state").isin(*states)).select(
-            *columns, F.concat(number, F.lit(what)).alias(PENDING)
+        frame.where(f"state in ({', '.join(map(repr, states))})").selectExpr(
+            *columns, f"concat({number}, '{what}') as {PENDING}"
         )
         for states, what in ((EXTRACTED, "-images"), (_stale(prune), "-retired"))
     )
@@ -95,11 +94,8 @@ def rebase(
     names = [field.name for field in FINGERPRINT]
     new = Scan.of_files(spark, output.work, LISTING_SCHEMA, listing).rows().alias("new")
     old = Scan.of_table(spark, table, "path", *names, FILE.name).rows().alias("old")
-    fingerprint = [
-        F.when(_same("size"), F.col(f"new.{name}")).otherwise(F.col(f"old.{name}")).alias(name)
-        for name in names
-    ]
-    joined = old.join(new, "path", "left").select("path", *fingerprint, FILE.name)
+    fingerprint = [f"if({_same('size')}, new.{name}, old.{name}) as {name}" for name in names]
+    joined = old.join(new, "path", "left").selectExpr("path", *fingerprint, FILE.name)
     files = {file.name: file for file in table.files()}
     reader = Reader(table.location, table.schema, table.partition)
 

@@ -8,8 +8,8 @@ from functools import reduce
 import pyarrow as pa
 import pyarrow.compute as pc
 from py4j.protocol import Py4JError
-from pyspark.sql import Column, DataFrame, SparkSession
-from pyspark.sql import functions as F  # noqa: N812 - the name that PySpark's users know
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
 
 from verger.errors import DefectError
 from verger.output.layout import FILES_SCHEMA, LISTING_SCHEMA, Outcome, Output
@@ -83,7 +83,7 @@ class Comparison:
 
     def frame(self, spark: SparkSession, output: Output) -> DataFrame:
         """The rows for Spark."""
-        if isinstance(self.rows, DataFrame):
+        if not isinstance(self.rows, pa.Table):
             return self.rows
         folder = output.work.child("compared")
         files = write_here(folder, self.rows.to_batches())
@@ -91,8 +91,9 @@ class Comparison:
 
     def release(self) -> None:
         """Have Spark forget the rows."""
-        if isinstance(self.rows, DataFrame):
-            with suppress(Py4JError, OSError):  # whatever ended the run may have ended Java
+        if not isinstance(self.rows, pa.Table):
+            # Whatever ended the run may have ended Java, or the session.
+            with suppress(PySparkException, Py4JError, OSError):
                 self.rows.unpersist()
 
 
@@ -161,23 +162,21 @@ def _compare_on_spark(
     old = Scan.of_table(spark, table, *_OLD.names).rows().alias("old")
     same = _same(*_SAME)
     if retry_rejected:
-        same &= F.col("outcome") != Outcome.REJECTED
+        same += f" and outcome != '{Outcome.REJECTED}'"
     state = (
-        F.when(F.col(FILE.name).isNull(), NEW)
-        .when(F.col("new.size").isNull(), GONE)
-        .when(same, SAME)
-        .otherwise(CHANGED)
+        f"case when {FILE.name} is null then '{NEW}' when new.size is null then '{GONE}' "
+        f"when {same} then '{SAME}' else '{CHANGED}' end as state"
     )
-    names = [F.col(f"new.{name}") for name in LISTING_SCHEMA.names if name != "path"]
-    rows = new.join(old, "path", "full_outer").select(
-        "path", *names, FILE.name, "outcome", "reason", state.alias("state")
+    names = [f"new.{name}" for name in LISTING_SCHEMA.names if name != "path"]
+    rows = new.join(old, "path", "full_outer").selectExpr(
+        "path", *names, FILE.name, "outcome", "reason", state
     )
     rows = rows.persist()
     grouped = collect(rows.groupBy("state", "outcome", "reason").count())
     compared = Comparison(
         rows, {(row["state"], row["outcome"], row["reason"]): row["count"] for row in grouped}
     )
-    gone = rows.where(F.col("state") == GONE).select("path").distinct().count()
+    gone = rows.where(f"state = '{GONE}'").select("path").distinct().count()
     _check_single(compared, listing, gone, output)
     return compared
 
@@ -213,8 +212,6 @@ def _agree(left: pa.ChunkedArray, right: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.or_(pc.fill_null(pc.equal(left, right), False), neither)
 
 
-def _same(*names: str) -> Column:
-    """Whether the columns of an old and a new image agree."""
-    return reduce(
-        Column.__and__, (F.col(f"old.{name}").eqNullSafe(F.col(f"new.{name}")) for name in names)
-    )
+def _same(*names: str) -> str:
+    """Whether the columns of an old and a new image agree, in SQL."""
+    return " and ".join(f"old.{name} <=> new.{name}" for name in names)

@@ -11,8 +11,9 @@ from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
-from pyspark import Accumulator, Broadcast, SparkContext, TaskContext
+from pyspark import SparkContext, TaskContext
 from pyspark.serializers import CloudPickleSerializer
+from pyspark.sql import SparkSession
 
 from verger.images.ahead import read_ahead
 from verger.images.decoding import Picture, rules_of
@@ -30,7 +31,9 @@ from verger.output.layout import (
     Reason,
     Rejection,
 )
+from verger.output.table import DataFile
 from verger.settings import RunSettings
+from verger.spark.connect import Counter, Shared, Tally, counter
 from verger.store import storage
 
 T = TypeVar("T")
@@ -57,7 +60,7 @@ class Extractor:
 
     Attributes:
         loader: reads and decodes.
-        backbone: the broadcast network.
+        backbone: the network, broadcast or carried along.
         read_ahead: threads that read.
         image_seconds: what an image may take.
         views: of each image, whose features are averaged.
@@ -69,11 +72,11 @@ class Extractor:
     """
 
     loader: Loader
-    backbone: "Broadcast[Backbone]"
+    backbone: Shared[Backbone]
     read_ahead: int
     image_seconds: float
-    done: "Accumulator[int]"
-    rejected: "Accumulator[int]"
+    done: Counter
+    rejected: Counter
     views: int = 1
     packed: bool = False
     ticks: str = ""
@@ -83,8 +86,8 @@ class Extractor:
     def of(
         cls,
         settings: RunSettings,
-        backbone: "Broadcast[Backbone]",
-        context: SparkContext,
+        backbone: Shared[Backbone],
+        spark: SparkSession,
         *,
         packed: bool,
         decoding: str,
@@ -108,8 +111,8 @@ class Extractor:
             image_seconds=settings.image_seconds,
             views=settings.views,
             packed=packed,
-            done=context.accumulator(0),
-            rejected=context.accumulator(0),
+            done=counter(spark),
+            rejected=counter(spark),
         )
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -129,6 +132,12 @@ class Extractor:
                 rows = []
         if rows:
             yield self._pack(rows)
+
+    def count(self, file: DataFile) -> None:
+        """Count the rows that a task wrote, where the task cannot tell itself."""
+        if isinstance(self.done, Tally):
+            self.done.add(file.rows)
+            self.rejected.add(file.rows if file.part == Outcome.REJECTED else 0)
 
     def _load_ahead(
         self, images: Iterable[ListedImage]
@@ -186,12 +195,12 @@ class Extractor:
         return pa.RecordBatch.from_pydict(columns, FILES_SCHEMA)
 
 
-def warm_up(context: SparkContext, backbone: "Broadcast[Backbone]", images: int) -> Thread:
+def warm_up(context: SparkContext, backbone: Shared[Backbone], images: int) -> Thread:
     """Have the workers of this machine load the network while Java still plans the first job.
 
     Args:
         context: of a local master.
-        backbone: the broadcast network.
+        backbone: the network, as the extractor has it.
         images: that are to be extracted; a few are not worth all workers.
 
     Returns:

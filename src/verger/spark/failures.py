@@ -1,6 +1,7 @@
 """What a failure of Spark means for the reader."""
 
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from subprocess import TimeoutExpired
@@ -37,7 +38,8 @@ def _meaning(error: Exception) -> VergerError:
     if isinstance(error, (ConnectionError, EOFError)) or _java_ended(2.0 if cut_off else 0.0):
         # Whatever was asked of it, such as whether it knows a class.
         text = f"Error while sending or receiving: {text}"
-    for words, message, hint in _KNOWN_FAILURES:
+    of_connect = type(error).__module__.endswith("exceptions.connect") and not _TOLD.search(text)
+    for words, message, hint in (*(_CONNECT_FAILURES if of_connect else ()), *_KNOWN_FAILURES):
         if any(word in text for word in words):
             return SetupError(message, hint)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -66,6 +68,45 @@ def _java_ended(seconds: float) -> bool:
 
 _TOLD = re.compile(r"verger\.errors\.(SetupError|InputError): (.*)")
 GOES_ON = "the same command goes on from the last wave"
+_CONNECT_FAILURES = (
+    (
+        ("message larger than max", "gRPC message exceeds maximum size"),
+        "A function is larger than the message limit of Spark Connect: the network is too large.",
+        "Take a smaller --network, or raise the server's spark.connect.grpc.maxInboundMessageSize.",
+    ),
+    (
+        ("INVALID_HANDLE", "SESSION_CLOSED", "SESSION_CHANGED", "SESSION_NOT_FOUND"),
+        "The session on the Connect server has ended: it expired, or the server was started anew.",
+        f"See that the server runs; {GOES_ON}.",
+    ),
+    (
+        ("StatusCode.UNAVAILABLE", "failed to connect to all addresses", "RETRIES_EXCEEDED"),
+        "The Connect server cannot be reached any more.",
+        f"See that it runs, and that the network is there; {GOES_ON}.",
+    ),
+    (
+        ("UNAUTHENTICATED", "Unauthenticated", "Invalid access token"),
+        "The Connect server does not know who asks.",
+        "Give a token that is valid: sc://host:443/;token=...",
+    ),
+    (
+        ("PERMISSION_DENIED", "INSUFFICIENT_PERMISSIONS", "does not have permission"),
+        "The Connect server does not permit this.",
+        "Ask for its compute and data; on Databricks CAN ATTACH TO, READ VOLUME, WRITE VOLUME.",
+    ),
+    (
+        ("PYTHON_VERSION_MISMATCH", "Python in worker has different version"),
+        "The workers of the Connect server run another Python than this one.",
+        f"Take the server's Python here; this is {sys.version.split()[0]}.",
+    ),
+    (
+        ("No module named 'verger'",),
+        "The workers of the Connect server have no verger.",
+        "Install the same verger where the server's Python workers run.",
+    ),
+)
+"""What a server of Spark Connect says, or PySpark of it."""
+
 _KNOWN_FAILURES = (
     (
         ("No space left on device", "Disk quota exceeded"),

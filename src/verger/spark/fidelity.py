@@ -12,6 +12,7 @@ from verger.output.layout import LISTING_SCHEMA, Outcome, Output
 from verger.output.manifest import Fidelity
 from verger.output.table import Table
 from verger.reduce.moments import Float64
+from verger.spark.connect import processors, share
 from verger.spark.extraction import Extractor
 from verger.spark.reduce import to_matrix
 from verger.spark.scan import Reader, Scan, Slice, write, write_here
@@ -41,9 +42,9 @@ def measure_fidelity(
     folder = output.work.child("fidelity")
     storage.delete(folder)
     listed = write_here(folder, chosen.select(LISTING_SCHEMA.names).to_batches())
-    exact = spark.sparkContext.broadcast(replace(backbone, precision="f32"))
+    exact = share(spark, replace(backbone, precision="f32"))
     step = replace(extractor, backbone=exact, ticks="")
-    sizes = task_sizes(len(chosen), len(chosen), spark.sparkContext.defaultParallelism)
+    sizes = task_sizes(len(chosen), len(chosen), processors(spark))
     tasks = cut([Slice(file, 0, file.rows) for file in listed], sizes)
     written = write(Scan(spark, Reader(folder, LISTING_SCHEMA), tasks), step, folder, "outcome")
     schema = pa.schema([pa.field("path", pa.string()), table.schema.field("features")])

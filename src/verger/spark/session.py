@@ -14,7 +14,8 @@ from pyspark.sql import SparkSession
 from verger.errors import SetupError
 from verger.output.manifest import SparkRecord
 from verger.progress import Clock, Progress
-from verger.settings import RunSettings
+from verger.settings import RunSettings, without_secrets
+from verger.spark.connect import active_session, connect, is_connect
 from verger.spark.java import (
     executors,
     is_submitted,
@@ -54,7 +55,7 @@ def start_session(
     Raises:
         SetupError: Java or Spark does not start.
     """
-    active = SparkSession.getActiveSession()
+    active = active_session() or SparkSession.getActiveSession()
     if active is not None and master is None:
         return active
     builder = SparkSession.builder.appName("verger")
@@ -118,12 +119,19 @@ def start_for(
 ) -> SparkSession:
     """Start Spark as a run wants it, or take the session that there is; `record` learns where."""
     with clock.stage("spark"):
-        spark = start_session(
-            settings.master,
-            driver_memory=settings.driver_memory,
-            debug=debug,
-            options=worker_options(settings.input, settings.output),
-        )
+        if settings.remote:
+            spark = connect(settings.remote, settings.input)
+        else:
+            spark = start_session(
+                settings.master,
+                driver_memory=settings.driver_memory,
+                debug=debug,
+                options=worker_options(settings.input, settings.output),
+            )
+        if is_connect(spark):
+            record.version = spark.version
+            record.master = without_secrets(settings.remote) or "Spark Connect"
+            return spark
         note_missing_executors(spark, clock.progress)
     record.master = spark.sparkContext.master or ""
     return spark

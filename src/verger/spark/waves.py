@@ -20,6 +20,7 @@ from verger.output.layout import FILES_SCHEMA, LISTING_SCHEMA, ListedImage, Outc
 from verger.output.table import DataFile
 from verger.progress import Progress
 from verger.settings import RunSettings
+from verger.spark.connect import processors
 from verger.spark.extraction import Extractor
 from verger.spark.failures import workers_died
 from verger.spark.scan import Reader, Scan, Slice, write, write_here
@@ -156,11 +157,11 @@ def extract_images(
         SetupError: what the tasks wrote is not seen from here.
     """
     count = _count(images)
-    processors = spark.sparkContext.defaultParallelism
-    sizes = task_sizes(count, task_size, processors)
+    sizes = task_sizes(count, task_size, processors(spark))
     reader = Reader(output.work, LISTING_SCHEMA)
     tasks = _cut_packed(reader, images, sizes) if extractor.packed else cut(images, sizes)
-    written = write(Scan(spark, reader, tasks), extractor, output.files, "outcome")
+    scan = Scan(spark, reader, tasks)
+    written = write(scan, extractor, output.files, "outcome", tell=extractor.count)
     rows = sum(file.rows for file in written)
     if rows != count:
         raise DefectError(f"{count} images gave {rows} rows.")
