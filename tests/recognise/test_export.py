@@ -11,7 +11,7 @@ from verger.errors import UsageError
 from verger.images.decoding import Picture
 from verger.images.views import split
 from verger.output.layout import ListedImage, Output
-from verger.recognise.export import export_tflite, run_tflite
+from verger.recognise.export_tflite import export_tflite, run_tflite
 from verger.recognise.photo import Photographer
 from verger.recognise.recogniser import load_recogniser
 from verger.store.location import Location
@@ -52,4 +52,4 @@ def test_another_network_is_refused(orchard: Path, tmp_path: Path) -> None:
     assert len(recogniser.discriminant.mean) == 1280
     photographer = Photographer.of(output, recogniser.record)
     with pytest.raises(UsageError, match="Only MobileNetV2"):
-        export_tflite(recogniser, photographer, tmp_path / "f.tflite")
+        export_tflite(recogniser, photographer)
