@@ -20,9 +20,9 @@ READY = {"en": "can answer by itself", "fr": "répondre seul"}
 
 @pytest.fixture(scope="module")
 def output(spark: object, orchard: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of the orchard, with three views: those of a square are cut in the file, too."""
+    """Of the orchard, with all views: squares in the middle are cut in the file, too."""
     folder = tmp_path_factory.mktemp("on-phone") / "out"
-    go(orchard, folder, views=3)
+    go(orchard, folder, views=6)
     return folder
 
 
@@ -184,7 +184,7 @@ def test_the_camera_in_the_page_takes_a_frame(
     assert page.locator("#take").is_hidden()
     page.check("#on-phone")
     page.locator("#open").click()
-    page.wait_for_function("document.getElementById('video').videoWidth > 0")
+    expect(page.locator("#video")).to_have_js_property("videoWidth", 640)
     assert page.locator("#shoot").evaluate("button => button === document.activeElement")
     assert page.locator("#choices").is_hidden()
     assert Axe().run(page).violations_count == 0
@@ -202,7 +202,8 @@ def test_the_camera_in_the_page_takes_a_frame(
 
 def test_without_a_camera_the_one_of_the_phone_is_offered(browser: Browser, port: int) -> None:
     page, _, _ = open_phone(browser, port)
-    page.evaluate("navigator.mediaDevices.getUserMedia = () => Promise.reject(new Error())")
+    refuse = "() => { navigator.mediaDevices.getUserMedia = () => Promise.reject(new Error()); }"
+    page.evaluate(refuse)
     page.locator("#open").click()
     expect(page.locator("#status")).to_contain_text("may not use the camera")
     assert page.locator("#take").is_visible()

@@ -102,9 +102,7 @@ def _add_views(graph: OnnxGraph, side: int, views: int) -> str:
     """What `verger.images.views` cuts, uint8 (views, side, side, 3)."""
     picture = graph.add("Unsqueeze", graph.add("Transpose", PICTURE, perm=[2, 0, 1]), [0])
     like_pillow: dict[str, Any] = {"cubic_coeff_a": A, "antialias": 1, "exclude_outside": 1}
-    whole = graph.add(
-        "Resize", picture, "", "", [side, side], mode="cubic", axes=[2, 3], **like_pillow
-    )
+    whole = graph.add("Resize", picture, "", "", [1, 3, side, side], mode="cubic", **like_pillow)
     squares = [_add_square(graph, picture, side, share) for share in SQUARES[: (views - 1) // 2]]
     both = []
     for view in (whole, *squares):
@@ -119,7 +117,7 @@ def _add_square(graph: OnnxGraph, picture: str, side: int, share: float) -> str:
     ONNX's own operation would begin at a whole pixel. Pillow's: src/libImaging/Resample.c.
     """
     add = graph.add
-    size = graph.cast(add("Shape", picture, start=2), "FLOAT")
+    size = graph.cast(add("Shape", PICTURE, end=2), "FLOAT")
     part = add("Mul", add("ReduceMin", size, keepdims=1), share)
     left = add("Mul", add("Sub", size, part), 0.5)
     step = add("Div", part, float(side))

@@ -25,8 +25,8 @@ PYTHON = "3.11"
 """Of the cluster: EMR 7 has it beside its default, 3.9."""
 PACKAGE = Path(__file__).parents[2]
 UNUSED_CODE = (BUNDLED, PACKAGE / "recognise/server/static")
-"""Of verger itself: the network goes as a file of its own, once for all versions of the code, and no
-cluster serves a page."""
+"""Of verger itself: the network goes there as a file of its own, once for all versions of the code,
+and no cluster serves a page."""
 ENTRY = PACKAGE / "__main__.py"
 """What Spark starts as the driver: verger's command line, out of the archive beside it."""
 GLIBC = tuple(f"2_{minor}" for minor in range(34, 16, -1))

@@ -91,7 +91,7 @@ function compute(image) {
     port1.onmessage = ({ data }) => {
       waiting.delete(fail);
       port1.close();
-      if (data.error) fail();
+      if (data.failed) fail();
       else done(data);
     };
     computer.postMessage({ image, files: { ...onPhone.dataset } }, [port2]);

@@ -50,6 +50,9 @@ async function answer({ image, files }) {
 self.addEventListener("message", ({ data, ports: [port] }) => {
   answer(data).then(
     (found) => port.postMessage(found),
-    (error) => port.postMessage({ error: String(error) }),
+    (error) => {
+      console.error(error);
+      port.postMessage({ failed: true });
+    },
   );
 });
