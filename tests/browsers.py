@@ -9,10 +9,12 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
+def chromium(*arguments: str) -> Iterator[Browser]:
     executable = get_browser()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=executable, args=["--no-sandbox", *arguments]
+        )
         yield browser
         browser.close()
 

@@ -61,6 +61,7 @@ def test_the_code_of_a_cluster_is_whole_and_equal_for_equal_code(tmp_path: Path)
     assert f"verger-{__version__}.dist-info/METADATA" in names
     assert "verger/cloud/jobs/locks/arm64.lock" in names
     assert not [name for name in names if "__pycache__" in name or "bundled" in name]
+    assert not [name for name in names if name.endswith((".wasm.gz", "app.js"))]
 
 
 def test_the_driver_finds_the_backbone_beside_it() -> None:

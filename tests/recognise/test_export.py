@@ -1,26 +1,125 @@
-"""The file for phones answers as the server does."""
+"""The files for phones answer as the server does."""
 
+import gzip
+import hashlib
+import json
+import re
+import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from PIL import Image
 
 from helpers import go, verger
-from verger.errors import UsageError
+from verger.errors import DefectError, SetupError, UsageError
 from verger.images.decoding import Picture
 from verger.images.views import split
+from verger.networks.onnx_graph import OnnxGraph
+from verger.networks.registry import BOTH
 from verger.output.layout import ListedImage, Output
-from verger.recognise.export import export_tflite, run_tflite
+from verger.recognise.export_onnx import (
+    COSINES,
+    PROBABILITIES,
+    SURE,
+    TOLERANCE,
+    export_onnx,
+    open_onnx,
+)
+from verger.recognise.export_tflite import export_tflite, run_tflite
 from verger.recognise.photo import Photographer
 from verger.recognise.recogniser import load_recogniser
+from verger.recognise.server.pages import FOLDER
 from verger.store.location import Location
 
-pytestmark = [pytest.mark.tensorflow, pytest.mark.usefixtures("spark")]
+pytestmark = pytest.mark.usefixtures("spark")
 
 
+@pytest.fixture(scope="module", params=["mobilenet_v2", "efficientnet_lite2", BOTH.name])
+def network(request: pytest.FixtureRequest, orchard: Path, tmp_path_factory) -> Path:
+    """The output of each network; the first has six views, so that all squares are cut."""
+    folder = tmp_path_factory.mktemp("network") / "out"
+    views = 6 if request.param == "mobilenet_v2" else 1
+    go(orchard, folder, network=request.param, views=views)
+    return folder
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_onnx_answers_as_the_server_does(
+    network: Path, orchard: Path, tmp_path: Path, half: bool
+) -> None:
+    done = verger("export", network, tmp_path / "f.onnx", *(["--half"] * half))
+    assert done.returncode == 0, done.stderr
+    assert " MB, cosines within 0.00" in done.stdout
+    output = Output(Location(str(network)))
+    recogniser = load_recogniser(output)
+    photographer = Photographer.of(output, recogniser.record)
+    data = (tmp_path / "f.onnx").read_bytes()
+    answer = open_onnx(data)
+    for number, file in enumerate(sorted(orchard.rglob("*.jpg"))[::3]):
+        # Of several sizes and shapes: squares in the middle begin between pixels.
+        size = [(100, 100), (331, 250), (224, 224), (90, 301)][number % 4]
+        photo = Image.open(file).resize(size)
+        features = photographer.reduce(np.asarray(photographer.resize(photo)))
+        cosines = recogniser.cosines(features[None])
+        found = answer(np.asarray(photo))
+        np.testing.assert_allclose(found[COSINES], cosines[0], atol=TOLERANCE)
+        expected = recogniser.confidences(cosines)[0]
+        np.testing.assert_allclose(found[PROBABILITIES], expected, atol=0.1 if half else 0.01)
+        assert found[PROBABILITIES].argmax() == expected.argmax()
+        assert found[SURE] == (cosines.max() >= recogniser.record.threshold)
+    metadata = {entry.key: entry.value for entry in onnx.load_from_string(data).metadata_props}
+    assert json.loads(metadata["labels"]) == list(recogniser.labels)
+    assert json.loads(metadata["recogniser"])["threshold"] == recogniser.record.threshold
+
+
+def test_half_is_half_the_size(sound: Path, tmp_path: Path) -> None:
+    sizes = []
+    for name, options in (("a.onnx", ()), ("b.onnx", ("--half",))):
+        assert verger("export", sound, tmp_path / name, *options).returncode == 0
+        sizes.append((tmp_path / name).stat().st_size)
+    assert sizes[1] < 0.52 * sizes[0] < 5 * 10**6
+
+
+def test_what_cannot_be_exported_is_said(
+    sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = verger("export", sound, tmp_path / "fruits.pb")
+    assert refused.returncode == 2
+    assert "neither .onnx nor .tflite" in refused.stderr
+    output = Output(Location(str(sound)))
+    recogniser = load_recogniser(output)
+    photographer = Photographer.of(output, recogniser.record)
+    narrow = replace(photographer, backbone=replace(photographer.backbone, precision="bf16"))
+    with pytest.raises(UsageError, match="in bf16"):
+        export_onnx(recogniser, narrow)
+    other = replace(recogniser, means=-recogniser.means)
+    data, _ = export_onnx(other, photographer)
+    monkeypatch.setattr("verger.recognise.export_onnx._build", lambda *_, **__: data)
+    with pytest.raises(DefectError, match="differs from the server"):
+        export_onnx(recogniser, photographer)
+    for missing in ("onnx", "onnxruntime"):
+        with monkeypatch.context() as without:
+            without.setitem(sys.modules, missing, None)
+            with pytest.raises(SetupError, match="needs ONNX"):
+                OnnxGraph() if missing == "onnx" else open_onnx(data)
+
+
+def test_the_runtime_for_browsers_is_the_published_one() -> None:
+    folder = FOLDER / "onnxruntime"
+    readme = (folder / "README.md").read_text()
+    script, program = re.findall(r"`([0-9a-f]{64})`", readme)
+    assert hashlib.sha256((folder / "ort.mjs").read_bytes()).hexdigest() == script
+    unpacked = gzip.decompress((folder / "ort.wasm.gz").read_bytes())
+    assert hashlib.sha256(unpacked).hexdigest() == program
+
+
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("views", [1, 6])
-def test_it_answers_as_the_server_does(orchard: Path, tmp_path: Path, views: int) -> None:
+def test_tflite_answers_as_the_server_does(orchard: Path, tmp_path: Path, views: int) -> None:
     import tensorflow as tf
 
     go(orchard, tmp_path / "out", views=views)
@@ -45,11 +144,11 @@ def test_it_answers_as_the_server_does(orchard: Path, tmp_path: Path, views: int
         assert archive.read("labels.txt").decode().splitlines() == list(recogniser.labels)
 
 
-def test_another_network_is_refused(orchard: Path, tmp_path: Path) -> None:
+def test_tflite_takes_no_other_network(orchard: Path, tmp_path: Path) -> None:
     go(orchard, tmp_path / "out", network="efficientnet_lite2")
     output = Output(Location(str(tmp_path / "out")))
     recogniser = load_recogniser(output)
     assert len(recogniser.discriminant.mean) == 1280
     photographer = Photographer.of(output, recogniser.record)
     with pytest.raises(UsageError, match="Only MobileNetV2"):
-        export_tflite(recogniser, photographer, tmp_path / "f.tflite")
+        export_tflite(recogniser, photographer)

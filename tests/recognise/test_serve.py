@@ -1,23 +1,20 @@
 """The server and its page: answers, refusals, patience, and what a phone shows."""
 
-import http.client
 import io
 import json
 import shutil
 import socket
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
-from helpers import VERGER, go, running, verger
+from helpers import go, verger
+from servers import ask, serving
 from verger.recognise.names import find_name
 
 HOSTILE = "<img src=x onerror=alert(1)> Pear"
@@ -34,43 +31,10 @@ def output(spark: object, orchard: Path, tmp_path_factory: pytest.TempPathFactor
     return folder / "out"
 
 
-@contextmanager
-def serving(output: Path, *options: object) -> Iterator[int]:
-    """The port of a server that is ready."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with running([*VERGER, "serve", output, "--port", port, *options]) as process:
-        for _ in range(2000):
-            try:
-                if ask(port, "/health")[0] == 200:
-                    break
-            except OSError:
-                assert process.poll() is None
-                time.sleep(0.1)
-        else:
-            pytest.fail("the server does not answer")
-        yield port
-
-
 @pytest.fixture(scope="module")
 def port(output: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     with serving(output, "--corrections", tmp_path_factory.mktemp("kept") / "new") as port:
         yield port
-
-
-def ask(
-    port: int, path: str, body: bytes | None = None, kind: str = "image/jpeg"
-) -> tuple[int, Any, dict[str, str]]:
-    """Status, content and headers; a body is posted."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    headers = {"Content-Type": kind} if body is not None else {}
-    connection.request("GET" if body is None else "POST", path, body, headers)
-    answer = connection.getresponse()
-    data = answer.read()
-    connection.close()
-    is_json = "json" in (answer.getheader("Content-Type") or "")
-    return answer.status, json.loads(data) if is_json else data, dict(answer.getheaders())
 
 
 def picture(width: int, height: int, kind: str = "PNG") -> bytes:

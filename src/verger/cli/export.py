@@ -14,23 +14,32 @@ MEGABYTE = 10**6
 
 def export(
     folder: Annotated[str, typer.Argument(help="The output of a run.", metavar="OUTPUT")],
-    file: Annotated[Path, typer.Argument(help="Such as fruits.tflite.", metavar="FILE")],
+    file: Annotated[Path, typer.Argument(help="fruits.onnx or fruits.tflite.", metavar="FILE")],
     *,
     half: Annotated[bool, typer.Option("--half", help="16 bits a number: half the size.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Write network and recogniser as one TFLite file for phones; it needs verger[tensorflow]."""
+    """Write network and recogniser as one file for phones.
+
+    ONNX needs verger[onnx], TFLite verger[tensorflow].
+    """
     with reporting(debug):
+        from verger.errors import UsageError
         from verger.output.layout import Output
-        from verger.recognise.export import export_tflite
+        from verger.recognise.export_onnx import export_onnx
+        from verger.recognise.export_tflite import export_tflite
         from verger.recognise.photo import Photographer
         from verger.recognise.recogniser import load_recogniser
         from verger.store.location import Location
 
+        exports = {".onnx": export_onnx, ".tflite": export_tflite}
+        if file.suffix not in exports:
+            raise UsageError(f"{file} is neither .onnx nor .tflite.", "Name it fruits.onnx.")
         output = Output(Location.parse(folder))
         recogniser = load_recogniser(output)
         photographer = Photographer.of(output, recogniser.record)
         with console.stage("export"):
-            apart = export_tflite(recogniser, photographer, file, half=half)
-        size = file.stat().st_size / MEGABYTE
+            data, apart = exports[file.suffix](recogniser, photographer, half=half)
+            file.write_bytes(data)
+        size = len(data) / MEGABYTE
         console.say(f"{file}: {size:.1f} MB, cosines within {apart:.4f} of the server's")

@@ -26,6 +26,9 @@ def serve(
     corrections: Annotated[
         str | None, typer.Option(help="Where photographs go whose sender corrects and agrees.")
     ] = None,
+    on_phone: Annotated[
+        bool, typer.Option("--on-phone", help="Phones may compute themselves; needs verger[onnx].")
+    ] = False,
     max_megabytes: Annotated[int, typer.Option(help="The largest photograph.", min=1)] = 10,
     max_megapixels: Annotated[int, typer.Option(help="Likewise, width x height.", min=1)] = 50,
     seconds: Annotated[float, typer.Option(help="What an answer may take.", min=0.1)] = 10.0,
@@ -36,12 +39,14 @@ def serve(
     with reporting(debug):
         from verger.errors import UsageError
         from verger.output.layout import Output
+        from verger.recognise.export_onnx import export_onnx
         from verger.recognise.photo import Photographer
         from verger.recognise.recogniser import load_recogniser
         from verger.recognise.server import serving
         from verger.recognise.server.app import Limits, make_app
         from verger.recognise.server.corrections import check_labels
         from verger.recognise.server.desk import Desk
+        from verger.recognise.server.phone import OnPhone
         from verger.store.location import Location
 
         if (certificate is None) != (key is None):
@@ -54,7 +59,9 @@ def serve(
         pixels = max_megapixels * 10**6
         photographer = Photographer.of(output, recogniser.record, pixels)
         desk = Desk(recogniser, photographer, queue=queue, seconds=seconds)
-        app = make_app(output, desk, Limits(max_megabytes * MEBIBYTE, seconds, kept))
+        limits = Limits(max_megabytes * MEBIBYTE, seconds, kept)
+        given = OnPhone(export_onnx(recogniser, photographer)[0]) if on_phone else None
+        app = make_app(output, desk, limits, given)
         scheme = "https" if certificate else "http"
         shown = f"[{host}]" if ":" in host else host
         console.say(f"{scheme}://{shown}:{port}/ (Ctrl-C ends it)")

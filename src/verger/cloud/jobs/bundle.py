@@ -24,6 +24,9 @@ Architecture = Literal["x86_64", "arm64"]
 PYTHON = "3.11"
 """Of the cluster: EMR 7 has it beside its default, 3.9."""
 PACKAGE = Path(__file__).parents[2]
+UNUSED_CODE = (BUNDLED, PACKAGE / "recognise/server/static")
+"""Of verger itself: the network goes there as a file of its own, once for all versions of the code,
+and no cluster serves a page."""
 ENTRY = PACKAGE / "__main__.py"
 """What Spark starts as the driver: verger's command line, out of the archive beside it."""
 GLIBC = tuple(f"2_{minor}" for minor in range(34, 16, -1))
@@ -137,8 +140,9 @@ def pack_code(folder: Path) -> Path:
     content = {
         f"verger/{file.relative_to(PACKAGE).as_posix()}": file.read_bytes()
         for file in sorted(PACKAGE.rglob("*"))
-        # The network goes there as a file of its own, once for all versions of the code.
-        if file.is_file() and file.parent.name != "__pycache__" and BUNDLED not in file.parents
+        if file.is_file()
+        and file.parent.name != "__pycache__"
+        and not any(folder in file.parents for folder in UNUSED_CODE)
     }
     metadata = distribution("verger").read_text("METADATA") or ""
     content[f"verger-{VERSION}.dist-info/METADATA"] = metadata.encode()

@@ -26,6 +26,7 @@ from verger.recognise.server.desk import BusyError, Desk, LateError
 from verger.recognise.server.headers import SecurityHeaders
 from verger.recognise.server.openapi import describe
 from verger.recognise.server.pages import STATIC, make_page, static
+from verger.recognise.server.phone import OnPhone
 from verger.store.location import Location
 
 PICTURE_SIDE = 160
@@ -58,9 +59,18 @@ class Limits:
     corrections: Location | None = None
 
 
-def make_app(output: Output, desk: Desk, limits: Limits) -> Starlette:
-    """The application that serves an output."""
-    server = _Server(output, desk, limits)
+def make_app(
+    output: Output, desk: Desk, limits: Limits, on_phone: OnPhone | None = None
+) -> Starlette:
+    """The application that serves an output.
+
+    Args:
+        output: whose recogniser answers.
+        desk: where photographs are looked at.
+        limits: what is taken.
+        on_phone: what browsers compute with, if they may.
+    """
+    server = _Server(output, desk, limits, on_phone)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -77,6 +87,7 @@ def make_app(output: Output, desk: Desk, limits: Limits) -> Starlette:
             Route("/api/classify", server.classify, methods=["POST"]),
             Route("/api/corrections", server.correct, methods=["POST"]),
             Route("/pictures/{number:int}", server.picture),
+            *(on_phone.routes() if on_phone else ()),
         ],
         exception_handlers={HTTPException: _explain, Exception: _explain_defect},
         lifespan=lifespan,
@@ -86,8 +97,10 @@ def make_app(output: Output, desk: Desk, limits: Limits) -> Starlette:
 
 
 class _Server:
-    def __init__(self, output: Output, desk: Desk, limits: Limits) -> None:
-        self.desk, self.limits = desk, limits
+    def __init__(
+        self, output: Output, desk: Desk, limits: Limits, on_phone: OnPhone | None
+    ) -> None:
+        self.desk, self.limits, self.on_phone = desk, limits, on_phone
         self.recogniser = desk.recogniser
         self.numbers = {path: number for number, path in enumerate(self.recogniser.paths)}
         source = Location.parse(read_manifest(output).input)
@@ -104,7 +117,9 @@ class _Server:
         if language not in {"en", "fr"}:
             language = "fr" if accepted.lower().startswith("fr") else "en"
         corrects = self.limits.corrections is not None
-        page = make_page(language, self.recogniser.labels, corrects=corrects)
+        page = make_page(
+            language, self.recogniser.labels, corrects=corrects, on_phone=self.on_phone
+        )
         return Response(page, media_type="text/html", headers={"Vary": "Accept-Language"})
 
     async def openapi(self, _: Request) -> Response:

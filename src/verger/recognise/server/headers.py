@@ -9,6 +9,10 @@ POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
+COMPUTING = "/phone.js"
+"""The script that computes in the browser. It has a thread and a policy of its own: WebAssembly may
+be compiled there, and nowhere else."""
+
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -32,6 +36,9 @@ class SecurityHeaders:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers.update(HEADERS)
+                if scope["path"] == COMPUTING:
+                    allowed = POLICY.replace("script-src", "script-src 'wasm-unsafe-eval'")
+                    headers["Content-Security-Policy"] = allowed
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 

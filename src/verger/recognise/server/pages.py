@@ -4,13 +4,21 @@ import json
 import re
 from functools import cache
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 import jinja2
+
+from verger.recognise.names import find_name
+
+if TYPE_CHECKING:
+    from verger.recognise.server.phone import OnPhone
 
 STATIC = {
     "app.css": "text/css",
     "app.js": "text/javascript",
     "worker.js": "text/javascript",
+    "phone.js": "text/javascript",
+    "onnxruntime/ort.mjs": "text/javascript",
     "icon.svg": "image/svg+xml",
     "app.webmanifest": "application/manifest+json",
 }
@@ -26,7 +34,9 @@ def static(name: str) -> tuple[bytes, str]:
 
 
 @cache
-def make_page(language: str, labels: tuple[str, ...], *, corrects: bool) -> str:
+def make_page(
+    language: str, labels: tuple[str, ...], *, corrects: bool, on_phone: "OnPhone | None" = None
+) -> str:
     """The page in a language; names of classes are text in it, whatever they hold."""
     words = {key: text[language] for key, text in _texts().items()}
     if language == "fr":
@@ -35,7 +45,14 @@ def make_page(language: str, labels: tuple[str, ...], *, corrects: bool) -> str:
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
         (FOLDER / "page.html.j2").read_text(encoding="utf-8")
     )
-    return template.render(words=words, language=language, labels=labels, corrects=corrects)
+    return template.render(
+        words=words,
+        language=language,
+        labels=labels,
+        names=[name and name.model_dump() for name in map(find_name, labels)],
+        corrects=corrects,
+        on_phone=on_phone,
+    )
 
 
 @cache

@@ -1,7 +1,11 @@
 // Keeps the page, so that it opens without a network; answers are never kept.
 
-const KEPT = "verger-1";
-const SHELL = ["/", "/?lang=en", "/?lang=fr", "/app.css", "/app.js", "/icon.svg", "/app.webmanifest"];
+const KEPT = "verger-2";
+const BY_PHONE = "verger-on-phone"; // phone.js keeps there what it computes with
+const SHELL = [
+  "/", "/?lang=en", "/?lang=fr", "/app.css", "/app.js", "/icon.svg", "/app.webmanifest",
+  "/phone.js", "/onnxruntime/ort.mjs",
+];
 
 self.addEventListener("install", (event) => {
   event.waitUntil(caches.open(KEPT).then((kept) => kept.addAll(SHELL)));
@@ -9,7 +13,8 @@ self.addEventListener("install", (event) => {
 });
 
 self.addEventListener("activate", (event) => {
-  const old = (names) => names.filter((name) => name !== KEPT).map((name) => caches.delete(name));
+  const old = (names) =>
+    names.filter((name) => ![KEPT, BY_PHONE].includes(name)).map((name) => caches.delete(name));
   event.waitUntil(caches.keys().then((names) => Promise.all(old(names))));
 });
 
@@ -24,6 +29,6 @@ self.addEventListener("fetch", (event) => {
         if (answer.ok) caches.open(KEPT).then((kept) => kept.put(event.request, copy));
         return answer;
       })
-      .catch(() => caches.match(event.request)),
+      .catch(() => caches.match(event.request, { ignoreVary: true })),
   );
 });

@@ -6,7 +6,6 @@ import json
 import os
 import warnings
 import zipfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,9 +26,9 @@ TOLERANCE = 0.01
 
 
 def export_tflite(
-    recogniser: Recogniser, photographer: Photographer, path: Path, *, half: bool = False
-) -> float:
-    """Write a file that takes views and gives the cosines of the classes.
+    recogniser: Recogniser, photographer: Photographer, *, half: bool = False
+) -> tuple[bytes, float]:
+    """A file that takes views and gives the cosines of the classes.
 
     Its input is uint8, (views, side, side, 3) in RGB, as `verger.images.views` cuts them; its
     output is float32, (1, classes). `labels.txt` and `recogniser.json`, with temperature and the
@@ -38,11 +37,11 @@ def export_tflite(
     Args:
         recogniser: that answers.
         photographer: of the same output.
-        path: the file; it is replaced.
         half: keep the numbers in 16 bits: half the size.
 
     Returns:
-        By how much its cosines differ at most from the server's, on a picture of noise.
+        The file, and by how much its cosines differ at most from the server's, on a picture of
+        noise.
 
     Raises:
         UsageError: the network is not MobileNetV2, or is in bfloat16.
@@ -70,12 +69,12 @@ def export_tflite(
     apart = float(np.abs(run_tflite(tf, data, split(noise)) - expected).max())
     if not apart <= TOLERANCE:  # nor may it be no number
         raise DefectError(f"The exported file differs from the server by {apart:.3f}.")
-    path.write_bytes(data)
-    with zipfile.ZipFile(path, "a") as archive:
+    file = io.BytesIO(data)
+    with zipfile.ZipFile(file, "a") as archive:
         archive.writestr("labels.txt", "\n".join(recogniser.labels) + "\n")
         about = recogniser.record.model_dump(mode="json") | {"labels": recogniser.labels}
         archive.writestr("recogniser.json", json.dumps(about, indent=2))
-    return apart
+    return file.getvalue(), apart
 
 
 def _convert(
