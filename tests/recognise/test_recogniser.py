@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ from PIL import Image
 
 from helpers import features_of, go, verger
 from verger.errors import InputError, SetupError, UsageError
+from verger.images.listing import list_input
 from verger.output.layout import Output
+from verger.recognise.evaluate import evaluate, read_photographs
 from verger.recognise.photo import Photographer
 from verger.recognise.recogniser import Recogniser, load_recogniser, read_record
 from verger.store.location import Location
@@ -104,8 +107,36 @@ def test_evaluate_measures_what_was_not_fitted(trained: tuple[Path, Path], tmp_p
     assert sum(pair["images"] for pair in measured["confused"]) == round(8 * (1 - measured["top1"]))
     kept = json.loads((output / "recogniser/evaluation.json").read_text())
     assert kept == measured
+    wrong = {(m["image"]["path"], m["image"]["label"]) for m in measured["mistakes"]}
+    assert wrong == {(p, pair["label"]) for pair in measured["confused"] for p in pair["examples"]}
+    assert measured["input"] == str(foreign)
     shown = verger("evaluate", foreign, "--in", output)
     assert "Hardest classes" in shown.stdout
+
+
+def test_a_mistake_names_the_nearest_image_of_the_class_that_was_said(
+    trained: tuple[Path, Path],
+) -> None:
+    output, new = trained
+    recogniser = load_recogniser(output_at(output))
+    photographer = Photographer.of(output_at(output), recogniser.record)
+    folder = Location(str(new))
+    read = read_photographs(folder, list_input(folder), photographer)
+    labels = sorted(recogniser.labels)
+    swapped = dict(zip(labels, labels[1:] + labels[:1], strict=True))
+    images = [replace(image, label=swapped[image.label]) for image in read.images]
+    measured = evaluate(recogniser, replace(read, images=images), 1.0)
+    assert measured.top1 < 0.5
+    assert measured.mistakes
+    assert [m.confidence for m in measured.mistakes] == sorted(
+        (m.confidence for m in measured.mistakes), reverse=True
+    )
+    for mistake in measured.mistakes:
+        assert mistake.nearest.startswith(f"{mistake.taken_for}/")
+        features = photographer.features((new / mistake.image.path).read_bytes())
+        near = recogniser.similar(features, mistake.taken_for)
+        assert mistake.nearest == near[0].path
+        assert near == sorted(near, key=lambda s: -s.similarity)
 
 
 def test_what_fits_no_recogniser_is_said(

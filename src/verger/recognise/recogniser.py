@@ -5,6 +5,7 @@ It is kept as `.npz`, Parquet and JSON in `recogniser/`, and read without Java.
 
 import io
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
@@ -118,19 +119,25 @@ class Recogniser:
         """What a photograph with these features, (d,), shows."""
         cosines = self.cosines(features[None])
         likely = self.confidences(cosines)[0]
-        vector = self.discriminant.project(features[None])[0]
-        near = self.references @ vector.astype(np.float32)
         return Answer(
             sure=bool(cosines.max() >= self.record.threshold),
             guesses=[
                 Guess(label=self.labels[i], confidence=float(likely[i]))
                 for i in np.argsort(-likely, kind="stable")[:ANSWERS]
             ],
-            similar=[
-                Similar(path=self.paths[i], label=self.path_labels[i], similarity=float(near[i]))
-                for i in np.argsort(-near, kind="stable")[:ANSWERS]
-            ],
+            similar=self.similar(features),
         )
+
+    def similar(self, features: Float64, label: str | None = None) -> list[Similar]:
+        """The reference images most like features, (d,), of a class or of all."""
+        vector = self.discriminant.project(features[None])[0]
+        near = self.references @ vector.astype(np.float32)
+        order = np.argsort(-near, kind="stable")
+        wanted = (i for i in order if label is None or self.path_labels[i] == label)
+        return [
+            Similar(path=self.paths[i], label=self.path_labels[i], similarity=float(near[i]))
+            for i in islice(wanted, ANSWERS)
+        ]
 
     def save(self, output: Output) -> None:
         """Write it; the record last, so that what is half written does not count."""
