@@ -37,6 +37,8 @@ MANY_CLASSES = 30
 
 SHOWN_SCORES = 10
 """Classes that are recognised least, and pairs of classes confused most, that are listed."""
+SHOWN_MISTAKES = 8
+"""Photographs taken for another class that are seen at once; the rest is shown on demand."""
 
 
 class Gallery:
@@ -132,6 +134,7 @@ def render(
         scree_figure=chart,
         many_classes=MANY_CLASSES,
         shown_scores=SHOWN_SCORES,
+        shown_mistakes=SHOWN_MISTAKES,
         credit=contents.manifest.settings.get("credit") or credit_by_name(contents.manifest.input),
         t=words,
         stages=stage_names(language),
