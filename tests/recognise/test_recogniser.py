@@ -16,6 +16,7 @@ from verger.output.layout import Output
 from verger.recognise.evaluate import evaluate, read_photographs
 from verger.recognise.photo import Photographer
 from verger.recognise.recogniser import Recogniser, load_recogniser, read_record
+from verger.reduce.discriminant import LEAST_DIMENSIONS
 from verger.store.location import Location
 
 pytestmark = pytest.mark.usefixtures("spark")
@@ -49,7 +50,7 @@ def test_a_run_leaves_one_that_knows_all_classes(recogniser: Recogniser, orchard
     assert recogniser.record.images == len(recogniser.paths) == 24
     assert recogniser.record.absent == ""
     assert recogniser.record.shrinkage in recogniser.record.shrinkages
-    assert recogniser.references.shape == (24, 3)
+    assert recogniser.references.shape == (24, LEAST_DIMENSIONS)
     np.testing.assert_allclose(np.linalg.norm(recogniser.references, axis=1), 1, atol=1e-6)
 
 
@@ -139,6 +140,28 @@ def test_a_mistake_names_the_nearest_image_of_the_class_that_was_said(
         assert near == sorted(near, key=lambda s: -s.similarity)
 
 
+def test_of_two_kinds_a_third_is_not_sure(orchard: Path, tmp_path: Path) -> None:
+    kinds = sorted(path.name for path in orchard.iterdir())
+    for kind in kinds[:2]:
+        shutil.copytree(orchard / kind, tmp_path / "in" / kind)
+    go(tmp_path / "in", tmp_path / "out")
+    recogniser = load_recogniser(output_at(tmp_path / "out"))
+    assert recogniser.discriminant.directions.shape == (1280, LEAST_DIMENSIONS)
+    photographer = Photographer.of(output_at(tmp_path / "out"), recogniser.record)
+    answers = {
+        kind: [
+            recogniser.answer(photographer.features(photo.read_bytes()))
+            for photo in sorted((orchard / kind).iterdir())
+        ]
+        for kind in kinds
+    }
+    for kind in kinds[:2]:
+        assert all(answer.guesses[0].label == kind for answer in answers[kind])
+        assert sum(answer.sure for answer in answers[kind]) >= 5
+    others = [answer.sure for kind in kinds[2:] for answer in answers[kind]]
+    assert sum(others) < len(others) / 2
+
+
 def test_what_fits_no_recogniser_is_said(
     orchard: Path, tmp_path: Path, trained: tuple[Path, Path]
 ) -> None:
@@ -155,7 +178,7 @@ def test_what_fits_no_recogniser_is_said(
     with pytest.raises(SetupError, match="damaged"):
         load_recogniser(output_at(older))
     shutil.rmtree(older / "recogniser")
-    with pytest.raises(UsageError, match="of a version that made none"):
+    with pytest.raises(UsageError, match="was of another version"):
         load_recogniser(output_at(older))
 
 

@@ -19,7 +19,8 @@ from verger.reduce.discriminant import Discriminant
 from verger.reduce.moments import Float64
 from verger.store import storage
 
-FORMAT = 1
+FORMAT = 2
+"""1 had confidences that were chosen in another space than that of the answers."""
 
 ANSWERS = 5
 """How many classes and similar images an answer names."""
@@ -192,8 +193,8 @@ def load_recogniser(output: Output) -> Recogniser:
                 "Make one: verger run INPUT OUTPUT",
             )
         raise UsageError(
-            f"{output.location} has no recogniser: its last run did not end, or was of a version "
-            "that made none.",
+            f"{output.location} has no recogniser: its last run did not end, or was of "
+            "another version.",
             "Give the same `verger run INPUT OUTPUT` again: it makes one, and features are kept.",
         )
     if record.absent:
