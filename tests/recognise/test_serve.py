@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import socket
+import ssl
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -35,15 +36,15 @@ def output(spark: object, orchard: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 @contextmanager
-def serving(output: Path, *options: object) -> Iterator[int]:
-    """The port of a server that is ready."""
+def serving(output: Path, *options: object, authority: Path | None = None) -> Iterator[int]:
+    """The port of a server that is ready; with TLS, its certificate is of an authority."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with running([*VERGER, "serve", output, "--port", port, *options]) as process:
         for _ in range(2000):
             try:
-                if ask(port, "/health")[0] == 200:
+                if ask(port, "/health", authority=authority)[0] == 200:
                     break
             except OSError:
                 assert process.poll() is None
@@ -60,10 +61,17 @@ def port(output: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int
 
 
 def ask(
-    port: int, path: str, body: bytes | None = None, kind: str = "image/jpeg"
+    port: int,
+    path: str,
+    body: bytes | None = None,
+    kind: str = "image/jpeg",
+    authority: Path | None = None,
 ) -> tuple[int, Any, dict[str, str]]:
     """Status, content and headers; a body is posted."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    if authority:
+        context = ssl.create_default_context(cafile=authority)
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=60, context=context)
     headers = {"Content-Type": kind} if body is not None else {}
     connection.request("GET" if body is None else "POST", path, body, headers)
     answer = connection.getresponse()
