@@ -23,4 +23,6 @@ def test_schemathesis_finds_nothing(sound: Path, tmp_path: Path) -> None:
             capture_output=True, text=True, check=False, cwd=tmp_path,
         )  # fmt: skip
     assert asked.returncode == 0, asked.stdout + asked.stderr
-    assert re.search(r"(\d+) tested", asked.stdout)[1] == "3", asked.stdout
+    generated = re.search(r"(\d+) generated, \1 passed", asked.stdout)
+    assert generated, asked.stdout
+    assert int(generated[1]) > 50
