@@ -1,5 +1,7 @@
 """Discriminants in closed form against scikit-learn and against fits that leave rows out."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,8 +10,14 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from verger.errors import InputError
+from verger.output.files import Identity
+from verger.output.layout import ListedImage
+from verger.recognise.evaluate import Photographs, evaluate
+from verger.recognise.fit import Sample
+from verger.recognise.fit import fit as fit_recogniser
 from verger.reduce.discriminant import FOLDS, LEAST_DIMENSIONS, Within, choose_shrinkage, unit
 from verger.reduce.moments import ClassMeans, Moments
+from verger.store.location import Location
 
 
 def clouds(
@@ -154,3 +162,17 @@ def test_it_refuses_what_has_nothing_to_tell_apart() -> None:
         fit(rows, np.zeros(5, int))
     with pytest.raises(InputError, match="No class has two images that differ"):
         fit(np.repeat(rows[:2], 3, axis=0), np.repeat([0, 1], 3))
+
+
+def test_confidence_and_threshold_fit_what_was_not_fitted() -> None:
+    rows, index = clouds(classes=24, a_class=30, d=200, apart=2.5)
+    known, new = np.tile(np.arange(30) < 20, 24) & (index < 20), np.tile(np.arange(30) >= 20, 24)
+    sample = Sample(list(map(str, np.flatnonzero(known))), names(index[known]), rows[known])
+    moments, classes = Moments.of(rows[known]), ClassMeans.of(names(index[known]), rows[known])
+    identity = Identity(backbone="", weights_sha256="", precision="", label_from="", decoding="")
+    fitted = fit_recogniser(moments, classes, sample, identity)
+    images = [ListedImage(str(n), f"class {index[n]:02}", 0) for n in np.flatnonzero(new)]
+    measured = evaluate(fitted, Photographs(Location("/x"), images, rows[new], Counter()), 1.0)
+    assert measured.foreign == 40
+    assert measured.foreign_refused > 0.5
+    assert measured.ece < 0.1
