@@ -1,11 +1,12 @@
 """What each part of the recogniser does: space, metric, shrinkage, components.
 
-    .venv/bin/python benchmarks/recognising.py OUTPUT [--others INPUT] [--json FILE]
+    .venv/bin/python benchmarks/recognising.py OUTPUT [--others INPUT] [--also OUTPUT] [--json FILE]
 
 Fits on the features in OUTPUT. With --others, photographs of the same classes that were not fitted,
 it measures on these; and always by stratified five-fold over those of OUTPUT. Photographs of one
 afternoon are alike: where they come in series, five-fold flatters, and the others should be of
-another day or place.
+another day or place. With --also, another output of the same network and views, its images are
+fitted too.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from verger.images.listing import list_input
 from verger.output.files import open_files
 from verger.output.layout import Outcome, Output
 from verger.recognise.evaluate import read_photographs, wilson
+from verger.recognise.fit import choose_temperature
 from verger.recognise.photo import Photographer
 from verger.recognise.recogniser import load_recogniser
 from verger.reduce.discriminant import SHRINKAGES, Within, choose_shrinkage, unit
@@ -73,7 +75,25 @@ def answers(split: Split) -> Iterator[tuple[str, Labels]]:
         for k in NEIGHBOURS:
             yield f"{word}, {k} nearest by cosine", nearest(here, labels, there, k)
         if shrinkage == chosen:
-            yield "as chosen, class mean", names[(there @ means.T).argmax(axis=1)]
+            cosines = there @ means.T
+            yield "as chosen, class mean", names[cosines.argmax(axis=1)]
+            held = within.hold_out(within.rotate(known), places, chosen)
+            prior = choose_temperature(held, places) * np.log(classes.counts / len(known))
+            yield "as chosen, prior by class", names[(cosines + prior).argmax(axis=1)]
+
+
+def together(split: Split, more: Float64, labels: Labels) -> Iterator[tuple[str, Labels]]:
+    """What class means say that were fitted together with those of another data set."""
+    known, own, asked, _ = split
+    rows, all_labels = np.vstack([known, more]), np.concatenate([own, labels])
+    classes = ClassMeans.of(list(all_labels), rows)
+    within, names = Within.of(Moments.of(rows), classes), np.array(classes.labels)
+    chosen, _ = choose_shrinkage(within, within.rotate(rows), np.searchsorted(names, all_labels))
+    found = within.discriminant(chosen)
+    cosines = found.project(asked) @ found.project(classes.means).T
+    yield "fitted with another data set, all classes", names[cosines.argmax(axis=1)]
+    cosines[:, ~np.isin(names, own)] = -np.inf
+    yield "fitted with another data set, classes of the first", names[cosines.argmax(axis=1)]
 
 
 def measure(splits: list[Split], say: Callable[[Split], Iterator[tuple[str, Labels]]]) -> Any:
@@ -101,18 +121,32 @@ def five_fold(features: Float64, labels: Labels) -> list[Split]:
     ]
 
 
+def read(output: Output) -> tuple[Float64, Labels]:
+    """The features and labels of an output, by path."""
+    columns = ["path", "label", "features"]
+    table = open_files(output).dataset(Outcome.FEATURIZED).to_table(columns=columns).sort_by("path")
+    labels = np.array(table["label"].to_pylist())
+    rows = table["features"].combine_chunks().flatten().to_numpy()
+    return rows.reshape(len(labels), -1).astype(float), labels
+
+
 def main() -> None:
     """Measure, print, and write JSON if asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output")
     parser.add_argument("--others")
+    parser.add_argument("--also")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     output = Output(Location.parse(given.output))
-    table = open_files(output).dataset(Outcome.FEATURIZED).to_table(columns=["label", "features"])
-    labels = np.array(table["label"].to_pylist())
-    rows = table["features"].combine_chunks()
-    features = rows.flatten().to_numpy().reshape(len(labels), -1).astype(float)
+    features, labels = read(output)
+    more = read(Output(Location.parse(given.also))) if given.also else None
+
+    def say(split: Split) -> Iterator[tuple[str, Labels]]:
+        yield from answers(split)
+        if more:
+            yield from together(split, *more)
+
     record: dict[str, Any] = {"machine": machine(), "images": len(labels)}
     if given.others:
         place, recogniser = Location.parse(given.others), load_recogniser(output)
@@ -120,8 +154,8 @@ def main() -> None:
         listed = list_input(place, recogniser.record.identity.label_from)
         others = read_photographs(place, listed, photographer)
         split = (features, labels, others.features, np.array(others.labels))
-        record["others"] = measure([split], answers)
-    record["five-fold"] = measure(five_fold(features, labels), answers)
+        record["others"] = measure([split], say)
+    record["five-fold"] = measure(five_fold(features, labels), say)
     tell(record, given.json)
 
 

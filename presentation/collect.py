@@ -1,8 +1,11 @@
 """Keep of a run what the slides show: counts, times, the spectrum, and a map with photographs.
 
     .venv/bin/python presentation/collect.py OUTPUT IMAGES
+    .venv/bin/python presentation/collect.py --evaluation NAME OUTPUT [--slide WORDS]
 
-OUTPUT is what `verger run IMAGES OUTPUT` made, IMAGES a folder of Fruits-360.
+OUTPUT is what `verger run IMAGES OUTPUT` made, IMAGES a folder of Fruits-360. With --evaluation,
+what `verger evaluate` has measured with the recogniser of OUTPUT is kept under a name; with --slide
+it is on the slides too, in these words.
 """
 
 import argparse
@@ -52,12 +55,36 @@ def choose(rows: list[dict[str, str]]) -> list[tuple[int, int, str]]:
     return placed
 
 
+def keep_evaluation(name: str, output: Path, slide: str) -> None:
+    """Put an evaluation into `data/recognising.json`, in the place of an older one of the name."""
+    read = {
+        part: json.loads((output / f"recogniser/{part}.json").read_text(encoding="utf-8"))
+        for part in ("evaluation", "recogniser")
+    }
+    measures = ("top1", "top1_interval", "top5", "ece", "answered", "answered_accuracy")
+    kept = ("classes", "images", *measures, "unknown_refused", "coverage")
+    found = {"name": name, "slide": slide} | {key: read["evaluation"][key] for key in kept}
+    found |= {"fitted": read["recogniser"]["images"], "left_out": read["recogniser"]["top1"]}
+    file = DATA / "recognising.json"
+    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"evaluations": []}
+    names = [one["name"] for one in known["evaluations"]]
+    place = names.index(name) if name in names else len(names)
+    known["evaluations"][place : place + 1] = [found]
+    file.write_text(f"{json.dumps(known, indent=1)}\n", encoding="utf-8")
+
+
 def main() -> None:
-    """Read the run and write `data/run.json`."""
+    """Read the run and write `data/run.json`, or an evaluation into `data/recognising.json`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("output", type=Path)
-    parser.add_argument("images", type=Path)
+    parser.add_argument("output", type=Path, nargs="?")
+    parser.add_argument("images", type=Path, nargs="?")
+    parser.add_argument("--evaluation", nargs=2, metavar=("NAME", "OUTPUT"))
+    parser.add_argument("--slide", default="")
     options = parser.parse_args()
+    if options.evaluation:
+        name, output = options.evaluation
+        keep_evaluation(name, Path(output), options.slide)
+        return
     manifest = json.loads((options.output / "manifest.json").read_text(encoding="utf-8"))
     rows = read_rows(options.output / "pca/matrix.csv")
     spectrum = read_rows(options.output / "pca/spectrum.csv")

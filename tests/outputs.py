@@ -8,7 +8,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from verger.output.layout import Output
+from verger.output.evaluation import (
+    Bin,
+    ClassScore,
+    Confusion,
+    Coverage,
+    Evaluation,
+    Mistake,
+    write_evaluation,
+)
+from verger.output.layout import ListedImage, Output
 from verger.output.manifest import BackboneRecord, Counts, EngineRecord, Manifest, SparkRecord
 from verger.store.location import Location
 
@@ -59,3 +68,43 @@ def make_output(
 def colour(number: int) -> tuple[int, int, int]:
     """Of the picture of an image; far enough apart to be told after WebP."""
     return (number * 60) % 240, (number // 4 * 60) % 240, (number // 16 * 60) % 240
+
+
+def measure(output: Output, folder: Path, mistakes: Sequence[tuple[str, str, str]]) -> Evaluation:
+    """An evaluation by hand; of each mistake the class, the one that was named, and the nearest.
+
+    The photographs lie in `folder`, and each has a colour of its own.
+    """
+    made = []
+    for number, (label, taken_for, nearest) in enumerate(mistakes):
+        path = f"{label}/{number}.png"
+        (folder / label).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30), colour(number + 40)).save(folder / path)
+        image = ListedImage(path, label, (folder / path).stat().st_size)
+        made.append(Mistake(image=image, taken_for=taken_for, confidence=0.9, nearest=nearest))
+    evaluation = Evaluation(
+        input=str(folder),
+        top1=0.75,
+        top5=1.0,
+        top1_interval=(0.5, 0.9),
+        classes=3,
+        images=20,
+        ece=0.0312,
+        answered=0.8,
+        answered_accuracy=0.95,
+        unknown_refused=0.6,
+        foreign=4,
+        foreign_refused=0.5,
+        rejected={},
+        by_class=[ClassScore(label=name, images=9, top1=0.5, top5=1) for name, _, _ in mistakes],
+        confused=[
+            Confusion(label=name, taken_for=other, images=1, examples=[])
+            for name, other, _ in mistakes
+        ],
+        mistakes=made,
+        calibration=[Bin(images=20, confidence=0.8, accuracy=0.75)],
+        coverage=[Coverage(coverage=share, accuracy=1 - share / 4) for share in (1.0, 0.5)],
+        images_per_second=30.0,
+    )
+    write_evaluation(evaluation, output)
+    return evaluation

@@ -28,6 +28,9 @@ MAX_FILE_BYTES = 256 * 2**20
 MAX_IMAGE_PIXELS = 89_478_485
 """Pillow's own limit against decompression bombs: a quarter of a GiB in RGB."""
 
+NETWORKS = ("mobilenet_v2", "efficientnet_lite2", "mobilenet_v2+efficientnet_lite2")
+"""Those of verger's own; see `verger.networks.registry`."""
+
 MOST_VIEWS = 6
 """All of an image, and the middle three quarters and half of it, each with its mirror image."""
 
@@ -138,8 +141,10 @@ class RunSettings(BaseModel):
     label_from: str = option(
         "parent", "parent, none, or a regular expression with one group.", cluster=True
     )
-    network: Literal["mobilenet_v2", "efficientnet_lite2", "mobilenet_v2+efficientnet_lite2"] = (
-        option("mobilenet_v2", "What looks at the images.", cluster=True)
+    network: str = option(
+        "mobilenet_v2",
+        "mobilenet_v2, efficientnet_lite2, both with a + between, or keras:NAME.",
+        cluster=True,
     )
     weights: str = option("bundled", "bundled, keras, or a Keras .weights.h5 file.")
     engine: Literal["openvino", "tensorflow"] = option("openvino", "What runs the network.")
@@ -215,6 +220,13 @@ class RunSettings(BaseModel):
             raise ValueError("a count of components is at least 1")
         if isinstance(value, float) and not 0 < value <= 1:
             raise ValueError("a share of the variance is above 0 and at most 1.0")
+        return value
+
+    @field_validator("network")
+    @classmethod
+    def _check_network(cls, value: str) -> str:
+        if value not in NETWORKS and not re.fullmatch(r"keras:\w+", value):
+            raise ValueError(f"{', '.join(NETWORKS)} or keras:NAME, such as keras:ResNet50")
         return value
 
     @field_validator("label_from")

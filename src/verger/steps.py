@@ -30,7 +30,7 @@ from verger.images.listing import list_input
 from verger.images.loading import Loader
 from verger.networks.graph import Backbone, load_backbone
 from verger.networks.registry import MOBILENET_V2
-from verger.output.files import open_files, open_scores
+from verger.output.files import Identity, open_files, open_scores
 from verger.output.layout import (
     FILES_SCHEMA,
     LISTING_SCHEMA,
@@ -43,6 +43,8 @@ from verger.output.layout import (
 )
 from verger.output.manifest import Manifest
 from verger.progress import Progress
+from verger.recognise.fit import SAMPLE_IMAGES, Sample, check_classes, fit
+from verger.recognise.recogniser import Recogniser
 from verger.reduce.pca import Pca, Projection
 from verger.report import charts
 from verger.report.charts import Drawing
@@ -55,6 +57,7 @@ from verger.settings import (
 )
 from verger.spark import matrix, reduce, session
 from verger.spark.connect import Shared, active_session, connect, processors, share
+from verger.spark.classes import compute_class_means, sample_images
 from verger.spark.extraction import Extractor
 from verger.spark.java import runs_already
 from verger.spark.model import load_projection, write_model
@@ -70,6 +73,7 @@ __all__ = [
     "draw_scree",
     "extract",
     "fit_pca",
+    "fit_recogniser",
     "list_images",
     "load_backbone",
     "load_pca",
@@ -288,6 +292,39 @@ def fit_pca(features: DataFrame, components: float | None = None) -> Pca:
     """
     rows = features.select("features").coalesce(max(1, processors(features.sparkSession)))
     return reduce.fit(rows, components)
+
+
+def fit_recogniser(features: DataFrame, backbone: Backbone | Broadcast[Backbone]) -> Recogniser:
+    """Fit what tells classes apart, in closed form: two passes over the features on the executors.
+
+    Args:
+        features: path, label, features; rows with the label "" belong to no class.
+        backbone: the network that made them.
+
+    Raises:
+        InputError: there are fewer than two classes, or no class has two images that differ.
+
+    Examples:
+        >>> recogniser = verger.fit_recogniser(features, verger.load_backbone())
+        >>> row = features.first()
+        >>> recogniser.answer(np.array(row.features)).guesses[0].label == row.label
+        True
+    """
+    network = backbone.value if isinstance(backbone, Broadcast) else backbone
+    context = features.sparkSession.sparkContext
+    rows = features.coalesce(max(1, context.defaultParallelism))
+    classes = compute_class_means(rows.select("label", "features"))
+    check_classes(classes)
+    sample = sample_images(rows.select("path", "label", "features"), classes, SAMPLE_IMAGES)
+    identity = Identity(
+        backbone=network.network.name,
+        weights_sha256=network.weights.sha256,
+        precision=network.precision,
+        label_from="parent",
+        decoding=SCALED_COLOURS,
+    )
+    moments = reduce.compute_moments(rows.select("features"))
+    return fit(moments, classes, Sample(*sample), identity)
 
 
 def load_pca(output: str) -> Projection:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from golden.make_golden import make_pixels
+from verger import settings
 from verger.errors import SetupError, UsageError
 from verger.networks import weights
 from verger.networks.efficientnet_lite import build_graph
@@ -15,6 +16,7 @@ from verger.networks.graph import load_backbone, save_backbone
 from verger.networks.registry import BOTH, EFFICIENTNET_LITE2, NETWORKS
 from verger.networks.torch_file import read_torch_weights
 from verger.networks.weights import Array, find_lite_weights
+from verger.settings import make_settings
 
 
 @pytest.fixture(scope="module")
@@ -131,8 +133,9 @@ def test_what_it_cannot_do_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_setting_names_all_networks() -> None:
-    from typing import get_args
-
-    from verger.settings import RunSettings
-
-    assert set(get_args(RunSettings.model_fields["network"].annotation)) == set(NETWORKS)
+    assert set(settings.NETWORKS) == set(NETWORKS)
+    for name in (*NETWORKS, "keras:ResNet50"):
+        assert make_settings(input="in", output="out", network=name).network == name
+    for name in ("resnet50", "keras:", "keras:../x", "keras:a b"):
+        with pytest.raises(UsageError, match=r"--network: mobilenet_v2, .* or keras:NAME"):
+            make_settings(input="in", output="out", network=name)

@@ -88,10 +88,14 @@ def test_usual_jobs_are_timed_and_sizes_are_kept_side_by_side(
 
 def test_a_recogniser_is_measured_each_way(spark, orchard: Path, tmp_path: Path) -> None:
     go(orchard, tmp_path / "out")
-    found = measured(tmp_path, "recognising", tmp_path / "out", "--others", orchard)
+    output = tmp_path / "out"
+    found = measured(tmp_path, "recognising", output, "--others", orchard, "--also", output)
     assert found["images"] == 24
     for part in ("others", "five-fold"):
         assert "as chosen, class mean" in found[part]
+        assert {"as chosen, prior by class", "fitted with another data set, all classes"} <= set(
+            found[part]
+        )
         assert all(0 <= method["top1"] <= 1 for method in found[part].values())
     assert found["others"]["as chosen, class mean"]["top1"] > 0.9  # they were fitted
 

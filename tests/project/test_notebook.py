@@ -1,6 +1,7 @@
 """The notebook of the deliverables, executed whole here; on a cluster by `test_yarn.py`."""
 
 import json
+import re
 from pathlib import Path
 
 import nbformat
@@ -71,6 +72,8 @@ def test_on_a_laptop_it_gives_what_a_run_gives(kernels, orchard, sound, tmp_path
     output = tmp_path / "out"
     said = execute(tmp_path / "papers", INPUT=str(orchard), OUTPUT=str(output), COMPONENTS=5)
     assert "24 images, 4 étiquettes" in said
+    assert "100.0 % de réponses justes" in said
+    assert re.search(r"(.+)/r_0_100.jpg → \1 \d+ %", said)
     assert "24 images, écart le plus grand : 0.0" in said
     assert_same_matrix(output, sound)
     for name in ("eboulis", "carte"):

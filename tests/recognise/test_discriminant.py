@@ -1,5 +1,7 @@
 """Discriminants in closed form against scikit-learn and against fits that leave rows out."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,8 +10,14 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from verger.errors import InputError
-from verger.reduce.discriminant import Within, choose_shrinkage, unit
+from verger.output.files import Identity
+from verger.output.layout import ListedImage
+from verger.recognise.evaluate import Photographs, evaluate
+from verger.recognise.fit import Sample
+from verger.recognise.fit import fit as fit_recogniser
+from verger.reduce.discriminant import FOLDS, LEAST_DIMENSIONS, Within, choose_shrinkage, unit
 from verger.reduce.moments import ClassMeans, Moments
+from verger.store.location import Location
 
 
 def clouds(
@@ -49,7 +57,8 @@ def test_its_space_is_that_of_scikit_learn() -> None:
     ours = fit(rows, index).discriminant(0.0)
     theirs = LinearDiscriminantAnalysis(solver="eigen").fit(rows, index).transform(rows)
     scores = (rows - ours.mean) @ ours.directions
-    assert scores.shape == (200, 4)
+    assert scores.shape == (200, 12)
+    scores = scores[:, :4]  # the others only fill up the space
     theirs -= theirs.mean(axis=0)  # scikit-learn does not, with this solver
     # It divides the scatter by n, and we by n less the classes.
     ratio = np.linalg.norm(theirs, axis=0) / np.linalg.norm(scores, axis=0)
@@ -76,6 +85,55 @@ def test_leaving_a_row_out_equals_a_fit_without_it(shrinkage: float) -> None:
         assert_allclose(cosines[number], means @ metric @ row / lengths, rtol=1e-7)
 
 
+@pytest.mark.parametrize(("classes", "d"), [(4, 30), (2, 6), (20, 12), (30, 40)])
+def test_holding_rows_out_equals_a_fit_without_them(classes: int, d: int) -> None:
+    rows, index = clouds(classes=classes, a_class=10, d=d, apart=1.0)
+    shrinkage, whole = 0.2, fit(rows, index)
+    cosines = whole.hold_out(whole.rotate(rows), index, shrinkage)
+    missing = max(min(LEAST_DIMENSIONS, d) - classes + 1, 0)
+    for fold in range(FOLDS):
+        out = np.tile(np.arange(10) // 2 == fold, classes)  # neighbours, of each class
+        without = ClassMeans.of(names(index[~out]), rows[~out])
+        residuals = rows[~out] - without.means[index[~out]]
+        covariance = residuals.T @ residuals / ((~out).sum() - classes)
+        # As in `leave_one_out`, the sphere stays.
+        shrunk = (1 - shrinkage) * covariance + shrinkage * whole.variances.mean() * np.eye(d)
+        white = np.linalg.inv(np.linalg.cholesky(shrunk)).T
+        means, mean = without.means, rows[~out].mean(axis=0)
+        filling = np.linalg.eigh(covariance)[1][:, d - missing :]
+        space = np.vstack([(means - mean)[:-1] @ white, filling.T @ white])  # the last one follows
+        axes = np.linalg.svd(space, full_matrices=False)[2]
+        there = unit((rows[out] - mean) @ white @ axes.T)
+        expected = there @ unit((means - mean) @ white @ axes.T).T
+        assert_allclose(cosines[out], expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 40])
+def test_cosines_of_new_rows_are_as_those_of_rows_held_out(classes: int) -> None:
+    rows, index = clouds(classes, a_class=60, d=70, apart=1.5)
+    known = np.tile(np.arange(60) < 30, classes)
+    within = fit(rows[known], index[known])
+    held = within.hold_out(within.rotate(rows[known]), index[known], 0.2)
+    found = within.discriminant(0.2)
+    new = found.project(rows[~known]) @ found.project(within.classes.means).T
+    n, own = np.arange(len(held)), index[known]
+    assert_allclose(held[n, own].mean(), new[n, own].mean(), atol=0.03)
+    seen = found.project(rows[known]) @ found.project(within.classes.means).T
+    assert seen[n, own].mean() > new[n, own].mean() + 0.01, "rows that were fitted flatter"
+
+
+def test_of_two_classes_a_row_that_is_like_neither_is_told() -> None:
+    rows, index = clouds(classes=3, a_class=40, d=40)
+    two = index < 2
+    within = fit(rows[two], index[two])
+    found = within.discriminant(0.2)
+    cosines = found.project(rows) @ found.project(within.classes.means).T
+    assert found.directions.shape == (40, LEAST_DIMENSIONS)
+    best = cosines.max(axis=1)
+    assert np.abs(cosines).max() < 0.9999, "a cosine of one says nothing"
+    assert best[two].min() > np.median(best[~two])
+
+
 def test_a_class_of_one_image_is_never_its_own_witness() -> None:
     rows, index = clouds(classes=3, a_class=5, d=4)
     rows, index = np.vstack([rows, rows[:1] + 9]), np.append(index, 3)
@@ -83,6 +141,9 @@ def test_a_class_of_one_image_is_never_its_own_witness() -> None:
     cosines = within.leave_one_out(within.rotate(rows), index, 0.1)
     assert cosines[-1, 3] == -1.0
     assert np.isfinite(cosines).all()
+    held = within.hold_out(within.rotate(rows), index, 0.1)
+    assert held[-1, 3] == -1.0
+    assert np.isfinite(held).all()
 
 
 def test_shrinkage_is_chosen_where_there_are_fewer_rows_than_features() -> None:
@@ -101,3 +162,17 @@ def test_it_refuses_what_has_nothing_to_tell_apart() -> None:
         fit(rows, np.zeros(5, int))
     with pytest.raises(InputError, match="No class has two images that differ"):
         fit(np.repeat(rows[:2], 3, axis=0), np.repeat([0, 1], 3))
+
+
+def test_confidence_and_threshold_fit_what_was_not_fitted() -> None:
+    rows, index = clouds(classes=24, a_class=30, d=200, apart=2.5)
+    known, new = np.tile(np.arange(30) < 20, 24) & (index < 20), np.tile(np.arange(30) >= 20, 24)
+    sample = Sample(list(map(str, np.flatnonzero(known))), names(index[known]), rows[known])
+    moments, classes = Moments.of(rows[known]), ClassMeans.of(names(index[known]), rows[known])
+    identity = Identity(backbone="", weights_sha256="", precision="", label_from="", decoding="")
+    fitted = fit_recogniser(moments, classes, sample, identity)
+    images = [ListedImage(str(n), f"class {index[n]:02}", 0) for n in np.flatnonzero(new)]
+    measured = evaluate(fitted, Photographs(Location("/x"), images, rows[new], Counter()), 1.0)
+    assert measured.foreign == 40
+    assert measured.foreign_refused > 0.5
+    assert measured.ece < 0.1

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,12 @@ from PIL import Image
 
 from helpers import features_of, go, verger
 from verger.errors import InputError, SetupError, UsageError
+from verger.images.listing import list_input
 from verger.output.layout import Output
+from verger.recognise.evaluate import evaluate, read_photographs
 from verger.recognise.photo import Photographer
 from verger.recognise.recogniser import Recogniser, load_recogniser, read_record
+from verger.reduce.discriminant import LEAST_DIMENSIONS
 from verger.store.location import Location
 
 pytestmark = pytest.mark.usefixtures("spark")
@@ -46,7 +50,7 @@ def test_a_run_leaves_one_that_knows_all_classes(recogniser: Recogniser, orchard
     assert recogniser.record.images == len(recogniser.paths) == 24
     assert recogniser.record.absent == ""
     assert recogniser.record.shrinkage in recogniser.record.shrinkages
-    assert recogniser.references.shape == (24, 3)
+    assert recogniser.references.shape == (24, LEAST_DIMENSIONS)
     np.testing.assert_allclose(np.linalg.norm(recogniser.references, axis=1), 1, atol=1e-6)
 
 
@@ -104,8 +108,58 @@ def test_evaluate_measures_what_was_not_fitted(trained: tuple[Path, Path], tmp_p
     assert sum(pair["images"] for pair in measured["confused"]) == round(8 * (1 - measured["top1"]))
     kept = json.loads((output / "recogniser/evaluation.json").read_text())
     assert kept == measured
+    wrong = {(m["image"]["path"], m["image"]["label"]) for m in measured["mistakes"]}
+    assert wrong == {(p, pair["label"]) for pair in measured["confused"] for p in pair["examples"]}
+    assert measured["input"] == str(foreign)
     shown = verger("evaluate", foreign, "--in", output)
     assert "Hardest classes" in shown.stdout
+
+
+def test_a_mistake_names_the_nearest_image_of_the_class_that_was_said(
+    trained: tuple[Path, Path],
+) -> None:
+    output, new = trained
+    recogniser = load_recogniser(output_at(output))
+    photographer = Photographer.of(output_at(output), recogniser.record)
+    folder = Location(str(new))
+    read = read_photographs(folder, list_input(folder), photographer)
+    labels = sorted(recogniser.labels)
+    swapped = dict(zip(labels, labels[1:] + labels[:1], strict=True))
+    images = [replace(image, label=swapped[image.label]) for image in read.images]
+    measured = evaluate(recogniser, replace(read, images=images), 1.0)
+    assert measured.top1 < 0.5
+    assert measured.mistakes
+    assert [m.confidence for m in measured.mistakes] == sorted(
+        (m.confidence for m in measured.mistakes), reverse=True
+    )
+    for mistake in measured.mistakes:
+        assert mistake.nearest.startswith(f"{mistake.taken_for}/")
+        features = photographer.features((new / mistake.image.path).read_bytes())
+        near = recogniser.similar(features, mistake.taken_for)
+        assert mistake.nearest == near[0].path
+        assert near == sorted(near, key=lambda s: -s.similarity)
+
+
+def test_of_two_kinds_a_third_is_not_sure(orchard: Path, tmp_path: Path) -> None:
+    kinds = sorted(path.name for path in orchard.iterdir())
+    for kind in kinds[:2]:
+        shutil.copytree(orchard / kind, tmp_path / "in" / kind)
+    go(tmp_path / "in", tmp_path / "out")
+    recogniser = load_recogniser(output_at(tmp_path / "out"))
+    assert recogniser.discriminant.directions.shape == (1280, LEAST_DIMENSIONS)
+    photographer = Photographer.of(output_at(tmp_path / "out"), recogniser.record)
+    answers = {
+        kind: [
+            recogniser.answer(photographer.features(photo.read_bytes()))
+            for photo in sorted((orchard / kind).iterdir())
+        ]
+        for kind in kinds
+    }
+    for kind in kinds[:2]:
+        assert all(answer.guesses[0].label == kind for answer in answers[kind])
+        assert sum(answer.sure for answer in answers[kind]) >= 5
+    others = [answer.sure for kind in kinds[2:] for answer in answers[kind]]
+    assert sum(others) < len(others) / 2
 
 
 def test_what_fits_no_recogniser_is_said(
@@ -124,7 +178,7 @@ def test_what_fits_no_recogniser_is_said(
     with pytest.raises(SetupError, match="damaged"):
         load_recogniser(output_at(older))
     shutil.rmtree(older / "recogniser")
-    with pytest.raises(UsageError, match="of a version that made none"):
+    with pytest.raises(UsageError, match="was of another version"):
         load_recogniser(output_at(older))
 
 

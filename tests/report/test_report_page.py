@@ -13,7 +13,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page
 
 from browsers import open_page
-from outputs import colour, make_output
+from outputs import colour, make_output, measure
 from verger.output.files import read_scores
 from verger.output.layout import Output, Reason
 from verger.output.manifest import read_manifest
@@ -39,9 +39,15 @@ def points_of(report: Path) -> dict[str, Any]:
     return json.loads(found[1])["points"]
 
 
+MISTAKES = [(EVIL, "pear", "pear/7.png"), ("plum", EVIL, f"{EVIL}/2.png")]
+
+
 @pytest.fixture(scope="module")
 def report(tmp_path_factory) -> Path:
-    return written(make_output(tmp_path_factory.mktemp("page"), LABELS))
+    folder = tmp_path_factory.mktemp("page")
+    output = make_output(folder, LABELS)
+    measure(output, folder / "others", MISTAKES)
+    return written(output)
 
 
 def hover(page: Page, row: int) -> dict[str, str]:
@@ -142,6 +148,53 @@ def test_in_print_everything_is_dark_on_white(report: Path, browser: Browser) ->
     assert page.evaluate(style, ["body", "backgroundColor"]) == "rgb(255, 255, 255)"
     assert page.evaluate(style, ["body", "color"]) == "rgb(32, 38, 43)"
     assert page.evaluate(style, ["nav", "display"]) == "none"
+
+
+@pytest.mark.parametrize("width", [375, 1440])
+def test_photographs_that_were_confused_stand_beside_what_was_said(
+    report: Path, browser: Browser, width: int
+) -> None:
+    page, complaints = open_page(browser, report, width)
+    section = page.locator("#recognition")
+    assert section.locator(".cards dd:not(.note)").all_inner_texts() == [
+        "75.0%", "100.0%", "0.0312", "80.0%", "60.0%"
+    ]  # fmt: skip
+    pairs = section.locator(".mistakes .pair")
+    assert pairs.count() == len(MISTAKES)
+    for number, (label, taken_for, nearest) in enumerate(MISTAKES):
+        pair = pairs.nth(number)
+        assert f"Taken for {taken_for}, confidence 90.0%" in pair.inner_text()
+        assert pair.locator("figcaption b").all_inner_texts() == [label, taken_for]
+        left, right = (picture.bounding_box() for picture in pair.locator("img").all())
+        assert left["x"] + left["width"] <= right["x"]
+        assert left["y"] == right["y"]
+        shown = [colour_of(picture.get_attribute("src")) for picture in pair.locator("img").all()]
+        wanted = colour(number + 40), colour(int(re.search(r"(\d+)\.png", nearest)[1]))
+        for one, other in zip(shown, wanted, strict=True):
+            assert max(abs(a - b) for a, b in zip(one, other, strict=True)) < 25
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert complaints == []
+
+
+def test_confused_photographs_that_have_gone_are_counted(tmp_path: Path) -> None:
+    output = make_output(tmp_path, LABELS)
+    assert 'id="recognition"' not in written(output).read_text()
+    measure(output, tmp_path / "others", [("plum", "pear", "pear/7.png")] * 2)
+    (tmp_path / "others/plum/1.png").unlink()
+    assert "1 of these photographs could not be shown" in written(output).read_text()
+    shutil.rmtree(tmp_path / "others")
+    text = written(output, "fr").read_text()
+    assert "2 de ces photographies manquent" in text
+    assert text.count(f'aria-label="plum/0.png: {texts("fr")["no_picture"]}"') == 1
+
+
+def test_an_evaluation_of_another_version_is_passed_over_and_named(tmp_path: Path) -> None:
+    output = make_output(tmp_path, LABELS)
+    measure(output, tmp_path / "others", [])
+    Path(output.evaluation.path).write_text('{"top1": 0.5}')
+    text = written(output).read_text()
+    assert 'id="recognition"' not in text
+    assert "Could not be read" in text
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Files are written whole, read up to a limit, listed by name and deleted with what is below."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,23 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_rest(
             storage.write_bytes(file, b"new")
     assert storage.read_bytes(file) == b"old"
     assert storage.names(folder) == ["file"]
+
+
+def test_processes_that_write_one_file_at_once_all_succeed(folder: Location) -> None:
+    file, contents = folder.child("file"), [bytes([65 + n]) * 200_000 for n in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda data: storage.write_bytes(file, data), contents * 8))
+    assert storage.read_bytes(file) in contents
+    assert storage.names(folder) == ["file"]
+
+
+def test_what_a_killed_process_left_goes_in_time(folder: Location) -> None:
+    old, new = (Path(folder.path, f".f[1].{name}.partial") for name in ("old", "new"))
+    for part in (old, new):
+        part.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    storage.write_bytes(folder.child("f[1]"), b"whole")
+    assert storage.names(folder) == [".f[1].new.partial", "f[1]"]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from verger.cli.options import Debug, In, Json
 from verger.cli.reporting import reporting
 
 if TYPE_CHECKING:
-    from verger.recognise.evaluate import Evaluation
+    from verger.output.evaluation import Evaluation
 
 SHOWN = 10
 """Classes and pairs that the table names."""
@@ -40,6 +40,7 @@ def evaluate(
     with reporting(debug):
         from verger.errors import InputError
         from verger.images.listing import list_input
+        from verger.output.evaluation import write_evaluation
         from verger.output.layout import Output
         from verger.recognise import evaluate as measuring
         from verger.recognise.photo import Photographer
@@ -63,11 +64,12 @@ def evaluate(
             recogniser = measuring.calibrated(recogniser, photographs)
             write_record(recogniser.record, output)
         measured = measuring.evaluate(recogniser, photographs, seconds)
-        measuring.write_evaluation(measured, output)
+        write_evaluation(measured, output)
         if json:
             console.write_json(measured)
         else:
             _show(measured)
+            console.say(f"With the pictures that were confused: verger report {output.location}")
 
 
 def _show(measured: "Evaluation") -> None:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from verger.errors import SetupError
 from verger.networks.graph import Backbone
+from verger.networks.keras_application import application_from_arrays
 from verger.networks.mobilenet_v2 import model_from_arrays
-from verger.networks.registry import Network
+from verger.networks.registry import KERAS, Network
 
 Pixels = NDArray[np.uint8]
 Features = NDArray[np.float32]
@@ -165,7 +166,11 @@ class TensorFlowEngine:
             tf.config.threading.set_intra_op_parallelism_threads(1)
             tf.config.threading.set_inter_op_parallelism_threads(1)
         with np.load(io.BytesIO(backbone.payload)) as arrays:
-            model = model_from_arrays(list(arrays.values()), backbone.weights.convention)
+            numbers = list(arrays.values())
+        if backbone.network.name.startswith(KERAS):
+            model = application_from_arrays(backbone.network, numbers)
+        else:
+            model = model_from_arrays(numbers, backbone.weights.convention)
         self.network = backbone.network
         side = self.network.side
         signature = tf.TensorSpec((None, side, side, 3), tf.uint8)

@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 import zipfile
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
@@ -15,18 +16,20 @@ from typing import Any, Literal
 import numpy as np
 
 from verger.errors import SetupError, UsageError
-from verger.networks.registry import BOTH, MOBILENET_V2, NETWORKS, Network
+from verger.networks.registry import BOTH, KERAS, MOBILENET_V2, NETWORKS, Network
 from verger.networks.weights import (
     Weights,
     bundled_bytes,
     find_lite_weights,
     find_weights,
+    no_such_file,
+    sha256,
     tensorflow_is_missing,
 )
 from verger.output.manifest import BackboneRecord, EngineRecord
 from verger.store.cache import cache_folder
 
-FORMAT = "1"
+FORMAT = "2"
 """Part of every cache key: raise it when `build_model` changes what it computes."""
 
 
@@ -55,6 +58,7 @@ class Backbone:
         weights = self.weights
         return BackboneRecord(
             name=self.network.name,
+            width=self.network.width,
             weights=weights.name,
             sha256=weights.sha256,
             source=weights.source,
@@ -87,21 +91,21 @@ def load_backbone(
     """
     if zipfile.is_zipfile(weights):
         return _open_backbone(Path(weights), engine, precision, network)
+    if network.startswith(KERAS):
+        return _load_application(network, weights, engine, precision)
     if network != MOBILENET_V2.name:
         return _load_lite(NETWORKS[network], weights, engine, precision)
     file = find_weights(weights)
     if file.name == "bundled":
         carried = bundled_bytes("graph.zip" if engine == "openvino" else "weights.npz")
         return Backbone(engine, precision, file, carried)
-    maker = export_openvino if engine == "openvino" else _export_arrays
-    keras = engine_version("keras")
-    key = "-".join((FORMAT, engine, version("openvino"), keras, file.convention, file.sha256))
-    cached = cache_folder() / f"backbone-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
-    payload = _read_cached(cached)
-    if payload is None:
-        payload = maker(file)
-        _write_cached(cached, payload)
-    return Backbone(engine, precision, file, payload)
+
+    def make() -> Backbone:
+        maker = export_openvino if engine == "openvino" else export_arrays
+        return Backbone(engine, precision, file, maker(file))
+
+    key = (engine, engine_version("keras"), file.convention, file.sha256)
+    return _kept(key, engine, precision, network, make)
 
 
 def _load_lite(
@@ -122,6 +126,53 @@ def _load_lite(
     return Backbone(engine, precision, found, payload, network)
 
 
+def _load_application(
+    network: str,
+    weights: str,
+    engine: Literal["openvino", "tensorflow"],
+    precision: Literal["f32", "bf16"],
+) -> Backbone:
+    """An application of Keras', kept in the cache as `save_backbone` writes it."""
+    from verger.networks.keras_application import build_application
+
+    file = Path(weights)
+    if weights not in {"bundled", "keras"} and not file.is_file():
+        raise no_such_file(weights)
+
+    def make() -> Backbone:
+        with _quiet():
+            model, found, origin = build_application(network.removeprefix(KERAS), weights)
+            payload = _to_openvino(model) if engine == "openvino" else _to_arrays(model)
+        return Backbone(engine, precision, origin, payload, found)
+
+    digest = sha256(file) if file.is_file() else "imagenet"
+    key = (engine, engine_version("keras"), network, digest)
+    return _kept(key, engine, precision, network, make)
+
+
+def _kept(
+    key: tuple[str, ...],
+    engine: Literal["openvino", "tensorflow"],
+    precision: Literal["f32", "bf16"],
+    network: str,
+    make: Callable[[], Backbone],
+) -> Backbone:
+    """What `make` gives, made once: then it is in the cache, as `save_backbone` writes it."""
+    words = "-".join((FORMAT, version("openvino"), *key))
+    cached = cache_folder() / f"backbone-{_digest(words.encode())[:32]}.zip"
+    with contextlib.suppress(SetupError):
+        return _open_backbone(cached, engine, precision, network)
+    backbone = make()
+    # A cache that cannot be written costs time on the next run, nothing else.
+    with contextlib.suppress(OSError):
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cached.parent) as scratch:
+            whole = Path(scratch, cached.name)
+            save_backbone(backbone, whole)
+            whole.replace(cached)
+    return backbone
+
+
 def save_backbone(backbone: Backbone, path: Path) -> None:
     """Write a file that `--weights` takes where there is no TensorFlow, as on a cluster.
 
@@ -131,7 +182,7 @@ def save_backbone(backbone: Backbone, path: Path) -> None:
     weights = asdict(backbone.weights) | {"path": ""}
     about = {
         "engine": backbone.engine,
-        "network": backbone.network.name,
+        "network": asdict(backbone.network),
         "sha256": _digest(backbone.payload),
         "weights": weights,
     }
@@ -152,7 +203,7 @@ def _open_backbone(
             payload = archive.read("payload")
         weights = Weights(**about["weights"] | {"path": path})
         made_for, digest = about["engine"], about["sha256"]
-        of_network = about.get("network", MOBILENET_V2.name)
+        of_network = Network(**about["network"])
     except (KeyError, TypeError, ValueError, OSError, zipfile.BadZipFile) as error:
         raise SetupError(
             f"{path} is a zip, but not a whole backbone: {error}.",
@@ -162,9 +213,9 @@ def _open_backbone(
         raise SetupError(f"{path} is damaged: its digest does not fit.", "Make the file again.")
     if made_for != engine:
         raise UsageError(f"{path} was made for --engine {made_for}.", "Say so, or make another.")
-    if of_network != network:
-        raise UsageError(f"{path} is of --network {of_network}.", "Say so, or make another.")
-    return Backbone(engine, precision, weights, payload, NETWORKS[network])
+    if of_network.name != network:
+        raise UsageError(f"{path} is of --network {of_network.name}.", "Say so, or make another.")
+    return Backbone(engine, precision, weights, payload, of_network)
 
 
 def _digest(payload: bytes) -> str:
@@ -180,33 +231,37 @@ def engine_version(engine: str) -> str:
         return next((version(name) for name in packages_distributions().get(engine, ())), "")
 
 
-def _read_cached(path: Path) -> bytes | None:
-    """The payload, unless it is absent or is not what was written: its digest comes first."""
-    try:
-        digest, payload = path.read_bytes().split(b"\n", maxsplit=1)
-    except (OSError, ValueError):
-        return None
-    return payload if _digest(payload).encode() == digest else None
-
-
-def _write_cached(path: Path, payload: bytes) -> None:
-    # A cache that cannot be written costs time on the next run, nothing else.
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(_digest(payload).encode() + b"\n" + payload)
-        Path(file.name).replace(path)
-
-
 def export_openvino(weights: Weights) -> bytes:
     """A zip of the graph that OpenVINO makes of the Keras model; TensorFlow is needed."""
+    with _quiet():
+        return _to_openvino(_build(weights))
+
+
+def export_arrays(weights: Weights) -> bytes:
+    """A `.npz` of the arrays of the Keras model; TensorFlow is needed."""
+    with _quiet():
+        return _to_arrays(_build(weights))
+
+
+def _build(weights: Weights) -> Any:
+    from verger.networks.mobilenet_v2 import build_model
+
+    return build_model(weights)
+
+
+def _to_openvino(model: Any) -> bytes:
     import openvino
 
-    model = _build_quietly(weights)
     with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder) / "model"
         model.export(str(saved), format="tf_saved_model", verbose=False)
         return _zip_graph(openvino.convert_model(saved))
+
+
+def _to_arrays(model: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, *model.get_weights())
+    return buffer.getvalue()
 
 
 def _zip_graph(graph: Any) -> bytes:
@@ -223,22 +278,16 @@ def _zip_graph(graph: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _export_arrays(weights: Weights) -> bytes:
-    buffer = io.BytesIO()
-    np.savez(buffer, *_build_quietly(weights).get_weights())
-    return buffer.getvalue()
-
-
-def _build_quietly(weights: Weights) -> Any:
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Have TensorFlow say nothing, and say what to do where it is missing."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     # TensorFlow announces oneDNN on stderr whatever its log level, and building has no use for it.
     given = os.environ.get("TF_ENABLE_ONEDNN_OPTS")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     try:
-        from verger.networks.mobilenet_v2 import build_model
-
-        return build_model(weights)
+        yield
     except ImportError as error:
         raise tensorflow_is_missing(error) from error
     finally:

@@ -8,7 +8,8 @@ class Network:
     """What is true of a network, whatever its weights.
 
     Attributes:
-        name: in manifests, and of the module beside this one that builds it.
+        name: in manifests, and of the module beside this one that builds it; `keras:NAME` are built
+            by `keras_application`.
         side: pixels a side of the square pictures that it takes, uint8 in RGB; it scales the values
             itself.
         width: how many features it gives.
@@ -23,5 +24,8 @@ MOBILENET_V2 = Network("mobilenet_v2", side=224, width=1280)
 EFFICIENTNET_LITE2 = Network("efficientnet_lite2", side=260, width=1280)
 BOTH = Network("mobilenet_v2+efficientnet_lite2", side=260, width=2560)
 """The features of both side by side, each scaled to length one."""
+
+KERAS = "keras:"
+"""Before the name of an application of Keras', whose side and width it says itself."""
 
 NETWORKS = {network.name: network for network in (MOBILENET_V2, EFFICIENTNET_LITE2, BOTH)}

@@ -39,6 +39,14 @@ def tensorflow_is_missing(error: ImportError) -> SetupError:
     )
 
 
+def no_such_file(weights: str) -> UsageError:
+    """What to say of `--weights` that are neither a known name nor a file."""
+    return UsageError(
+        f"--weights {weights}: no such file.",
+        "Give 'bundled', 'keras', or the path of a Keras .weights.h5 file.",
+    )
+
+
 @dataclass(frozen=True)
 class Weights:
     """A file of weights and how the network must be built for it.
@@ -77,10 +85,7 @@ def find_weights(choice: str) -> Weights:
         return Weights("keras", path, sha256(path), "keras", KERAS_URL, "Apache-2.0")
     path = Path(choice)
     if not path.is_file():
-        raise UsageError(
-            f"--weights {choice}: no such file.",
-            "Give 'bundled', 'keras', or the path of a Keras .weights.h5 file.",
-        )
+        raise no_such_file(choice)
     return Weights(path.name, path, sha256(path), "keras", "a file of the user's", "unknown")
 
 

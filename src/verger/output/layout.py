@@ -124,6 +124,7 @@ class Output:
         self.matrix_csv = location.child("pca/matrix.csv")
         self.model = location.child("model")
         self.recogniser = location.child("recogniser")
+        self.evaluation = self.recogniser.child("evaluation.json")
         self.report = location.child("report.html")
 
     @property

@@ -30,9 +30,10 @@ class Counts(_Record):
 
 
 class BackboneRecord(_Record):
-    """Which network made the features."""
+    """Which network made the features, and how many an image has."""
 
     name: str
+    width: int = 1280
     weights: str
     sha256: str
     source: str

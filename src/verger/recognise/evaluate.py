@@ -4,116 +4,56 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import compress
 from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
 
 from verger.errors import InputError
 from verger.images.ahead import read_ahead
-from verger.output.layout import ListedImage, Output, Rejection
+from verger.output.evaluation import (
+    Bin,
+    ClassScore,
+    Confusion,
+    Coverage,
+    Evaluation,
+    Mistake,
+)
+from verger.output.layout import ListedImage, Rejection
 from verger.progress import Progress
 from verger.recognise.fit import choose_temperature, choose_threshold
 from verger.recognise.photo import Photographer
 from verger.recognise.recogniser import ANSWERS, Recogniser
 from verger.reduce.moments import Float64
-from verger.store import storage
 from verger.store.location import Location
 
 BINS = 15
 """Of confidences, for the calibration error: as many as Guo et al. take."""
 
 SHOWN_EXAMPLES = 3
-"""Images that are named of each pair of classes that are confused."""
+"""Images of each pair of classes that are confused: as many are named, and shown."""
+
+SHOWN_MISTAKES = 24
+"""Images taken for another class that are kept, to be shown."""
 
 COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)
 """Shares of the images that are answered, the surest first, for which the accuracy is given."""
 
 
-class ClassScore(BaseModel):
-    """How often images of a class are recognised."""
-
-    label: str
-    images: int
-    top1: float
-    top5: float
-
-
-class Confusion(BaseModel):
-    """A class that was taken for another, how often, and some of the images."""
-
-    label: str
-    taken_for: str
-    images: int
-    examples: list[str]
-
-
-class Bin(BaseModel):
-    """Images with about the same confidence: their mean confidence and the share of right ones."""
-
-    images: int
-    confidence: float
-    accuracy: float
-
-
-class Coverage(BaseModel):
-    """The share of right answers where only the surest so many are given."""
-
-    coverage: float
-    accuracy: float
-
-
-class Evaluation(BaseModel):
-    """What `verger evaluate` measures.
-
-    Attributes:
-        top1, top5: shares of images whose class is the likeliest, or among the five likeliest.
-        top1_interval: of 95 % (Wilson 1927).
-        classes: of the images, among those that the recogniser knows.
-        images: of these classes that could be read.
-        ece: expected calibration error, with 15 bins (Guo et al. 2017, arXiv:1706.04599).
-        answered: the share of images that the recogniser is sure of, and `answered_accuracy` the
-            share of right answers among them.
-        unknown_refused: the share of images that it is not sure of when their own class is left out
-            of the answers: what it does with a kind that it has not seen.
-        foreign: images of classes that it does not know, which count nowhere else, and
-            `foreign_refused` the share of them that it is not sure of; None where there are none.
-        rejected: files that are images and could not be read, by reason.
-        by_class: in the order of their labels.
-        confused: pairs, the most frequent first.
-        calibration: bins that are not empty.
-        coverage: accuracy for falling shares of answers.
-        images_per_second: with reading and decoding.
-    """
-
-    top1: float
-    top5: float
-    top1_interval: tuple[float, float]
-    classes: int
-    images: int
-    ece: float
-    answered: float
-    answered_accuracy: float
-    unknown_refused: float
-    foreign: int
-    foreign_refused: float | None
-    rejected: dict[str, int]
-    by_class: list[ClassScore]
-    confused: list[Confusion]
-    calibration: list[Bin]
-    coverage: list[Coverage]
-    images_per_second: float
-
-
 @dataclass(frozen=True)
 class Photographs:
-    """Images that were read: paths, labels, features (n, d); and how many were not, by reason."""
+    """Images of a folder: those read, features (n, d) of each, and how many were not, by reason."""
 
-    paths: list[str]
-    labels: list[str]
+    folder: Location
+    images: list[ListedImage]
     features: Float64
     rejected: Counter[str]
+
+    @property
+    def labels(self) -> list[str]:
+        """Of the images, in their order."""
+        return [image.label for image in self.images]
 
 
 def read_photographs(
@@ -128,20 +68,18 @@ def read_photographs(
         InputError: none of them can be read.
         SetupError: the store does not answer.
     """
-    paths, labels, features = list[str](), list[str](), list[Float64]()
-    rejected = Counter[str]()
+    read, features, rejected = list[ListedImage](), list[Float64](), Counter[str]()
     for image, found in _look_at(folder, images, photographer):
         if isinstance(found, Rejection):
             rejected[str(found.reason)] += 1
         else:
-            paths.append(image.path)
-            labels.append(image.label)
+            read.append(image)
             features.append(found)
         if progress:
-            progress.update(len(paths) + rejected.total(), rejected.total())
-    if not paths:
+            progress.update(len(read) + rejected.total(), rejected.total())
+    if not read:
         raise InputError(f"The input {folder} holds no image that can be read.")
-    return Photographs(paths, labels, np.array(features), rejected)
+    return Photographs(folder, read, np.array(features), rejected)
 
 
 def _look_at(
@@ -175,7 +113,7 @@ def evaluate(recogniser: Recogniser, photographs: Photographs, seconds: float) -
     sure = cosines.max(axis=1) >= recogniser.record.threshold
     foreign_sure, sure = sure[~known], sure[known]
     cosines = cosines[known]
-    paths = [path for path, is_known in zip(photographs.paths, known, strict=True) if is_known]
+    images = list(compress(photographs.images, known))
     likely = recogniser.confidences(cosines)
     order = np.argsort(-cosines, axis=1, kind="stable")
     right, among = order[:, 0] == own, (order[:, :ANSWERS] == own[:, None]).any(axis=1)
@@ -184,6 +122,7 @@ def evaluate(recogniser: Recogniser, photographs: Photographs, seconds: float) -
     others = cosines.copy()
     others[np.arange(len(own)), own] = -np.inf
     return Evaluation(
+        input=str(photographs.folder),
         top1=float(right.mean()),
         top5=float(among.mean()),
         top1_interval=wilson(int(right.sum()), len(right)),
@@ -205,10 +144,11 @@ def evaluate(recogniser: Recogniser, photographs: Photographs, seconds: float) -
             )
             for number in sorted(set(own.tolist()))
         ],
-        confused=_confusions(recogniser.labels, own, order[:, 0], paths),
+        confused=_confusions(recogniser.labels, order[:, 0], images),
+        mistakes=_mistakes(recogniser, images, photographs.features[known], cosines),
         calibration=bins,
         coverage=_coverages(confidence, right),
-        images_per_second=round(len(photographs.paths) / max(seconds, 1e-9), 1),
+        images_per_second=round(len(photographs.images) / max(seconds, 1e-9), 1),
     )
 
 
@@ -246,12 +186,6 @@ def _classes_of(
     return known, np.array([place[label] for label in photographs.labels if label in place])
 
 
-def write_evaluation(evaluation: Evaluation, output: Output) -> None:
-    """Keep it in `recogniser/evaluation.json`, beside what it measures."""
-    data = evaluation.model_dump_json(indent=2).encode() + b"\n"
-    storage.write_bytes(output.recogniser.child("evaluation.json"), data)
-
-
 def calibrate(confidence: Float64, right: NDArray[np.bool_]) -> list[Bin]:
     """Images by confidence, in `BINS` bins of equal width, less the empty ones."""
     number = np.minimum((confidence * BINS).astype(int), BINS - 1)
@@ -274,19 +208,43 @@ def wilson(right: int, count: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def _confusions(
-    labels: tuple[str, ...],
-    own: NDArray[np.int64],
-    guessed: NDArray[np.int64],
-    paths: list[str],
+    labels: tuple[str, ...], guessed: NDArray[np.int64], images: list[ListedImage]
 ) -> list[Confusion]:
     pairs = defaultdict[tuple[str, str], list[str]](list)
-    for mine, guess, path in zip(own, guessed, paths, strict=True):
-        if mine != guess:
-            pairs[labels[mine], labels[guess]].append(path)
+    for guess, image in zip(guessed, images, strict=True):
+        if labels[guess] != image.label:
+            pairs[image.label, labels[guess]].append(image.path)
     return [
         Confusion(label=a, taken_for=b, images=len(found), examples=found[:SHOWN_EXAMPLES])
         for (a, b), found in sorted(pairs.items(), key=lambda pair: (-len(pair[1]), pair[0]))
     ]
+
+
+def _mistakes(
+    recogniser: Recogniser, images: list[ListedImage], features: Float64, cosines: Float64
+) -> list[Mistake]:
+    """The wrong answers with the most confidence, of a pair of classes `SHOWN_EXAMPLES` at most."""
+    likely = recogniser.confidences(cosines)
+    guessed = likely.argmax(axis=1)
+    kept, of_pair = list[Mistake](), Counter[tuple[str, str]]()
+    for row in np.argsort(-likely.max(axis=1), kind="stable"):
+        image, taken_for = images[row], recogniser.labels[guessed[row]]
+        pair = image.label, taken_for
+        if image.label == taken_for or of_pair[pair] == SHOWN_EXAMPLES:
+            continue
+        of_pair[pair] += 1
+        similar = recogniser.similar(features[row], taken_for)
+        kept.append(
+            Mistake(
+                image=image,
+                taken_for=taken_for,
+                confidence=float(likely[row, guessed[row]]),
+                nearest=similar[0].path if similar else None,
+            )
+        )
+        if len(kept) == SHOWN_MISTAKES:
+            break
+    return kept
 
 
 def _coverages(confidence: Float64, right: NDArray[np.bool_]) -> list[Coverage]:

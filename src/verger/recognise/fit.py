@@ -30,6 +30,8 @@ class Sample:
 def fit(moments: Moments, classes: ClassMeans, sample: Sample, identity: Identity) -> Recogniser:
     """Fit discriminants, and choose shrinkage, temperature and threshold by leaving images out.
 
+    The shrinkage by leaving out each image, the other two by leaving out a fifth at a time.
+
     Args:
         moments: of the features of all images.
         classes: of the same images; the class "" is that of images without a label.
@@ -48,7 +50,7 @@ def fit(moments: Moments, classes: ClassMeans, sample: Sample, identity: Identit
     index = np.array([place[sample.labels[number]] for number in known])
     rotated = within.rotate(features)
     shrinkage, right = choose_shrinkage(within, rotated, index)
-    cosines = within.leave_one_out(rotated, index, shrinkage)[:, named]
+    cosines = within.hold_out(rotated, index, shrinkage)[:, named]
     own = (np.cumsum(named) - 1)[index]
     discriminant = within.discriminant(shrinkage)
     return Recogniser(
@@ -59,7 +61,7 @@ def fit(moments: Moments, classes: ClassMeans, sample: Sample, identity: Identit
             shrinkages=right,
             temperature=choose_temperature(cosines, own),
             threshold=choose_threshold(cosines, own),
-            top1=float((cosines.argmax(axis=1) == own).mean()),
+            top1=right[shrinkage],
         ),
         labels=tuple(label for label in classes.labels if label),
         discriminant=discriminant,

@@ -28,8 +28,10 @@ def open_backbone(output: Output, record: RecogniserRecord) -> Backbone:
         UsageError: they were a file that is gone.
     """
     manifest = read_manifest(output)
+    # A cluster was given a file of them, which is not here.
+    known = manifest.backbone.weights in {"bundled", "keras"}
     backbone = load_backbone(
-        manifest.settings.get("weights", "bundled"),
+        manifest.backbone.weights if known else manifest.settings.get("weights", "bundled"),
         "tensorflow" if manifest.engine.name == "tensorflow" else "openvino",
         "bf16" if record.identity.precision == "bf16" else "f32",
         record.identity.backbone,

@@ -5,6 +5,7 @@ It is kept as `.npz`, Parquet and JSON in `recogniser/`, and read without Java.
 
 import io
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,8 @@ from verger.reduce.discriminant import Discriminant
 from verger.reduce.moments import Float64
 from verger.store import storage
 
-FORMAT = 1
+FORMAT = 2
+"""1 had confidences that were chosen in another space than that of the answers."""
 
 ANSWERS = 5
 """How many classes and similar images an answer names."""
@@ -118,19 +120,25 @@ class Recogniser:
         """What a photograph with these features, (d,), shows."""
         cosines = self.cosines(features[None])
         likely = self.confidences(cosines)[0]
-        vector = self.discriminant.project(features[None])[0]
-        near = self.references @ vector.astype(np.float32)
         return Answer(
             sure=bool(cosines.max() >= self.record.threshold),
             guesses=[
                 Guess(label=self.labels[i], confidence=float(likely[i]))
                 for i in np.argsort(-likely, kind="stable")[:ANSWERS]
             ],
-            similar=[
-                Similar(path=self.paths[i], label=self.path_labels[i], similarity=float(near[i]))
-                for i in np.argsort(-near, kind="stable")[:ANSWERS]
-            ],
+            similar=self.similar(features),
         )
+
+    def similar(self, features: Float64, label: str | None = None) -> list[Similar]:
+        """The reference images most like features, (d,), of a class or of all."""
+        vector = self.discriminant.project(features[None])[0]
+        near = self.references @ vector.astype(np.float32)
+        order = np.argsort(-near, kind="stable")
+        wanted = (i for i in order if label is None or self.path_labels[i] == label)
+        return [
+            Similar(path=self.paths[i], label=self.path_labels[i], similarity=float(near[i]))
+            for i in islice(wanted, ANSWERS)
+        ]
 
     def save(self, output: Output) -> None:
         """Write it; the record last, so that what is half written does not count."""
@@ -185,8 +193,8 @@ def load_recogniser(output: Output) -> Recogniser:
                 "Make one: verger run INPUT OUTPUT",
             )
         raise UsageError(
-            f"{output.location} has no recogniser: its last run did not end, or was of a version "
-            "that made none.",
+            f"{output.location} has no recogniser: its last run did not end, or was of "
+            "another version.",
             "Give the same `verger run INPUT OUTPUT` again: it makes one, and features are kept.",
         )
     if record.absent:

@@ -17,6 +17,12 @@ from verger.reduce.moments import ClassMeans, Float64, Moments
 SHRINKAGES = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)
 """What `choose_shrinkage` tries."""
 
+LEAST_DIMENSIONS = 16
+"""Of the space in which classes are compared. Two classes alone would have one, where each cosine
+is 1 or -1, whatever a photograph shows."""
+
+FOLDS = 5
+
 
 @dataclass(frozen=True)
 class Discriminant:
@@ -24,7 +30,7 @@ class Discriminant:
 
     Attributes:
         mean: (d,), subtracted before projecting.
-        directions: (d, k), k = min(classes - 1, d).
+        directions: (d, k), k = min(max(classes - 1, LEAST_DIMENSIONS), d).
     """
 
     mean: Float64
@@ -83,13 +89,73 @@ class Within:
         return scale
 
     def discriminant(self, shrinkage: float) -> Discriminant:
-        """The directions in which class means lie, whitened; those with more between come first."""
+        """The directions in which class means lie, whitened; those with more between come first.
+
+        Where these are few, those follow in which images of a class differ most: class means have
+        nothing in them, so that what is far off in them is like no class.
+        """
         scale = self.scale(shrinkage)
         weights = np.sqrt(self.classes.counts)[:, None]
         white = weights * self.rotate(self.classes.means) * scale
         axes = np.linalg.svd(white, full_matrices=False)[2]
         count = min(len(self.classes.labels) - 1, len(scale))
-        return Discriminant(self.moments.mean, (self.vectors * scale) @ axes[:count].T)
+        # Orthogonal to those before, and to one another.
+        filling = np.eye(len(scale))[len(scale) - self._missing :]  # eigenvalues rise
+        spanned = np.linalg.qr(np.vstack([axes[:count], filling]).T)[0]
+        return Discriminant(self.moments.mean, (self.vectors * scale) @ spanned)
+
+    @property
+    def _missing(self) -> int:
+        """How many directions fill up the space."""
+        return max(min(LEAST_DIMENSIONS, len(self.variances)) - len(self.classes.labels) + 1, 0)
+
+    def hold_out(self, rows: Float64, classes: NDArray[np.int64], shrinkage: float) -> Float64:
+        """Cosines of rows with class means, each in a space that was fitted without it.
+
+        They are what answers will be to photographs that were not fitted, so that confidence and
+        threshold are chosen by them; those of `leave_one_out` name the same classes, but see rows
+        in all d dimensions. A fifth of the rows is left out at a time: neighbours of each class, so
+        that photographs of one series are left out together.
+
+        Args:
+            rows: (n, d), rotated; all are among those that were fitted, sorted by path.
+            classes: (n,), the index of each row's class.
+            shrinkage: from 0 to 1; the size of the sphere stays.
+
+        Returns:
+            (n, classes); a class of which nothing is left has -1.
+        """
+        means, counts = self.rotate(self.classes.means), self.classes.counts
+        freedom = self._freedom(self.moments, self.classes)
+        residuals = rows - means[classes]
+        folds = _folds(classes)
+        sphere = shrinkage * self.variances.mean() * np.eye(len(self.variances))
+        cosines = np.full((len(rows), len(counts)), -1.0)
+        for fold in range(FOLDS):
+            out = folds == fold
+            sums = np.zeros_like(means)
+            np.add.at(sums, classes[out], residuals[out])
+            left = counts - np.bincount(classes[out], minlength=len(counts))
+            some, divisor = left > 0, np.maximum(left, 1)[:, None]
+            # Of what is left: taking k of n rows from a class takes k^2/(n - k) r r' more, where r
+            # is the mean of their residuals, since the class mean moves away from them.
+            scatter = np.diag(self.variances * max(freedom, 1))
+            scatter -= residuals[out].T @ residuals[out] + sums.T @ (sums / divisor)
+            covariance = scatter / max(int(left.sum() - some.sum()), 1)
+            remaining = means - sums / divisor
+            mean = left @ remaining / left.sum()
+            axes = remaining[some] - mean
+            if self._missing:
+                varied = np.linalg.eigh(covariance)[1][:, -self._missing :]
+                axes = np.vstack([axes, varied.T])
+            pulled = np.linalg.solve((1 - shrinkage) * covariance + sphere, axes.T)
+            gram = axes @ pulled
+            products = (rows[out] - mean) @ pulled
+            within = products @ np.linalg.pinv(gram, rcond=1e-9, hermitian=True)
+            squares = np.einsum("ij,ij->i", within, products)
+            lengths = np.sqrt(np.maximum(squares[:, None] * gram.diagonal(), 1e-300))
+            cosines[np.ix_(out, some)] = (products / lengths)[:, : int(some.sum())]
+        return cosines
 
     def leave_one_out(self, rows: Float64, classes: NDArray[np.int64], shrinkage: float) -> Float64:
         """Cosines of rows with class means that were fitted without them.
@@ -165,6 +231,15 @@ def choose_shrinkage(
     best = max(right.values())
     error = np.sqrt(best * (1 - best) / len(rows))
     return max(shrinkage for shrinkage, share in right.items() if share >= best - error), right
+
+
+def _folds(classes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The fold of each row: as many neighbours of each class in each."""
+    folds = np.empty(len(classes), np.int64)
+    for number in set(classes.tolist()):
+        at = np.flatnonzero(classes == number)
+        folds[at] = np.arange(len(at)) * FOLDS // len(at)
+    return folds
 
 
 def unit(rows: Float64) -> Float64:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from verger.errors import InputError, VergerError
+from verger.output.evaluation import Evaluation, read_evaluation
 from verger.output.files import open_files, read_scores
 from verger.output.layout import Outcome, Output
 from verger.output.manifest import Manifest, read_manifest
@@ -51,6 +52,7 @@ class Contents:
         kept: how many components are kept.
         summary: of the scores; None without PCA.
         findings: likewise.
+        evaluation: of the recogniser; None where it has not been measured.
         problems: what could not be read, for the reader.
     """
 
@@ -64,6 +66,7 @@ class Contents:
     kept: int
     summary: Summary | None
     findings: Findings | None
+    evaluation: Evaluation | None
     problems: list[str]
 
 
@@ -97,6 +100,7 @@ def read_output(output: Output, progress: Progress, manifest: Manifest | None = 
         kept=kept,
         summary=summary,
         findings=findings,
+        evaluation=_read_evaluation(output, problems),
         problems=problems,
     )
 
@@ -201,6 +205,14 @@ def _read_scores(
         problems.append(_first_line(error))
         return None, None
     return summary, findings
+
+
+def _read_evaluation(output: Output, problems: list[str]) -> Evaluation | None:
+    try:
+        return read_evaluation(output)
+    except DAMAGED as error:
+        problems.append(f"{output.evaluation}: {_first_line(error)}")
+        return None
 
 
 def _count(output: Output, problems: list[str]) -> Classes:

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -36,19 +35,10 @@ too, is four times larger, and takes a browser 1.5 s more to load."""
 MANY_CLASSES = 30
 """With more classes, the page shows the largest and the smallest, and the rest on demand."""
 
-
-@dataclass(frozen=True)
-class Picture:
-    """An image as the page shows it; without a source, it could not be read."""
-
-    path: str
-    label: str
-    source: str | None
-
-    @property
-    def name(self) -> str:
-        """The last part of the path."""
-        return self.path.rpartition("/")[2]
+SHOWN_SCORES = 10
+"""Classes that are recognised least, and pairs of classes confused most, that are listed."""
+SHOWN_MISTAKES = 8
+"""Photographs taken for another class that are seen at once; the rest is shown on demand."""
 
 
 class Gallery:
@@ -79,9 +69,18 @@ class Gallery:
         self.missing += len(wanted) - len(sources)
         return sources
 
-    def picture(self, path: str, label: str) -> Picture:
-        """An image that was read before, or its place."""
-        return Picture(path, label, self.sources.get(path))
+    def read_photographs(self, progress: Progress) -> dict[str, str]:
+        """Data URIs of photographs that were taken for something else, from where they were."""
+        measured = self.contents.evaluation
+        if measured is None or not measured.mistakes:
+            return {}
+        progress.start("pictures", len(measured.mistakes))
+        images = [mistake.image for mistake in measured.mistakes]
+        place = Location.parse(measured.input)
+        made = make_thumbnails(place, images, PICTURE_SIDE, progress, THUMBNAIL_SECONDS)
+        sources = {path: data_uri(webp) for path, webp in made if webp is not None}
+        progress.finish()
+        return sources
 
 
 def write_report(
@@ -113,6 +112,7 @@ def render(
     contents = read_output(output, progress, manifest)
     gallery = Gallery(contents)
     gallery.sources = gallery.read(_exhibited(contents), PICTURE_SIDE, progress)
+    photographs = gallery.read_photographs(progress)
     words = texts(language)
     formats = number_formats(language)
     points, chart = _map(contents, gallery, progress), None
@@ -128,11 +128,13 @@ def render(
         classes=contents.classes,
         labelled=contents.classes.names not in ([], [""]),
         gallery=gallery,
-        picture_of=gallery.picture,
+        photographs=photographs,
         points=points,
         map_figure=plots.map_figure() if points else None,
         scree_figure=chart,
         many_classes=MANY_CLASSES,
+        shown_scores=SHOWN_SCORES,
+        shown_mistakes=SHOWN_MISTAKES,
         credit=contents.manifest.settings.get("credit") or credit_by_name(contents.manifest.input),
         t=words,
         stages=stage_names(language),
@@ -148,9 +150,11 @@ def render(
 
 
 def _exhibited(contents: Contents) -> list[str]:
-    """The paths of all images that the page shows beside the map."""
+    """The paths of all images of the input that the page shows beside the map."""
+    mistakes = contents.evaluation.mistakes if contents.evaluation else []
+    nearest = [mistake.nearest for mistake in mistakes if mistake.nearest is not None]
     if contents.summary is None or contents.findings is None:
-        return []
+        return nearest
     findings, paths = contents.findings, contents.summary.sample.paths
     ends = (end for both in contents.summary.ends for end in (*both.low, *both.high))
     asked = [*findings.queries, *findings.strangers]
@@ -161,7 +165,7 @@ def _exhibited(contents: Contents) -> list[str]:
         *(row for row, _ in findings.outliers),
         *(row for pair in findings.class_pairs for row in (pair.left_row, pair.right_row)),
     ]
-    return [*(path for path, _, _ in ends), *(paths[row] for row in rows)]
+    return [*nearest, *(path for path, _, _ in ends), *(paths[row] for row in rows)]
 
 
 def _map(contents: Contents, gallery: Gallery, progress: Progress) -> dict[str, Any] | None:

@@ -1,12 +1,15 @@
 """The one door to bytes: folders on this machine and `s3://` prefixes, through `pyarrow.fs`."""
 
 import errno
+import glob
 import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from uuid import uuid4
 
 import pyarrow as pa
 from pyarrow import fs
@@ -17,6 +20,10 @@ from verger.store.location import Location, bucket_and_key
 
 ARROW_REFUSES = frozenset({"", ".", ".."})
 """Parts of keys that Arrow refuses, or resolves as if a key were a path: to another object."""
+
+
+PARTIAL_SECONDS = 3600
+"""A part of a file that has not grown for so long belongs to a process that was killed."""
 
 
 @cache
@@ -85,10 +92,11 @@ def write_bytes(file: Location, data: bytes) -> None:
         return
     path = Path(file.path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # One name, so that what a killed run left is written over; outputs have one writer.
-    partial = path.with_name(f".{path.name}.partial")
+    _delete_left(path)
+    # A name of its own: two processes may write one file at once.
+    partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
     try:
-        with partial.open("wb") as stream:
+        with partial.open("xb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
@@ -97,6 +105,15 @@ def write_bytes(file: Location, data: bytes) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def _delete_left(path: Path) -> None:
+    """Delete what killed processes left of writing a file: parts that nobody writes any more."""
+    pattern = f".{glob.escape(path.name)}.*.partial"
+    for partial in path.parent.glob(pattern):
+        with suppress(FileNotFoundError):  # another process has just finished with it
+            if time.time() - partial.stat().st_mtime > PARTIAL_SECONDS:
+                partial.unlink()
 
 
 def sync(folder: Location, *patterns: str) -> None:
