@@ -56,8 +56,8 @@ from verger.settings import (
     make_settings,
 )
 from verger.spark import matrix, reduce, session
-from verger.spark.connect import Shared, active_session, connect, processors, share
 from verger.spark.classes import compute_class_means, sample_images
+from verger.spark.connect import Shared, active_session, connect, processors, share
 from verger.spark.extraction import Extractor
 from verger.spark.java import runs_already
 from verger.spark.model import load_projection, write_model
@@ -294,7 +294,7 @@ def fit_pca(features: DataFrame, components: float | None = None) -> Pca:
     return reduce.fit(rows, components)
 
 
-def fit_recogniser(features: DataFrame, backbone: Backbone | Broadcast[Backbone]) -> Recogniser:
+def fit_recogniser(features: DataFrame, backbone: "Backbone | Shared[Backbone]") -> Recogniser:
     """Fit what tells classes apart, in closed form: two passes over the features on the executors.
 
     Args:
@@ -310,9 +310,8 @@ def fit_recogniser(features: DataFrame, backbone: Backbone | Broadcast[Backbone]
         >>> recogniser.answer(np.array(row.features)).guesses[0].label == row.label
         True
     """
-    network = backbone.value if isinstance(backbone, Broadcast) else backbone
-    context = features.sparkSession.sparkContext
-    rows = features.coalesce(max(1, context.defaultParallelism))
+    network = backbone if isinstance(backbone, Backbone) else backbone.value
+    rows = features.coalesce(max(1, processors(features.sparkSession)))
     classes = compute_class_means(rows.select("label", "features"))
     check_classes(classes)
     sample = sample_images(rows.select("path", "label", "features"), classes, SAMPLE_IMAGES)
