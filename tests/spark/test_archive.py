@@ -73,3 +73,15 @@ def test_a_spark_that_was_installed_again_gets_an_archive_of_its_own(tmp_path: P
     time.sleep(0.02)
     installed.write_text("again")
     assert archive_key(JAVA, installed) != before
+
+
+def test_archives_of_installations_that_are_gone_are_deleted_in_time(cache: Path) -> None:
+    cache.mkdir()
+    old, recent = cache / "spark-gone.jsa", cache / "spark-other.jsa"
+    old.write_bytes(b"classes")
+    recent.write_bytes(b"classes")
+    at = time.time() - archive.UNUSED_SECONDS - 1
+    os.utime(old, (at, at))
+    archive_options(JAVA)
+    assert not old.exists()
+    assert recent.exists()

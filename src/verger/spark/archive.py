@@ -18,6 +18,9 @@ from verger.store.cache import cache_folder
 SETTLED_SECONDS = 10.0
 """After this time without a change, an archive is taken for whole."""
 
+UNUSED_SECONDS = 30 * 24 * 3600.0
+"""After this time without a session, an archive goes when another is written."""
+
 
 def archive_options(java: Path) -> list[str]:
     """Java's options to use the archive, or to write it; none where it cannot be kept.
@@ -32,13 +35,22 @@ def archive_options(java: Path) -> list[str]:
         folder.mkdir(parents=True, exist_ok=True)
         _adopt(archive)
         if archive.exists():
+            os.utime(archive)
             return [f"-XX:SharedArchiveFile={archive}"]
+        _delete_unused(folder)
         if not base.exists():
             _write_base(java, base)
     except (OSError, subprocess.CalledProcessError):
         return []
     mine = archive.with_name(f"{archive.name}.{os.getpid()}")
     return [f"-XX:SharedArchiveFile={base}", f"-XX:ArchiveClassesAtExit={mine}"]
+
+
+def _delete_unused(folder: Path) -> None:
+    """Delete archives of installations that are gone; each is larger than a hundred megabytes."""
+    for archive in folder.glob("*.jsa*"):
+        if time.time() - archive.stat().st_mtime > UNUSED_SECONDS:
+            archive.unlink(missing_ok=True)
 
 
 def archive_key(java: Path, spark: Path) -> str:
