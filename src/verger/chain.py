@@ -126,7 +126,7 @@ def _extract(this: Run, planned: list[Wave], *, packed: bool) -> int:
     )
     images, done, new_rows = sum(wave.count for wave in planned), 0, 0
     check_deadline(settings, images, seconds_an_image=0)
-    if is_local(this.manifest.spark.master):
+    if images and is_local(this.manifest.spark.master):
         warm_up(spark.sparkContext, extractor.backbone, images)
     with (
         this.clock.stage("extract", images),
