@@ -21,6 +21,9 @@ BENCHED := ray daft
 demo: .venv/runs
 	$(BIN)/verger demo demo
 
+# Processes of tests, side by side, would wait for one another's threads: it takes twice as long.
+test test-fast test-slow test-spark4: export OPENBLAS_NUM_THREADS := 1
+
 test: .venv/installed .cache/browser/ready
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 

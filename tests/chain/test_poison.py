@@ -250,7 +250,7 @@ def test_workers_that_write_where_the_driver_does_not_look_end_the_run(
     orchard: Path, tmp_path: Path, monkeypatch
 ) -> None:
     elsewhere = DataFile("outcome=featurized/elsewhere.parquet", 1, 24, "featurized")
-    monkeypatch.setattr(waves, "write", lambda *_: [elsewhere])
+    monkeypatch.setattr(waves, "write", lambda *_, **__: [elsewhere])
     with pytest.raises(SetupError, match="not seen by the driver"):
         go(orchard, tmp_path / "out")
     monkeypatch.undo()
