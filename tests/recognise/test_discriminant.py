@@ -85,7 +85,7 @@ def test_leaving_a_row_out_equals_a_fit_without_it(shrinkage: float) -> None:
         assert_allclose(cosines[number], means @ metric @ row / lengths, rtol=1e-7)
 
 
-@pytest.mark.parametrize(("classes", "d"), [(4, 30), (2, 6), (20, 12), (30, 40)])
+@pytest.mark.parametrize(("classes", "d"), [(4, 30), (2, 6), (20, 12), (30, 40), (4, 60)])
 def test_holding_rows_out_equals_a_fit_without_them(classes: int, d: int) -> None:
     rows, index = clouds(classes=classes, a_class=10, d=d, apart=1.0)
     shrinkage, whole = 0.2, fit(rows, index)

@@ -23,6 +23,9 @@ is 1 or -1, whatever a photograph shows."""
 
 FOLDS = 5
 
+LEAST_VARIANCE = 1e-10
+"""Of the largest: less is what rounding leaves of none."""
+
 
 @dataclass(frozen=True)
 class Discriminant:
@@ -127,28 +130,33 @@ class Within:
         """
         means, counts = self.rotate(self.classes.means), self.classes.counts
         freedom = self._freedom(self.moments, self.classes)
-        residuals = rows - means[classes]
+        # With fewer rows than features, most directions have no variance: nothing is solved there.
+        d = len(self.variances)
+        first = int(np.searchsorted(self.variances, self.variances[-1] * LEAST_VARIANCE))
+        varied = slice(first, d)
+        residuals = (rows - means[classes])[:, varied]
         folds = _folds(classes)
-        sphere = shrinkage * self.variances.mean() * np.eye(len(self.variances))
+        sphere = shrinkage * self.variances.mean()
         cosines = np.full((len(rows), len(counts)), -1.0)
         for fold in range(FOLDS):
             out = folds == fold
-            sums = np.zeros_like(means)
+            sums = np.zeros((len(counts), d - first))
             np.add.at(sums, classes[out], residuals[out])
             left = counts - np.bincount(classes[out], minlength=len(counts))
             some, divisor = left > 0, np.maximum(left, 1)[:, None]
             # Of what is left: taking k of n rows from a class takes k^2/(n - k) r r' more, where r
             # is the mean of their residuals, since the class mean moves away from them.
-            scatter = np.diag(self.variances * max(freedom, 1))
+            scatter = np.diag(self.variances[varied] * max(freedom, 1))
             scatter -= residuals[out].T @ residuals[out] + sums.T @ (sums / divisor)
             covariance = scatter / max(int(left.sum() - some.sum()), 1)
-            remaining = means - sums / divisor
+            remaining = means.copy()
+            remaining[:, varied] -= sums / divisor
             mean = left @ remaining / left.sum()
-            axes = remaining[some] - mean
-            if self._missing:
-                varied = np.linalg.eigh(covariance)[1][:, -self._missing :]
-                axes = np.vstack([axes, varied.T])
-            pulled = np.linalg.solve((1 - shrinkage) * covariance + sphere, axes.T)
+            axes = np.vstack([remaining[some] - mean, self._filling(covariance)])
+            pulled = np.empty((d, len(axes)))
+            pulled[:first] = axes.T[:first] / sphere
+            shrunk = (1 - shrinkage) * covariance + sphere * np.eye(d - first)
+            pulled[varied] = np.linalg.solve(shrunk, axes.T[varied])
             gram = axes @ pulled
             products = (rows[out] - mean) @ pulled
             within = products @ np.linalg.pinv(gram, rcond=1e-9, hermitian=True)
@@ -156,6 +164,19 @@ class Within:
             lengths = np.sqrt(np.maximum(squares[:, None] * gram.diagonal(), 1e-300))
             cosines[np.ix_(out, some)] = (products / lengths)[:, : int(some.sum())]
         return cosines
+
+    def _filling(self, covariance: Float64) -> Float64:
+        """Directions that fill up the space, (n, d): in which `covariance` has most variance.
+
+        It is that of the last directions; those before have none.
+        """
+        d, size = len(self.variances), len(covariance)
+        filling = np.eye(d)[d - self._missing :]
+        if known := min(self._missing, size):
+            vectors = np.linalg.eigh(covariance)[1][:, size - known :]
+            filling[self._missing - known :] = 0.0
+            filling[self._missing - known :, d - size :] = vectors.T
+        return filling
 
     def leave_one_out(self, rows: Float64, classes: NDArray[np.int64], shrinkage: float) -> Float64:
         """Cosines of rows with class means that were fitted without them.
