@@ -19,6 +19,7 @@ from stores import FAKE_KEYS, aws_settings, make_bucket, make_client, moto_serve
 from verger.cli import cloud_jobs
 from verger.cli.main import app
 from verger.cloud.account import places
+from verger.cloud.account.permissions import policy
 from verger.cloud.account.stack import Stack
 from verger.cloud.jobs import delivery, launch
 from verger.cloud.jobs.notebook import launch_notebook
@@ -212,6 +213,34 @@ def interrupt() -> None:
 
 def lose_network() -> None:
     raise EndpointConnectionError(endpoint_url="https://elasticmapreduce.eu-west-3.amazonaws.com")
+
+
+def lack_a_right(aws: FakeAws) -> None:
+    aws.granted = policy("run", STACK.buckets, STACK.account)
+    for statement in aws.granted["Statement"]:
+        statement["Action"] = [one for one in statement["Action"] if "RunJobFlow" not in one]
+
+
+def leave_an_endpoint(aws: FakeAws) -> None:
+    aws.networks, aws.endpoints = ["vpc-1"], ["vpce-1"]
+
+
+@pytest.mark.parametrize(
+    ("prepare", "words"),
+    [
+        (lack_a_right, "Rights: missing: elasticmapreduce:RunJobFlow"),
+        (leave_an_endpoint, "Left behind: endpoints vpce-1"),
+    ],
+)
+@pytest.mark.parametrize("do", [launch.launch, launch.start, launch.request])
+def test_what_would_stop_a_run_or_cost_beside_it_is_said_before_anything_is_uploaded(
+    aws, heard: Heard, do, prepare, words: str
+) -> None:
+    prepare(aws)
+    with pytest.raises(SetupError, match=words):
+        do(asked(), heard)
+    assert "deliver" not in heard.stages
+    assert "RunJobFlow" not in aws.calls
 
 
 def test_a_run_is_started_followed_by_its_waves_and_gone(aws, heard: Heard, tmp_path: Path) -> None:

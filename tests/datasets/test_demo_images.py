@@ -1,6 +1,7 @@
 """The demonstration photographs: files, determinism, and fruits that turn yet stay themselves."""
 
 import io
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ class DemoSet:
         self.progress: list[tuple[int, int]] = []
         self.count = write_demo_images(
             folder,
-            images=FRAMES * len(KINDS) + 1,
+            images=FRAMES * len(KINDS),
             seed=SEED,
             on_image=lambda done, total: self.progress.append((done, total)),
         )
@@ -159,6 +160,12 @@ def test_few_images_still_give_one_of_each_kind(
     monkeypatch.setattr("verger.datasets.demo.KINDS", KINDS[:2])
     assert write_demo_images(tmp_path, images=0) == 2
     assert sorted(path.parent.name for path in tmp_path.rglob("*.jpg")) == list(KINDS[:2])
+
+
+def test_as_many_are_written_as_are_asked_for(tmp_path: Path) -> None:
+    assert write_demo_images(tmp_path, images=len(KINDS) + 1) == len(KINDS) + 1
+    written = Counter(path.parent.name for path in tmp_path.rglob("*.jpg"))
+    assert written == dict.fromkeys(KINDS, 1) | {KINDS[0]: 2}
 
 
 def test_unknown_kind_is_refused_with_the_known_ones() -> None:

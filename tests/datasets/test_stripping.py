@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin, TiffImagePlugin
 
-from verger.datasets.cleaning import as_png
+from verger.datasets.cleaning import as_png, clean
 from verger.images.decoding import at_full_size, decode
 from verger.images.stripping import strip_metadata
 from verger.output.layout import Rejection
@@ -251,6 +251,16 @@ def test_frames_without_an_animation_go_from_a_png() -> None:
     at = plain.index(b"IEND") - 4
     control = struct.pack(">5IHHBB", 0, 61, 40, 0, 0, 1, 1, 0, 0) + SECRET
     assert stripped(plain[:at] + chunk(b"fcTL", control) + plain[at:]) == plain
+
+
+def test_a_picture_before_a_chunk_without_a_name_is_written_anew() -> None:
+    # Pillow stops there; without that chunk it would read on, to frames that do not fit together.
+    frames = encoded(picture(), "PNG", save_all=True, append_images=[picture().rotate(90)])
+    at = frames.rindex(b"fcTL")
+    data = frames[:at] + b"\0" + frames[at + 1 :]
+    result = clean(data)
+    assert isinstance(result, bytes), result
+    np.testing.assert_array_equal(pixels(result), pixels(data))
 
 
 def test_exif_in_a_text_of_a_png_is_heard() -> None:

@@ -7,7 +7,6 @@ turns them as a turntable would, keeps the nearest to the camera in each pixel, 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -283,14 +282,22 @@ def write_demo_images(
     seed: int = 0,
     on_image: Callable[[int, int], None] | None = None,
 ) -> int:
-    """Write about `images` JPEG files, evenly over KINDS, as folder/<kind>/r_<frame>_100.jpg.
+    """Write `images` JPEG files, evenly over KINDS, as folder/<kind>/r_<frame>_100.jpg.
 
-    Each kind makes one full turn. `on_image(done, total)` is called after every file. Returns the
-    number of files written: the nearest multiple of the number of kinds, at least one of each.
+    Each kind makes one full turn; where the number is no multiple of that of the kinds, the last
+    ones lack a frame. `on_image(done, total)` is called after every file. Returns the number of
+    files written, which is at least one of each kind.
     """
-    frames = max(1, round(images / len(KINDS)))
-    total = frames * len(KINDS)
-    for done, (kind, frame) in enumerate(product(KINDS, range(frames)), start=1):
+    total = max(images, len(KINDS))
+    frames = -(-total // len(KINDS))
+    # What is drawn of a kind serves all its frames.
+    wanted = (
+        (kind, frame)
+        for index, kind in enumerate(KINDS)
+        for frame in range(index, total, len(KINDS))
+    )
+    for done, (kind, turn) in enumerate(wanted, start=1):
+        frame = turn // len(KINDS)
         path = folder / kind / f"r_{frame}_{SIDE}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         render(kind, frame, frames, seed).save(path, quality=JPEG_QUALITY)

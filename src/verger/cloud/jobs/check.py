@@ -14,7 +14,7 @@ from verger.cloud.jobs.prepare import check_disk_key
 from verger.cloud.money import prices
 from verger.cloud.money.plan import PROCESSORS
 from verger.errors import InputError, RefusedError, SetupError, VergerError
-from verger.progress import utc_now
+from verger.progress import Progress, utc_now
 from verger.store.errors import aws_errors
 from verger.store.regions import check_cloud_region
 
@@ -82,6 +82,27 @@ def check_account(
         yield _found("Buckets", lambda: _buckets(session, region, known))
     yield _found("Left behind", lambda: _left_behind(session, region))
     yield _found("Prices", lambda: _prices(region))
+
+
+def check_before_run(session: Any, stack: Stack, progress: Progress) -> None:
+    """Look, before anything is uploaded, at what else could stop a run or cost beside it.
+
+    Args:
+        session: a session of boto3.
+        stack: which the run uses.
+        progress: is told what does not stop it.
+
+    Raises:
+        RefusedError, SetupError: a right is missing, or something was left that costs.
+    """
+    findings = [
+        _found("Rights", lambda: _rights(session, stack)),
+        _found("Left behind", lambda: _left_behind(session, stack.region)),
+    ]
+    raise_first(findings)
+    for one in findings:
+        if one.level == "note":
+            progress.note(f"{one.what}: {one.found}. {one.remedy}")
 
 
 def raise_first(findings: list[Finding]) -> None:

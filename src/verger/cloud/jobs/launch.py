@@ -7,6 +7,7 @@ from typing import Any
 from verger.cloud.account import places
 from verger.cloud.account.stack import Stack
 from verger.cloud.jobs import download, follow
+from verger.cloud.jobs.check import check_before_run
 from verger.cloud.jobs.cluster import cluster_request, list_clusters, start_cluster
 from verger.cloud.jobs.failures import AGAIN, ON, problem_of
 from verger.cloud.jobs.job import OUTPUT_TAG, WORK_TAG, Cost, Running, State, ends_at, output_digest
@@ -129,6 +130,7 @@ def request(wanted: Launch, progress: Progress) -> dict[str, Any]:
     output = Output(wanted.run.output)
     listed, done = _count(wanted, output, progress)
     _check_output(wanted, output)
+    check_before_run(place.session, place.stack, progress)
     job = make_job(place, wanted, listed - done, progress, upload=False)
     return cluster_request(job, place.stack)
 
@@ -155,6 +157,7 @@ def _start(wanted: Launch, progress: Progress) -> _Started:
     before = _started_at(output)
     _check_output(wanted, output)
     progress.note("Nothing runs on AWS yet.")
+    check_before_run(session, stack, progress)
     if listed == done:
         progress.note(f"All {listed:,} images are done; the run only looks for changed ones.")
     job = make_job(place, wanted, listed - done, progress)

@@ -60,6 +60,8 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         end = at + length + 12
         if end > len(data):
             raise ValueError(f"its chunk {kind!r} is cut short")
+        if not kind.isalpha():  # where Pillow stops reading
+            raise ValueError(f"{kind!r} names no chunk")
         yield kind, data[at:end]
         at = end
 
