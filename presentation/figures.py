@@ -21,13 +21,23 @@ from verger.report.texts import stage_names
 HERE = Path(__file__).parent
 BUILD, DOCS = HERE / "build", HERE.parent / "docs/images"
 MARKS = (",", ".")
+NARROW_SPACE = "\u202f"
 STRIP = 120  # pixels from one photograph to the next in a row of them
 SYSTEMS = {
-    "(a)": ("moteur seul, sans Spark", "engine alone, no Spark"),
-    "(b)": ("verger, extraction", "verger, extraction"),
-    "(c)": ("pandas UDF, predict par image", "pandas UDF, predict by image"),
-    "(d)": ("pandas UDF, predict par lot", "pandas UDF, predict by batch"),
+    ("bare loop, a process a processor", "loop"): (
+        "boucle nue : la limite",
+        "bare loop: the limit",
+    ),
+    ("verger", "extract"): ("verger, extraction", "verger, extraction"),
+    ("verger", "whole"): ("verger, chaîne entière", "verger, all of it"),
+    ("Daft, class UDF", "whole"): ("Daft, caractéristiques", "Daft, features"),
+    ("Ray Data, actors", "whole"): ("Ray Data, caractéristiques", "Ray Data, features"),
+    ("loading in processes", "whole"): ("processus, caractéristiques", "processes, features"),
+    ("Spark, predict_batch_udf", "whole"): ("predict_batch_udf", "predict_batch_udf"),
+    ("Spark, UDF by batch", "whole"): ("pandas UDF, par lot", "pandas UDF, by batch"),
+    ("Spark, UDF by image", "whole"): ("pandas UDF, par image", "pandas UDF, by image"),
 }
+"""The rows of the benchmark that are drawn, from top to bottom: French and English names."""
 
 
 def load_data() -> dict[str, Any]:
@@ -36,16 +46,34 @@ def load_data() -> dict[str, Any]:
     return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
 
 
-def rates(benchmark: dict[str, Any]) -> dict[str, float]:
-    """Images a second of each row of the benchmark, by its letter."""
-    return {row["name"][:3]: row["images_per_second"] for row in benchmark["rates"]}
+def rates(bench: dict[str, Any]) -> dict[tuple[str, str], float]:
+    """Images a second of Fruits-360 in float32, by contender and part.
+
+    Where one was measured with several sizes, that with the most contenders counts.
+    """
+    runs = [run for run in bench["runs"] if run["precision"] == "f32" and not run["wide"]]
+    found: dict[tuple[str, str], float] = {}
+    for run in sorted(runs, key=lambda run: len(run["rows"])):
+        found |= {(row["name"], row["part"]): row["images_per_second"] for row in run["rows"]}
+    return found
 
 
-def speed(benchmark: dict[str, Any], language: int) -> str:
-    """Images a second of verger and of the usual jobs."""
-    found = rates(benchmark)
-    shown = [(SYSTEMS[name][language], found[name]) for name in ("(b)", "(d)", "(c)", "(a)")]
-    return bars(shown, unit="images/s", decimal_mark=MARKS[language]).svg
+def speed(bench: dict[str, Any], language: int) -> str:
+    """Images a second of verger and of its peers."""
+    found = rates(bench)
+    shown = [(names[language], found[row]) for row, names in SYSTEMS.items() if row in found]
+    strong = [*SYSTEMS].index(("verger", "whole"))
+    return bars(shown, unit="images/s", strong=strong, decimal_mark=MARKS[language]).svg
+
+
+def growth(measured: dict[str, Any], language: int) -> str:
+    """Seconds of a run at each size."""
+    separator = (NARROW_SPACE, ",")[language]
+    shown = [
+        (f"{size['images']:,} images".replace(",", separator), size["whole"])
+        for size in measured["sizes"]
+    ]
+    return bars(shown, unit="s", strong=-1, decimal_mark=MARKS[language]).svg
 
 
 def stages(run: dict[str, Any], language: int) -> str:
@@ -93,8 +121,9 @@ def draw(language: int) -> dict[str, bytes]:
         "spectrum": spectrum(run, language),
         "stages": stages(run, language),
     }
-    if "benchmark" in data:
-        figures["speed"] = speed(data["benchmark"], language)
+    for name, draw_figure, results in (("speed", speed, "bench"), ("growth", growth, "growth")):
+        if results in data:
+            figures[name] = draw_figure(data[results], language)
     return {
         **{f"{name}.svg": svg.encode() for name, svg in figures.items()},
         "map.png": photographs(run["map"], MAP_WIDTH, MAP_HEIGHT),

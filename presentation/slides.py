@@ -43,14 +43,14 @@ def figure(name: str, *, height: int) -> str:
 
 def fill(data: dict[str, Any]) -> str:
     """The slides in Markdown, with every number in its place."""
-    found = rates(data["benchmark"]) if "benchmark" in data else {}
+    found = rates(data["bench"]) if "bench" in data else {}
     environment = Environment(undefined=StrictUndefined)  # noqa: S701 - Markdown of ours, no page
     template = environment.from_string((HERE / "slides.md.j2").read_text(encoding="utf-8"))
     return template.render(
         n=number,
         pct=percent,
         figure=figure,
-        ratio=lambda left, right: found[left] / found[right],
+        rates=found,
         **data,
     )
 

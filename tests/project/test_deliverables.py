@@ -8,6 +8,7 @@ from pathlib import Path
 
 import figures
 import pytest
+import readme
 import slides
 from browser import BIN, node_environment
 
@@ -62,6 +63,15 @@ def test_figures_of_the_documentation_are_those_of_the_results() -> None:
     assert [
         name for name, content in drawn.items() if (figures.DOCS / name).read_bytes() != content
     ] == []
+
+
+@pytest.mark.parametrize("name", readme.TEXTS)
+def test_readmes_say_how_fast_it_is(name: str) -> None:
+    text = (readme.ROOT / name).read_text()
+    bench = figures.load_data()["bench"]
+    assert readme.fill(name, text, bench) == text
+    seconds = readme.told(bench)["verger"]
+    assert f"**{seconds:.1f} s**".replace(".", "," if name == "README.fr.md" else ".") in text
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ pytestmark = [pytest.mark.speed, pytest.mark.timeout(900)]
 IMAGES = 4000
 ROUNDS = 4
 LEAST_OF_BARE = 0.80
-"""Of the rate of a loop with nothing but decoding and the network; 0.9 is usual."""
+"""Of the rate of a loop with nothing but decoding and the network."""
 LEAST_OF_TWO = 1.5
-"""Times the rate of one worker, where two have a core each; 1.9 is usual."""
+"""Times the rate of one worker, where two have a core each."""
 
 
 @pytest.fixture(scope="module")
