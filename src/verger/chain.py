@@ -24,7 +24,7 @@ from verger.spark.account import check_account, take_account
 from verger.spark.classes import compute_class_means, sample_images
 from verger.spark.comparison import Comparison, compare
 from verger.spark.connect import share
-from verger.spark.extraction import Extractor, warm_up
+from verger.spark.extraction import Extractor
 from verger.spark.failures import spark_errors
 from verger.spark.fidelity import measure_fidelity
 from verger.spark.java import is_submitted
@@ -32,7 +32,6 @@ from verger.spark.model import is_whole, load_projection, write_model
 from verger.spark.planning import plan
 from verger.spark.run import Run, begin, check_output, check_places, prepare
 from verger.spark.scan import Scan
-from verger.spark.session import is_local
 from verger.spark.waves import Wave, check_deadline
 from verger.store import storage
 
@@ -126,8 +125,6 @@ def _extract(this: Run, planned: list[Wave], *, packed: bool) -> int:
     )
     images, done, new_rows = sum(wave.count for wave in planned), 0, 0
     check_deadline(settings, images, seconds_an_image=0)
-    if images and is_local(this.manifest.spark.master):
-        warm_up(spark.sparkContext, extractor.backbone, images)
     with (
         this.clock.stage("extract", images),
         waves.watched(extractor, images, this.clock.progress) as extractor,
@@ -261,7 +258,6 @@ def _complete(
     settings, output, manifest = this.settings, this.output, this.manifest
     this.files.check()
     with this.clock.stage("tidy"):
-        storage.delete(output.work.child("compared"))
         waves.delete_pending(output)
         before_merging = this.files.files(Outcome.FEATURIZED)
         if this.files.compact(settings.compact_files):

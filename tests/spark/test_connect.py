@@ -43,7 +43,7 @@ GROWING = """
 import sys, verger
 from pathlib import Path
 from verger.spark import comparison, scan
-comparison.FEW = scan.FEW_ROWS = 0
+comparison.FEW = scan.FEW_BYTES = 0
 remote, source, output = sys.argv[1:]
 for limit in (10, None):
     verger.run(source, output, remote=remote, components=5, limit=limit, wave_size=8)
@@ -119,7 +119,7 @@ def test_joins_and_reductions_in_tasks_are_those_of_a_classic_session(
 ) -> None:
     python(GROWING, server.url, orchard, tmp_path / "remote")
     monkeypatch.setattr(comparison, "FEW", 0)
-    monkeypatch.setattr(scan, "FEW_ROWS", 0)
+    monkeypatch.setattr(scan, "FEW_BYTES", 0)
     for limit in (10, None):
         go(orchard, tmp_path / "here", components=5, limit=limit, wave_size=8)
     assert_same_features(tmp_path / "remote", tmp_path / "here")

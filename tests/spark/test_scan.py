@@ -54,7 +54,7 @@ def test_an_archive_on_the_path_is_read_once(
 def test_few_rows_give_what_tasks_give(
     orchard: Path, sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scan, "FEW_ROWS", -1)
+    monkeypatch.setattr(scan, "FEW_BYTES", -1)
     go(orchard, tmp_path / "tasks", components=5)
     ours, theirs = matrix_of(sound), matrix_of(tmp_path / "tasks")
     assert list(ours.path) == list(theirs.path)
@@ -77,6 +77,6 @@ def test_what_is_gathered_is_the_same_from_tasks(
 
     rows = Scan.of_table(spark, table_of(sound), "path", part="featurized")
     here = gather(rows, counts, "rows long")
-    monkeypatch.setattr(scan, "FEW_ROWS", -1)
+    monkeypatch.setattr(scan, "FEW_BYTES", -1)
     assert sum(row["rows"] for row in gather(rows, counts, "rows long")) == 24
     assert sum(row["rows"] for row in here) == 24

@@ -12,13 +12,23 @@ T = TypeVar("T")
 MAX_AHEAD_BYTES = 64 * 2**20
 """Bytes that may wait in memory; a single larger file waits alone."""
 
+MAX_GROUP_BYTES = 2**20
+"""Bytes that a thread reads at once."""
+
 
 def read_ahead(
     images: Iterable[ListedImage],
     read: Callable[[ListedImage], T],
     threads: int,
+    together: int = 1,
 ) -> Iterator[tuple[ListedImage, T | OSError]]:
-    """Read files on `threads` threads, in order, at most `2 * threads` of them ahead.
+    """Read files on `threads` threads, in order, with bounded memory.
+
+    Args:
+        images: whose files are read.
+        read: reads one.
+        threads: that read; at most `2 * threads` groups are ahead.
+        together: images that a thread reads one after the other: handing over costs time.
 
     Yields:
         Each image with what `read` gave, or with the error that it raised.
@@ -30,16 +40,36 @@ def read_ahead(
         except OSError as error:
             return error
 
-    waiting: deque[tuple[ListedImage, Future[T | OSError]]] = deque()
+    def attempt_all(group: list[ListedImage]) -> list[T | OSError]:
+        return [attempt(image) for image in group]
+
+    waiting: deque[tuple[list[ListedImage], Future[list[T | OSError]]]] = deque()
     ahead = 0
     with ThreadPoolExecutor(threads) as pool:
-        for image in images:
-            while waiting and (len(waiting) >= 2 * threads or ahead + image.size > MAX_AHEAD_BYTES):
+        for group in _grouped(images, together):
+            size = _size(group)
+            while waiting and (len(waiting) >= 2 * threads or ahead + size > MAX_AHEAD_BYTES):
                 first, data = waiting.popleft()
-                ahead -= first.size
-                yield first, data.result()
-            waiting.append((image, pool.submit(attempt, image)))
-            ahead += image.size
+                ahead -= _size(first)
+                yield from zip(first, data.result(), strict=True)
+            waiting.append((group, pool.submit(attempt_all, group)))
+            ahead += size
         while waiting:
             first, data = waiting.popleft()
-            yield first, data.result()
+            yield from zip(first, data.result(), strict=True)
+
+
+def _grouped(images: Iterable[ListedImage], together: int) -> Iterator[list[ListedImage]]:
+    """Groups of so many images, or of fewer where they are large."""
+    group: list[ListedImage] = []
+    for image in images:
+        if group and (len(group) == together or _size(group) + image.size > MAX_GROUP_BYTES):
+            yield group
+            group = []
+        group.append(image)
+    if group:
+        yield group
+
+
+def _size(group: list[ListedImage]) -> int:
+    return sum(image.size for image in group)

@@ -3,9 +3,7 @@
 import base64
 import io
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import islice
 from time import monotonic
 
 import numpy as np
@@ -14,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from verger.errors import VergerError
+from verger.images.ahead import read_ahead
 from verger.images.decoding import Rules, decode
 from verger.images.loading import Loader
 from verger.output.files import open_files
@@ -26,6 +25,8 @@ QUALITY = 75
 """WebP's, from 0 to 100: 64 pixels a side are half a kilobyte."""
 THREADS, THREADS_OF_S3 = 4, 16
 """That read and decode at once: more hinder one another, but while they wait for a store."""
+TOGETHER = 16
+"""Images of a disk that a thread makes small one after the other."""
 MAX_BYTES = 64 * 2**20
 """Larger files are left without a picture."""
 
@@ -70,21 +71,15 @@ def make_thumbnails(
         return
     end = None if seconds is None else monotonic() + seconds
 
-    def make(image: ListedImage) -> tuple[str, bytes | None]:
+    def make(image: ListedImage) -> bytes | None:
         late = end is not None and monotonic() > end
-        return image.path, None if late else thumbnail(loader, image)
+        return None if late else thumbnail(loader, image)
 
-    threads = THREADS_OF_S3 if folder.is_s3 else THREADS
-    remaining = iter(images)
-    done = 0
-    with ThreadPoolExecutor(threads) as pool:
-        # A part at a time: `map` would take all images at once.
-        while part := list(islice(remaining, 64 * threads)):
-            for made in pool.map(make, part):
-                yield made
-                done += 1
-                if progress:
-                    progress.update(done)
+    threads, together = (THREADS_OF_S3, 1) if folder.is_s3 else (THREADS, TOGETHER)
+    for done, (image, made) in enumerate(read_ahead(images, make, threads, together), 1):
+        yield image.path, made if isinstance(made, bytes) else None
+        if progress:
+            progress.update(done)
 
 
 def thumbnail_loader(folder: Location, side: int) -> Loader:

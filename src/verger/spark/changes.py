@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import SparkSession
@@ -10,12 +11,11 @@ from pyspark.sql import SparkSession
 from verger.output.layout import FINGERPRINT, LISTING_SCHEMA, Output
 from verger.output.table import DataFile, Table
 from verger.spark.comparison import EXTRACTED, Comparison, _same, _stale
-from verger.spark.scan import FILE, Batches, Reader, Scan, Slice, write
+from verger.spark.scan import FILE, Batches, Reader, Scan, Slice, write, write_here
 from verger.spark.waves import PENDING, Wave, waves_of
 
 
 def plan_waves(
-    spark: SparkSession,
     compared: Comparison,
     output: Output,
     wave_size: int,
@@ -30,7 +30,6 @@ def plan_waves(
     row group stay together, since they are read together.
 
     Args:
-        spark: the session.
         compared: the comparison.
         output: where waves are written to.
         wave_size: images, or rows that are retired.
@@ -38,10 +37,13 @@ def plan_waves(
         packed: images are in shards.
     """
     count = -(-max(compared.to_do(prune=prune)) // wave_size)
+    if isinstance(compared.rows, pa.Table):
+        rows = _planned_here(compared.rows, count, _stale(prune))
+        return waves_of(write_here(output.work, rows.to_batches(), PENDING))
     together = f"coalesce({FILE.name}, concat(shard, '#', row_group), path)"
     number = f"format_string('%06d', pmod(xxhash64({together}), {count}))"
     columns = [*LISTING_SCHEMA.names, FILE.name]
-    frame = compared.frame(spark, output)
+    frame = compared.rows
     images, retired = (
         frame.where(f"state in ({', '.join(map(repr, states))})").selectExpr(
             *columns, f"concat({number}, '{what}') as {PENDING}"
@@ -54,6 +56,26 @@ def plan_waves(
     if packed:
         rows = rows.sortWithinPartitions(PENDING, "shard", "row_group", "row")
     return waves_of(write(rows, iter, output.work, PENDING))
+
+
+def _planned_here(compared: pa.Table, count: int, stale: tuple[str, ...]) -> pa.Table:
+    """Images, and rows that are retired, with the waves that they go to; in this process."""
+    group = pc.binary_join_element_wise(
+        compared["shard"], pc.cast(compared["row_group"], pa.string()), "#"
+    )
+    together = pc.coalesce(compared[FILE.name], group, compared["path"])
+    codes = pc.dictionary_encode(together).combine_chunks()
+    # Always the same for the same rows; each wave gets as many groups.
+    spread = np.random.default_rng(0).permutation(len(codes.dictionary))
+    numbers = [f"{n:06}" for n in spread[codes.indices.to_numpy()] % count]
+    parts = []
+    for what, states in (("images", EXTRACTED), ("retired", stale)):
+        names = pa.array([f"{number}-{what}" for number in numbers])
+        chosen = pc.is_in(compared["state"], pa.array(states))
+        parts.append(compared.append_column(PENDING, names).filter(chosen))
+    order = [(name, "ascending") for name in (PENDING, "shard", "row_group", "row", "path")]
+    columns = [*LISTING_SCHEMA.names, FILE.name, PENDING]
+    return pa.concat_tables(parts).sort_by(order).select(columns)
 
 
 def retire(spark: SparkSession, output: Output, table: Table, wave: Wave) -> tuple[

@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from verger.errors import DefectError
 from verger.output.layout import FILES_SCHEMA, LISTING_SCHEMA, Outcome, Output
 from verger.output.table import DataFile, Table
-from verger.spark.scan import FILE, Reader, Scan, Slice, collect, write_here
+from verger.spark.scan import FILE, Reader, Scan, Slice, collect
 
 NEW, CHANGED, SAME, GONE = "new", "changed", "same", "gone"
 """A path is not in the table; is there as another file; as the same; or is no longer listed."""
@@ -80,14 +80,6 @@ class Comparison:
             return f"Nothing new: all {listed:,} files are known."
         old = f", {retired:,} old ones retired" if retired else ""
         return f"{count:,} of {listed:,} files are new or changed{old}."
-
-    def frame(self, spark: SparkSession, output: Output) -> DataFrame:
-        """The rows for Spark."""
-        if not isinstance(self.rows, pa.Table):
-            return self.rows
-        folder = output.work.child("compared")
-        files = write_here(folder, self.rows.to_batches())
-        return Scan.of_files(spark, folder, _COMPARED, files).rows()
 
     def release(self) -> None:
         """Have Spark forget the rows."""

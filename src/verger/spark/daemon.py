@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-NEEDED = ("openvino", "pandas", "verger.spark.extraction", "verger.spark.matrix")
+NEEDED = ("openvino", "verger.spark.extraction")
 """What workers would import one after the other, each for itself."""
 
 

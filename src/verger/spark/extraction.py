@@ -6,12 +6,11 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from threading import Thread
 from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
-from pyspark import SparkContext, TaskContext
+from pyspark import TaskContext
 from pyspark.serializers import CloudPickleSerializer
 from pyspark.sql import SparkSession
 
@@ -38,8 +37,8 @@ from verger.store import storage
 
 T = TypeVar("T")
 
-WORTH_A_WORKER = 32
-"""Images for which a worker loads the network."""
+READ_TOGETHER = 32
+"""Files of a disk that a thread reads one after the other; those of S3 are waited for at once."""
 
 ROWS_A_BATCH = 64
 """Rows in a batch that goes back to Spark: a third of a megabyte of features."""
@@ -144,7 +143,8 @@ class Extractor:
     ) -> Iterator[tuple[ListedImage, Picture | Rejection]]:
         # Once, before many threads would each make their own.
         storage.file_system(self.loader.folder)
-        for image, data in read_ahead(images, self.loader.read, self.read_ahead):
+        together = 1 if self.loader.folder.is_s3 else READ_TOGETHER
+        for image, data in read_ahead(images, self.loader.read, self.read_ahead, together):
             yield image, self.loader.decode(image, data)
 
     def _load_carefully(
@@ -193,33 +193,6 @@ class Extractor:
         for field in FINGERPRINT:
             columns[field.name] = [getattr(row.image, field.name) for row in rows]
         return pa.RecordBatch.from_pydict(columns, FILES_SCHEMA)
-
-
-def warm_up(context: SparkContext, backbone: Shared[Backbone], images: int) -> Thread:
-    """Have the workers of this machine load the network while Java still plans the first job.
-
-    Args:
-        context: of a local master.
-        backbone: the network, as the extractor has it.
-        images: that are to be extracted; a few are not worth all workers.
-
-    Returns:
-        The thread that waits for them.
-    """
-    workers = min(context.defaultParallelism, -(-images // WORTH_A_WORKER))
-    tasks = context.parallelize(range(workers), workers)
-
-    def load_network(_: int) -> None:
-        engine_for(backbone.value)
-
-    def load_everywhere() -> None:
-        # What is wrong with the network is said by the job itself.
-        with suppress(Exception):
-            tasks.foreach(load_network)
-
-    thread = Thread(target=load_everywhere, daemon=True)
-    thread.start()
-    return thread
 
 
 def extract(

@@ -33,9 +33,8 @@ def plan(
         clock.progress.note(compared.describe(listed, prune=settings.prune))
     if not any(compared.to_do(prune=settings.prune)):
         return [], compared
-    spark = this.spark()
     with clock.stage("waves"):
         planned = changes.plan_waves(
-            spark, compared, this.output, settings.wave_size, prune=settings.prune, packed=packed
+            compared, this.output, settings.wave_size, prune=settings.prune, packed=packed
         )
     return planned, compared

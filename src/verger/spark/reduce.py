@@ -13,7 +13,7 @@ from verger.reduce.moments import Float64, Moments
 from verger.reduce.pca import Pca, Projection, solve
 from verger.settings import DEFAULT_COMPONENTS
 from verger.spark.connect import partitions, share
-from verger.spark.scan import Batches, Rows, Scan, Step, collect, spark_schema
+from verger.spark.scan import Batches, Rows, Scan, Step, map_rows, spark_schema
 
 MOMENTS = "count long, mean binary, scatter binary"
 """The moments of some rows as a row: 13 MB where there are 1280 features."""
@@ -61,11 +61,13 @@ def compute_moments(features: Rows) -> Moments:
     if isinstance(features, Scan) and features.is_short:
         moments = _merged(map(Moments.of, _gathered(features.read())))
     else:
-        parts = features.mapInArrow(of_task, MOMENTS)
-        tasks = len(features.tasks) if isinstance(features, Scan) else partitions(parts)
+        tasks = len(features.tasks) if isinstance(features, Scan) else partitions(features)
         if tasks > MERGED_HERE:
-            parts = parts.repartition(math.isqrt(tasks)).mapInArrow(of_tasks, MOMENTS)
-        moments = _merged(_unpacked(*row) for row in collect(parts))
+            parts = features.mapInArrow(of_task, MOMENTS).repartition(math.isqrt(tasks))
+            rows = map_rows(parts, of_tasks, MOMENTS)
+        else:
+            rows = map_rows(features, of_task, MOMENTS)
+        moments = _merged(_unpacked(**row) for row in rows)
     if moments is None:
         raise InputError("There are no features to reduce.")
     return moments

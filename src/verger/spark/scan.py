@@ -8,7 +8,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, TypeVar
 from zipimport import zipimporter
 
 import pyarrow as pa
@@ -27,9 +27,9 @@ from verger.store.location import Location
 ROW_GROUP = 2048
 """Rows that are written, and read, at once: 10 MB of features."""
 
-FEW_ROWS = 8192
-"""Rows of features that the driver reads by itself where there are no more: 40 MB. A job of Spark
-takes longer to begin."""
+FEW_BYTES = 48 * 2**20
+"""Files that the driver reads by itself where they hold no more: about 8,000 rows of features, or
+100,000 of scores. A job of Spark takes longer to begin."""
 
 FILE = pa.field("file", pa.string())
 """The column of a scan that says which file a row is in."""
@@ -44,16 +44,9 @@ WRITTEN_SCHEMA = pa.schema(
 )
 """A `DataFile`, as a task tells the driver of it."""
 
+T = TypeVar("T")
 Batches = Iterable[pa.RecordBatch]
 Step = Callable[[Batches], Iterator[pa.RecordBatch]]
-
-
-class Rows(Protocol):
-    """What can be mapped in tasks: a DataFrame, or a `Scan`."""
-
-    def mapInArrow(self, function: Any, schema: Any) -> DataFrame:  # noqa: N802 - PySpark's name
-        """Apply a function to the batches of each partition."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -63,6 +56,11 @@ class Slice:
     file: DataFile
     start: int
     stop: int
+
+    @property
+    def size(self) -> int:
+        """Its share of the file's bytes."""
+        return self.file.size * (self.stop - self.start) // self.file.rows
 
 
 @dataclass(frozen=True)
@@ -158,7 +156,7 @@ class Scan:
         chosen = table.files(part) if files is None else files
         return cls(spark, reader, _spread(spark, chosen))
 
-    def mapInArrow(self, function: Step, schema: StructType) -> DataFrame:  # noqa: N802
+    def mapInArrow(self, function: Step, schema: StructType | str) -> DataFrame:  # noqa: N802
         """As a DataFrame's: apply a function to the batches of each task."""
         reader, tasks = self.reader, self.tasks
 
@@ -170,10 +168,28 @@ class Scan:
         count = len(tasks)
         return self.spark.range(0, count, 1, max(count, 1)).mapInArrow(run, schema)
 
+    def run(self, step: Step) -> list[pa.RecordBatch]:
+        """What a step makes of the rows of each task, in this process; not under Connect.
+
+        Spark's SQL, which takes a second to begin with, is not needed.
+        """
+        reader = self.reader
+
+        def of_tasks(tasks: Iterable[list[Slice]]) -> Iterator[pa.RecordBatch]:
+            keep_archives()
+            return step(reader.read(piece for task in tasks for piece in task))
+
+        tasks = self.spark.sparkContext.parallelize(self.tasks, max(len(self.tasks), 1))
+        return _checked(tasks.mapPartitions(of_tasks).collect(), self.spark)
+
     @property
     def is_short(self) -> bool:
         """Whether the rows are so few that the driver is to read them."""
-        return sum(piece.stop - piece.start for task in self.tasks for piece in task) <= FEW_ROWS
+        pieces = [piece for task in self.tasks for piece in task]
+        size = sum(
+            piece.file.size * (piece.stop - piece.start) // piece.file.rows for piece in pieces
+        )
+        return size <= FEW_BYTES
 
     def read(self) -> Iterator[pa.RecordBatch]:
         """The rows, in this process."""
@@ -182,6 +198,10 @@ class Scan:
     def rows(self) -> DataFrame:
         """The rows for Spark's SQL."""
         return self.mapInArrow(iter, spark_schema(self.reader.schema))
+
+
+Rows = DataFrame | Scan
+"""What can be mapped in tasks."""
 
 
 def keep_archives() -> None:
@@ -279,10 +299,9 @@ def write(
         partition: the column whose values have folders of their own.
         tell: is told of each file; under Connect as tasks end, in their order.
     """
-    written = rows.mapInArrow(Writing(step, folder, partition), spark_schema(WRITTEN_SCHEMA))
     files = []
-    for row in collect(written):
-        files.append(DataFile(**row.asDict()))
+    for row in map_rows(rows, Writing(step, folder, partition), spark_schema(WRITTEN_SCHEMA)):
+        files.append(DataFile(**row))
         if tell:
             tell(files[-1])
     return files
@@ -292,7 +311,20 @@ def gather(rows: Rows, step: Step, schema: StructType | str) -> list[dict[str, A
     """What a step makes of all rows, in this process; done by it where a scan is short."""
     if isinstance(rows, Scan) and rows.is_short:
         return [row for batch in step(rows.read()) for row in batch.to_pylist()]
-    return [row.asDict() for row in collect(rows.mapInArrow(step, schema))]
+    return list(map_rows(rows, step, schema))
+
+
+def map_rows(rows: Rows, step: Step, schema: StructType | str) -> Iterator[dict[str, Any]]:
+    """What a step makes of all rows in tasks, in this process.
+
+    Raises:
+        Py4JError, OSError: Java has ended meanwhile.
+    """
+    if isinstance(rows, Scan) and not is_connect(rows.spark):
+        for batch in rows.run(step):
+            yield from batch.to_pylist()
+    else:
+        yield from (row.asDict() for row in collect(rows.mapInArrow(step, schema)))
 
 
 def collect(rows: DataFrame) -> Iterable[Row]:
@@ -303,10 +335,13 @@ def collect(rows: DataFrame) -> Iterable[Row]:
     """
     if is_connect(rows.sparkSession):
         return rows.toLocalIterator()
-    answer = rows.collect()
-    # PySpark takes an answer that was cut off for a short one. Only a Java that still runs can say
-    # its version.
-    _ = rows.sparkSession.sparkContext.version
+    return _checked(rows.collect(), rows.sparkSession)
+
+
+def _checked(answer: list[T], spark: SparkSession) -> list[T]:
+    """An answer of Java's, which still runs: PySpark takes one that was cut off for a short one."""
+    # Only a Java that runs can say its version.
+    _ = spark.sparkContext.version
     return answer
 
 
