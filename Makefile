@@ -25,7 +25,7 @@ demo: .venv/runs
 test test-fast test-slow test-spark4: export OPENBLAS_NUM_THREADS := 1
 
 test: .venv/installed .cache/browser/ready
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal
 
 test-fast: .venv/installed
 	$(BIN)/python -m pytest -m fast --numprocesses 2 --dist worksteal
@@ -41,7 +41,7 @@ test-speed: .venv/installed
 
 # Spark 4.3 wants Python 3.11 or newer.
 test-spark4: .venv/installed-spark4
-	PYTHONPATH=.venv/spark4 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(SPARK_TESTS)
+	PYTHONPATH=.venv/spark4 $(BIN)/python -m pytest -m "not speed" --numprocesses 2 --dist loadfile $(SPARK_TESTS)
 
 .venv/installed-spark4: .venv/installed requirements-spark4.lock
 	$(PIP) --require-hashes --no-deps --upgrade --target .venv/spark4 -r requirements-spark4.lock

@@ -150,6 +150,7 @@ def test_what_cannot_be_had_is_said(cached: Path, monkeypatch: pytest.MonkeyPatc
         load_backbone(network=MOBILENET)
 
 
+@pytest.mark.slow
 def test_the_whole_chain_takes_it(
     spark: object, keras_home: Path, orchard: Path, tmp_path: Path
 ) -> None:

@@ -117,6 +117,7 @@ def test_the_runtime_for_browsers_is_the_published_one() -> None:
     assert hashlib.sha256(unpacked).hexdigest() == program
 
 
+@pytest.mark.slow
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("views", [1, 6])
 def test_tflite_answers_as_the_server_does(orchard: Path, tmp_path: Path, views: int) -> None:

@@ -32,6 +32,7 @@ def session() -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_the_first_session_writes_an_archive_that_the_next_uses(cache: Path, monkeypatch) -> None:
     assert session() == "9"
     for _ in range(600):

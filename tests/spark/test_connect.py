@@ -113,6 +113,7 @@ def test_steps_are_bit_for_bit_those_of_a_classic_session(
     assert ours.read_bytes() == theirs.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.spark
 def test_joins_and_reductions_in_tasks_are_those_of_a_classic_session(
     server: Server, orchard: Path, spark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

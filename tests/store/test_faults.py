@@ -89,6 +89,7 @@ def test_a_store_that_swallows_what_it_is_asked_is_no_fault_of_an_image(monkeypa
         list(extractor._load_carefully([PHOTO]))
 
 
+@pytest.mark.slow
 def test_a_run_on_a_bad_day_loses_nothing_and_the_next_one_mends_it(
     port: int, orchard: Path, tmp_path: Path
 ) -> None:
