@@ -198,7 +198,7 @@ class RunSettings(BaseModel):
         16, "Files that a worker reads at once.", ge=1, tuning=True, cluster=True
     )
     compact_files: int = option(
-        32,
+        64,
         "Small files of the table that are left; more are merged.",
         ge=1,
         tuning=True,
