@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from verger.errors import DeadlineReached, InputError, TooManyRejectedError, VergerError
-from verger.images.listing import Noticed, list_input
+from verger.images.listing import Noticed, at_least_one, list_input
 from verger.networks.engines import check_runs_here
 from verger.networks.graph import load_backbone
 from verger.output.files import count_special, locked
@@ -55,10 +55,9 @@ def run(
     clock = Clock(progress or Progress())
     check_places(settings)
     noticed = Noticed()
-    images = list_input(settings.input, settings.label_from, noticed)
-    first = next(images, None)
-    if first is None:
-        raise InputError(f"The input {settings.input} holds no file.", "Give a folder of images.")
+    listed = list_input(settings.input, settings.label_from, noticed)
+    images = at_least_one(listed, settings.input)
+    first = next(images)
     packed = first.shard is not None
     with clock.stage("backbone"):
         backbone = load_backbone(

@@ -26,7 +26,7 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from verger import chain
 from verger.errors import InputError, UsageError
 from verger.images.decoding import SCALED_COLOURS, rules_of, to_square
-from verger.images.listing import list_input
+from verger.images.listing import at_least_one, list_input
 from verger.images.loading import Loader
 from verger.networks.graph import Backbone, load_backbone
 from verger.networks.registry import MOBILENET_V2
@@ -145,10 +145,9 @@ def list_images(folder: str, label_from: str = "parent", limit: int | None = Non
         >>> images.groupBy("label").count().orderBy("label").first()
         Row(label='Apple Green', count=6)
     """
-    listed = list_input(Location.parse(folder), label_from)
+    place = Location.parse(folder)
+    listed = at_least_one(list_input(place, label_from), place)
     rows = [tuple(vars(image).values()) for image in islice(listed, limit)]
-    if not rows:
-        raise InputError(f"The input {folder} holds no file.", "Give a folder of images.")
     return start_session(folder).createDataFrame(rows, spark_schema(LISTING_SCHEMA))
 
 

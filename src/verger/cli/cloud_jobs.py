@@ -1,6 +1,6 @@
 """The commands that run on AWS, look at what runs there, and stop it."""
 
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta, timezone
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,7 +21,7 @@ from verger.cli.options import (
 )
 from verger.cli.reporting import reporting
 from verger.errors import InputError, SetupError, UsageError
-from verger.progress import TIME
+from verger.progress import TIME, utc_now
 from verger.settings import options_for
 
 if TYPE_CHECKING:
@@ -252,7 +252,7 @@ def _look(days: int | None = None) -> "Inventory":
     from verger.cloud.jobs.inventory import take_inventory
     from verger.store.session import make_session
 
-    since = datetime.now(timezone.utc) - timedelta(days=days) if days else None
+    since = utc_now() - timedelta(days=days) if days else None
     with console.stage("look"):
         inventory = take_inventory(make_session(), since)
     for what, why in inventory.unseen.items():

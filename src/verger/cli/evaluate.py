@@ -38,8 +38,7 @@ def evaluate(
 ) -> None:
     """Measure how often the recogniser of an output is right on other photographs with classes."""
     with reporting(debug):
-        from verger.errors import InputError
-        from verger.images.listing import list_input
+        from verger.images.listing import at_least_one, list_input
         from verger.output.evaluation import write_evaluation
         from verger.output.layout import Output
         from verger.recognise import evaluate as measuring
@@ -51,9 +50,7 @@ def evaluate(
         recogniser = load_recogniser(output)
         photographer = Photographer.of(output, recogniser.record)
         rule = label_from or recogniser.record.identity.label_from
-        images = list(islice(list_input(place, rule), limit))
-        if not images:
-            raise InputError(f"The input {place} holds no file.", "Give a folder of images.")
+        images = list(islice(at_least_one(list_input(place, rule), place), limit))
         started = monotonic()
         with console.progress() as shown:
             shown.start("evaluate", len(images))

@@ -16,11 +16,11 @@ from typing import cast
 
 from verger.datasets.cleaning import clean
 from verger.datasets.credit import find_credit
-from verger.errors import InputError, SetupError, UsageError
+from verger.errors import SetupError, UsageError
 from verger.images.ahead import read_ahead
 from verger.images.decoding import Rules, at_full_size, decode
 from verger.images.guard import Guard
-from verger.images.listing import Noticed, list_images
+from verger.images.listing import Noticed, at_least_one, list_images
 from verger.images.loading import HEAD_BYTES, Loader, judged
 from verger.images.opening import sniff
 from verger.output.layout import ListedImage, Rejection
@@ -89,11 +89,7 @@ def pack(
     if read_pack(source):
         raise UsageError(f"{source} is packed already.", "Copy its files, or give the images.")
     noticed = Noticed()
-    images = list_images(source, label_from, noticed)
-    first = next(images, None)
-    if first is None:
-        raise InputError(f"The input {source} holds no file.", "Give a folder of images.")
-    images = chain([first], images)
+    images = at_least_one(list_images(source, label_from, noticed), source)
     with _explained(target), held(target, target.child(".lock")) as check_lock:
         packer = _Packer(settings, shard_bytes, threads, progress or Progress(), check_lock)
         packed = packer.open(fresh)

@@ -6,6 +6,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from verger.errors import InputError
@@ -75,6 +76,18 @@ def list_input(
         ListedImage(path, label(path), size, etag=sha256, **place._asdict())
         for _, place, (path, size, sha256) in read_rows(folder, pack.shards, ("size", "sha256"))
     )
+
+
+def at_least_one(images: Iterator[ListedImage], folder: Location) -> Iterator[ListedImage]:
+    """The same images.
+
+    Raises:
+        InputError: there is none.
+    """
+    first = next(images, None)
+    if first is None:
+        raise InputError(f"The input {folder} holds no file.", "Give a folder of images.")
+    return chain([first], images)
 
 
 def list_images(

@@ -1,12 +1,12 @@
 """The manifest, which says whether an output is whole."""
 
-from datetime import datetime, timezone
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from verger.errors import InputError
 from verger.output.layout import Output
+from verger.progress import utc_now
 from verger.store import storage
 
 
@@ -126,4 +126,4 @@ def read_manifest(output: Output) -> Manifest:
 
 def now() -> str:
     """The time, for the manifest."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return utc_now().isoformat(timespec="seconds")

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from itertools import chain, groupby, islice, repeat
 from tempfile import NamedTemporaryFile
 from threading import Event, Thread
@@ -18,7 +18,7 @@ from pyspark.sql import SparkSession
 from verger.errors import DeadlineReached, DefectError, SetupError
 from verger.output.layout import FILES_SCHEMA, LISTING_SCHEMA, ListedImage, Outcome, Output, Reason
 from verger.output.table import DataFile
-from verger.progress import Progress
+from verger.progress import Progress, utc_now
 from verger.settings import RunSettings
 from verger.spark.connect import processors
 from verger.spark.extraction import Extractor
@@ -310,7 +310,7 @@ def check_deadline(settings: RunSettings, left: int, seconds_an_image: float) ->
     if settings.deadline is None or not left:
         return
     wave = timedelta(seconds=min(left, settings.wave_size) * seconds_an_image)
-    if datetime.now(timezone.utc) + wave > settings.deadline:
+    if utc_now() + wave > settings.deadline:
         raise DeadlineReached(
             f"{left:,} images are left, and the next wave would end after the deadline, "
             f"{settings.deadline.isoformat()}.",

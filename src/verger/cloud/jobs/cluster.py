@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +15,7 @@ from verger.cloud.jobs.submit import submit_arguments
 from verger.cloud.money import prices
 from verger.cloud.money.plan import DISK_GB, HOURS_A_MONTH
 from verger.errors import SetupError
-from verger.progress import Progress
+from verger.progress import Progress, utc_now
 from verger.store import storage
 from verger.store.errors import aws_errors
 from verger.store.listing import list_objects
@@ -211,7 +211,7 @@ class Cluster:
             begun = timeline.get("CreationDateTime")
             if begun is None or "Ec2InstanceId" not in instance:
                 continue
-            ended = timeline.get("EndDateTime") or datetime.now(timezone.utc)
+            ended = timeline.get("EndDateTime") or utc_now()
             lasted = max((ended - begun).total_seconds(), 60) / 3600
             machine = instance["InstanceType"]
             if machine not in here.machine_hour or machine not in here.emr_hour:

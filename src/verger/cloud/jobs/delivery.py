@@ -4,7 +4,7 @@ import hashlib
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from verger.cloud.account.stack import CODE, Stack
 from verger.cloud.jobs.bundle import ENTRY, Architecture, pack_code, pack_environment
 from verger.networks.graph import load_backbone, save_backbone
-from verger.progress import Progress
+from verger.progress import Progress, utc_now
 from verger.settings import RunSettings
 from verger.store.cache import cache_folder
 from verger.store.errors import bucket_errors
@@ -139,4 +139,4 @@ def _is_there(client: Any, bucket: str, key: str) -> bool:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] != HTTPStatus.NOT_FOUND:
             raise
         return False
-    return bool(datetime.now(timezone.utc) - head["LastModified"] < FRESH)
+    return bool(utc_now() - head["LastModified"] < FRESH)

@@ -20,7 +20,7 @@ from verger.errors import (
     UsageError,
     VergerError,
 )
-from verger.images.listing import list_input
+from verger.images.listing import at_least_one, list_input
 from verger.output.files import open_files
 from verger.output.layout import Output, check_foreign, check_no_run
 from verger.output.manifest import Manifest, read_manifest
@@ -169,14 +169,13 @@ def _count(wanted: Launch, output: Output, progress: Progress) -> tuple[int, int
     """How many images there are, and how many of them are done; a notebook does all again."""
     run = wanted.run
     listed = 0
+    images = at_least_one(list_input(run.input, run.label_from), run.input)
     progress.start("list")
-    for listed, _ in enumerate(list_input(run.input, run.label_from), start=1):
+    for listed, _ in enumerate(images, start=1):
         if listed % PAGE_SIZE == 0:
             progress.update(listed)
     progress.update(listed)
     progress.finish()
-    if not listed:
-        raise InputError(f"The input {run.input} holds no file.", "Give a folder of images.")
     listed = min(listed, run.limit or listed)
     done = 0 if run.fresh or wanted.notebook else open_files(output).counts().total()
     return listed, min(done, listed)

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from verger.cloud.jobs.job import RUN_TAG
 from verger.cloud.jobs.launch import see_through
 from verger.cloud.jobs.prepare import Launch
 from verger.errors import DeadlineReached, InputError, SetupError, UsageError, VergerError
-from verger.progress import Progress
+from verger.progress import Progress, utc_now
 from verger.store import storage
 from verger.store.location import Location
 
@@ -125,7 +125,7 @@ def execute_notebook(
             write_copy()
 
     def seconds_left(_: object) -> float | None:
-        return max((deadline - datetime.now(timezone.utc)).total_seconds(), 1) if deadline else None
+        return max((deadline - utc_now()).total_seconds(), 1) if deadline else None
 
     # Where PATH is not set, as it may be in YARN's containers, Python does not know where it is.
     sys.executable = sys.executable or str(Path("/proc/self/exe").resolve())

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Collection, Iterable
-from datetime import date, datetime, timezone
+from datetime import date
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from urllib.request import urlopen
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from verger.errors import SetupError
+from verger.progress import utc_now
 from verger.store.cache import cache_folder
 from verger.store.errors import aws_errors
 from verger.store.regions import check_cloud_region
@@ -155,7 +156,7 @@ def refresh(
     from botocore.config import Config
 
     old = load()
-    today = datetime.now(timezone.utc).date()
+    today = utc_now().date()
     config = Config(
         connect_timeout=TIMEOUT_SECONDS,
         read_timeout=3 * TIMEOUT_SECONDS,
@@ -204,7 +205,7 @@ def spot_now(session: Any, region: str, machines: Iterable[str]) -> dict[str, fl
         pages = client.get_paginator("describe_spot_price_history").paginate(
             InstanceTypes=list(machines),
             ProductDescriptions=["Linux/UNIX"],
-            StartTime=datetime.now(timezone.utc),
+            StartTime=utc_now(),
         )
         for page in pages:
             for entry in page["SpotPriceHistory"]:
