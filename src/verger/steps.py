@@ -61,8 +61,9 @@ from verger.spark.connect import Shared, active_session, connect, processors, sh
 from verger.spark.extraction import Extractor
 from verger.spark.java import runs_already
 from verger.spark.model import load_projection, write_model
-from verger.spark.scan import Scan, spark_schema, write
+from verger.spark.scan import Scan, spark_schema
 from verger.spark.waves import task_sizes
+from verger.spark.writing import write
 from verger.store import storage
 from verger.store.location import Location
 from verger.version import VERSION

@@ -16,9 +16,10 @@ from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
 from verger.errors import SetupError, UsageError
+from verger.output.delta import options
 from verger.output.layout import FILES_SCHEMA
-from verger.output.table import DataFile, Table, _options
-from verger.spark.scan import write_rows
+from verger.output.table import DataFile, Table
+from verger.spark.writing import write_rows
 from verger.store.location import Location
 
 ERASED = "kitchen/me-in-the-mirror.jpg"
@@ -234,9 +235,9 @@ def test_a_table_that_is_deleted_is_no_table(table: Table, tmp_path: Path) -> No
 def test_a_volume_of_unity_catalog_is_committed_to_without_hard_links(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert _options(Location("/Volumes/main/a/b"))
-    assert _options(Location("/data/Volumes/main")) is None
-    monkeypatch.setattr("verger.output.table.WITHOUT_LINKS", (str(tmp_path),))
+    assert options(Location("/Volumes/main/a/b"))
+    assert options(Location("/data/Volumes/main")) is None
+    monkeypatch.setattr("verger.output.delta.WITHOUT_LINKS", (str(tmp_path),))
     table = open_table(tmp_path)
     table.create({})
     table.commit(write_some(tmp_path, "a/1.jpg"), [])

@@ -12,7 +12,8 @@ from verger.output.layout import LISTING_SCHEMA, Output
 from verger.output.table import DataFile
 from verger.spark.changes import plan_waves
 from verger.spark.comparison import _COMPARED, CHANGED, GONE, NEW, SAME, Comparison
-from verger.spark.scan import FILE, Reader, Scan, Slice, write_here
+from verger.spark.scan import FILE, Reader, Scan, Slice
+from verger.spark.writing import write_here
 from verger.store.location import Location
 
 WAVE = 25

@@ -28,13 +28,11 @@ def classify(
     with reporting(debug):
         from verger.errors import InputError
         from verger.output.layout import Output, Rejection
-        from verger.recognise.photo import Photographer, read_photograph
-        from verger.recognise.recogniser import load_recogniser
+        from verger.recognise.photo import open_recogniser, read_photograph
         from verger.store.location import Location
 
         output = Output(Location.parse(folder))
-        recogniser = load_recogniser(output)
-        photographer = Photographer.of(output, recogniser.record)
+        recogniser, photographer = open_recogniser(output)
         bad = 0
         for name in photographs:
             found = read_photograph(Location.parse(name), photographer)

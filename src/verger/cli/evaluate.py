@@ -42,13 +42,12 @@ def evaluate(
         from verger.output.evaluation import write_evaluation
         from verger.output.layout import Output
         from verger.recognise import evaluate as measuring
-        from verger.recognise.photo import Photographer
-        from verger.recognise.recogniser import load_recogniser, write_record
+        from verger.recognise.photo import open_recogniser
+        from verger.recognise.recogniser import write_record
         from verger.store.location import Location
 
         output, place = Output(Location.parse(folder)), Location.parse(source)
-        recogniser = load_recogniser(output)
-        photographer = Photographer.of(output, recogniser.record)
+        recogniser, photographer = open_recogniser(output)
         rule = label_from or recogniser.record.identity.label_from
         images = list(islice(at_least_one(list_input(place, rule), place), limit))
         started = monotonic()

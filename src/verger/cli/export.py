@@ -28,16 +28,14 @@ def export(
         from verger.output.layout import Output
         from verger.recognise.export_onnx import export_onnx
         from verger.recognise.export_tflite import export_tflite
-        from verger.recognise.photo import Photographer
-        from verger.recognise.recogniser import load_recogniser
+        from verger.recognise.photo import open_recogniser
         from verger.store.location import Location
 
         exports = {".onnx": export_onnx, ".tflite": export_tflite}
         if file.suffix not in exports:
             raise UsageError(f"{file} is neither .onnx nor .tflite.", "Name it fruits.onnx.")
         output = Output(Location.parse(folder))
-        recogniser = load_recogniser(output)
-        photographer = Photographer.of(output, recogniser.record)
+        recogniser, photographer = open_recogniser(output)
         with console.stage("export"):
             data, apart = exports[file.suffix](recogniser, photographer, half=half)
             file.write_bytes(data)

@@ -40,8 +40,7 @@ def serve(
         from verger.errors import UsageError
         from verger.output.layout import Output
         from verger.recognise.export_onnx import export_onnx
-        from verger.recognise.photo import Photographer
-        from verger.recognise.recogniser import load_recogniser
+        from verger.recognise.photo import open_recogniser
         from verger.recognise.server import serving
         from verger.recognise.server.app import Limits, make_app
         from verger.recognise.server.corrections import check_labels
@@ -52,12 +51,10 @@ def serve(
         if (certificate is None) != (key is None):
             raise UsageError("--certificate and --key go together.", "Give both, or neither.")
         output = Output(Location.parse(folder))
-        recogniser = load_recogniser(output)
+        recogniser, photographer = open_recogniser(output, max_megapixels * 10**6)
         if corrections:
             check_labels(recogniser.labels)
         kept = Location.parse(corrections) if corrections else None
-        pixels = max_megapixels * 10**6
-        photographer = Photographer.of(output, recogniser.record, pixels)
         desk = Desk(recogniser, photographer, queue=queue, seconds=seconds)
         limits = Limits(max_megabytes * MEBIBYTE, seconds, kept)
         given = OnPhone(export_onnx(recogniser, photographer)[0]) if on_phone else None

@@ -6,22 +6,19 @@ https://github.com/delta-io/delta/blob/master/PROTOCOL.md
 """
 
 import json
-import re
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import pyarrow as pa
 
-from verger.errors import SetupError, UsageError
+from verger.errors import SetupError
+from verger.output.delta import changed, explained, open_delta, options, uri
 from verger.store import storage
-from verger.store.client import delta_options
-from verger.store.location import Location, bucket_and_key
+from verger.store.location import Location
 
 if TYPE_CHECKING:
     from deltalake import CommitProperties, DeltaTable
@@ -38,10 +35,6 @@ CONFIGURATION = {
     # Opening a table reads the log since the last checkpoint.
     "delta.checkpointInterval": "10",
 }
-
-WITHOUT_LINKS = ("/Volumes/",)
-"""Unity Catalog's volumes are mounts without hard links, by which delta-rs commits elsewhere. There
-it renames, which two writers at once would not survive; an output has one."""
 
 WRITER = "verger"
 """Under this name each commit counts itself, so that of two from the same version one fails."""
@@ -91,7 +84,7 @@ class Table:
         self.partition = partition
         self.said = said or {}
         self.check = check
-        self._delta = self._open()
+        self._delta = open_delta(self.location)
         self.version = self._delta.version() if self._delta else -1
 
     @property
@@ -104,7 +97,7 @@ class Table:
         """What all its rows have in common: names and values as `create` was given them."""
         if self._delta is None:
             return {}
-        with self._explained():
+        with explained(self.location):
             configuration = self._delta.metadata().configuration
         own = f"{WRITER}."
         return {
@@ -117,7 +110,7 @@ class Table:
         """The files that count, or those of one partition."""
         if self._delta is None:
             return []
-        with self._explained():
+        with explained(self.location):
             actions = pa.table(self._delta.get_add_actions(flatten=True)).to_pylist()
         files = [
             DataFile(
@@ -154,13 +147,13 @@ class Table:
         """Make it, with no row; `properties` is what its rows will have in common."""
         from deltalake import DeltaTable, Schema
 
-        with self._explained():
+        with explained(self.location):
             DeltaTable.create(
-                _uri(self.location),
+                uri(self.location),
                 Schema.from_arrow(self.schema),
                 partition_by=[self.partition] if self.partition else None,
                 configuration=CONFIGURATION | _own(properties),
-                storage_options=_options(self.location),
+                storage_options=options(self.location),
                 commit_properties=self._commit_properties(),
                 raise_if_key_not_exists=False,
             )
@@ -175,7 +168,7 @@ class Table:
     def set_properties(self, properties: Words) -> None:
         """Change what its rows have in common."""
         self.check()
-        with self._explained():
+        with explained(self.location):
             self._opened().alter.set_table_properties(
                 _own(properties),
                 raise_if_not_exists=False,
@@ -187,13 +180,13 @@ class Table:
         """Give a table of an earlier version the columns that it lacks; its rows have null."""
         from deltalake import Schema
 
-        with self._explained():
+        with explained(self.location):
             has = {field.name for field in self._opened().schema().fields}
             lacking = [f for f in Schema.from_arrow(self.schema).fields if f.name not in has]
         if not lacking:
             return
         self.check()
-        with self._explained():
+        with explained(self.location):
             self._opened().alter.add_columns(lacking, commit_properties=self._commit_properties())
         self._advance()
 
@@ -234,7 +227,7 @@ class Table:
             counts[file.part or "rows"] += file.rows
         self.check()
         try:
-            with self._explained():
+            with explained(self.location):
                 self._opened().create_write_transaction(
                     actions,
                     "append",
@@ -257,7 +250,7 @@ class Table:
         if max(small.values(), default=0) <= most:
             return False
         self.check()
-        with self._explained():
+        with explained(self.location):
             self._opened().optimize.compact(
                 target_size=COMPACTED_BYTES,
                 max_concurrent_tasks=1,
@@ -275,7 +268,7 @@ class Table:
         if self._delta is None:
             return 0
         # Found by Delta, deleted here: its own deletion would be two commits more, every night.
-        with self._explained():
+        with explained(self.location):
             names = self._opened().vacuum(
                 hours, dry_run=True, enforce_retention_duration=False, full=True
             )
@@ -291,27 +284,11 @@ class Table:
 
     def history(self) -> list[dict[str, Any]]:
         """What each commit said, the latest first."""
-        with self._explained():
+        with explained(self.location):
             return self._opened().history()
 
     def _part_of(self, file: DataFile) -> dict[str, str | None]:
         return {self.partition: file.part} if self.partition else {}
-
-    def _open(self) -> "DeltaTable | None":
-        # It takes 50 ms to load, and no worker needs it.
-        from deltalake import DeltaTable
-        from deltalake.exceptions import TableNotFoundError
-
-        if re.search("%[0-9A-Fa-f]{2}", self.location.uri):
-            raise UsageError(
-                f"The name {self.location} has a % with two digits, which no table may be below.",
-                "Give another output.",
-            )
-        with self._explained():
-            try:
-                return DeltaTable(_uri(self.location), storage_options=_options(self.location))
-            except TableNotFoundError:
-                return None
 
     def _opened(self) -> "DeltaTable":
         """The table as it was left; on S3 with credentials as they are now.
@@ -320,20 +297,20 @@ class Table:
             SetupError: somebody else has changed it.
         """
         if self._delta is None or self.location.is_s3:
-            self._delta = self._open()
+            self._delta = open_delta(self.location)
         if self._delta is None or self._delta.version() != self.version:
-            raise _changed(self.location)
+            raise changed(self.location)
         return self._delta
 
     def _advance(self) -> None:
         """Go to the version that this process made."""
         if self._delta is None or self.location.is_s3:
-            self._delta = self._open()
+            self._delta = open_delta(self.location)
         else:
-            with self._explained():
+            with explained(self.location):
                 self._delta.update_incremental()
         if self._delta is None:
-            raise _changed(self.location)
+            raise changed(self.location)
         self.version = self._delta.version()
         # The commit, and the checkpoint that some make.
         storage.sync(self.location.child(LOG), f"{self.version:020}.*", "_last_checkpoint")
@@ -355,42 +332,6 @@ class Table:
             app_transactions=[Transaction(WRITER, self.version + 1)],
         )
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Say what an error of Delta means.
-
-        Raises:
-            SetupError: another process has changed the table, or it cannot be read or written.
-        """
-        from deltalake.exceptions import CommitFailedError, DeltaError
-
-        try:
-            yield
-        except CommitFailedError as error:
-            raise _changed(self.location) from error
-        except DeltaError as error:
-            raise SetupError(
-                f"The table {self.location} cannot be used: {error}",
-                "Look at the disk, or at the store and its credentials; the same command goes on.",
-            ) from error
-
 
 def _own(properties: Words) -> dict[str, str]:
     return {f"{WRITER}.{name}": str(value) for name, value in properties.items()}
-
-
-def _changed(location: Location) -> SetupError:
-    return SetupError(
-        f"Another process has changed the table {location}; nothing of this commit counts.",
-        "Wait until the other one has ended; the same command goes on.",
-    )
-
-
-def _uri(location: Location) -> str:
-    return location.uri if location.is_s3 else f"file://{quote(location.uri)}"
-
-
-def _options(location: Location) -> dict[str, str] | None:
-    if location.is_s3:
-        return delta_options(bucket_and_key(location.path)[0])
-    return {"allow_unsafe_rename": "true"} if location.path.startswith(WITHOUT_LINKS) else None

@@ -13,7 +13,7 @@ from verger.networks.engines import Engine, Pixels, mean_of_views, new_engine
 from verger.networks.graph import Backbone, load_backbone
 from verger.output.layout import Output, Reason, Rejection
 from verger.output.manifest import read_manifest
-from verger.recognise.recogniser import RecogniserRecord
+from verger.recognise.recogniser import Recogniser, RecogniserRecord, load_recogniser
 from verger.reduce.moments import Float64
 from verger.settings import MAX_FILE_BYTES, MAX_IMAGE_PIXELS
 from verger.store import storage
@@ -99,6 +99,19 @@ class Photographer:
             self.engines.engine = new_engine(self.backbone)
         engine: Engine = self.engines.engine
         return engine
+
+
+def open_recogniser(
+    output: Output, max_pixels: int = MAX_IMAGE_PIXELS
+) -> tuple[Recogniser, Photographer]:
+    """The recogniser of an output, and what turns photographs into the features that it takes.
+
+    Raises:
+        InputError: the output has none.
+        SetupError: the network that it was made with is not here.
+    """
+    recogniser = load_recogniser(output)
+    return recogniser, Photographer.of(output, recogniser.record, max_pixels)
 
 
 def read_photograph(file: Location, photographer: Photographer) -> Float64 | Rejection:

@@ -11,8 +11,9 @@ from pyspark.sql import SparkSession
 from verger.output.layout import FINGERPRINT, LISTING_SCHEMA, Output
 from verger.output.table import DataFile, Table
 from verger.spark.comparison import EXTRACTED, Comparison, _same, _stale
-from verger.spark.scan import FILE, Batches, Reader, Scan, Slice, write, write_here
+from verger.spark.scan import FILE, Batches, Reader, Scan, Slice
 from verger.spark.waves import PENDING, Wave, waves_of
+from verger.spark.writing import write, write_here
 
 
 def plan_waves(

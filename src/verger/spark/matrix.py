@@ -16,7 +16,8 @@ from verger.output.table import DataFile, Table
 from verger.reduce.pca import Pca, Projection
 from verger.spark.connect import share
 from verger.spark.reduce import scoring
-from verger.spark.scan import Batches, Scan, spark_schema, write, write_here
+from verger.spark.scan import Batches, Scan, spark_schema
+from verger.spark.writing import write, write_here
 from verger.store import storage
 from verger.store.location import Location
 

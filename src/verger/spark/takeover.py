@@ -12,7 +12,8 @@ from verger.images.decoding import EXACT
 from verger.output.files import Identity
 from verger.output.layout import FILES_SCHEMA, FINGERPRINT, Outcome, Output
 from verger.output.table import DataFile
-from verger.spark.scan import Batches, Reader, Slice, write
+from verger.spark.scan import Batches, Reader, Slice
+from verger.spark.writing import write
 from verger.store import storage
 
 

@@ -23,7 +23,8 @@ from verger.settings import RunSettings
 from verger.spark.connect import processors
 from verger.spark.extraction import Extractor
 from verger.spark.failures import workers_died
-from verger.spark.scan import Reader, Scan, Slice, write, write_here
+from verger.spark.scan import Reader, Scan, Slice
+from verger.spark.writing import write, write_here
 from verger.store import storage
 
 PENDING = "pending"

@@ -1,0 +1,81 @@
+"""Delta Lake's tables: opened in a folder or on S3, and what their errors mean."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from verger.errors import SetupError, UsageError
+from verger.store.client import delta_options
+from verger.store.location import Location, bucket_and_key
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+WITHOUT_LINKS = ("/Volumes/",)
+"""Unity Catalog's volumes are mounts without hard links, by which delta-rs commits elsewhere. There
+it renames, which two writers at once would not survive; an output has one."""
+
+
+def open_delta(location: Location) -> "DeltaTable | None":
+    """The table in a folder as it is now; None where there is none.
+
+    Raises:
+        UsageError: no table may have such a name.
+        SetupError: it cannot be read.
+    """
+    # It takes 50 ms to load, and no worker needs it.
+    from deltalake import DeltaTable
+    from deltalake.exceptions import TableNotFoundError
+
+    if re.search("%[0-9A-Fa-f]{2}", location.uri):
+        raise UsageError(
+            f"The name {location} has a % with two digits, which no table may be below.",
+            "Give another output.",
+        )
+    with explained(location):
+        try:
+            return DeltaTable(uri(location), storage_options=options(location))
+        except TableNotFoundError:
+            return None
+
+
+@contextmanager
+def explained(location: Location) -> Iterator[None]:
+    """Say what an error of Delta means.
+
+    Raises:
+        SetupError: another process has changed the table, or it cannot be read or written.
+    """
+    from deltalake.exceptions import CommitFailedError, DeltaError
+
+    try:
+        yield
+    except CommitFailedError as error:
+        raise changed(location) from error
+    except DeltaError as error:
+        raise SetupError(
+            f"The table {location} cannot be used: {error}",
+            "Look at the disk, or at the store and its credentials; the same command goes on.",
+        ) from error
+
+
+def changed(location: Location) -> SetupError:
+    """What is raised when somebody else has changed a table."""
+    return SetupError(
+        f"Another process has changed the table {location}; nothing of this commit counts.",
+        "Wait until the other one has ended; the same command goes on.",
+    )
+
+
+def uri(location: Location) -> str:
+    """A folder as Delta takes it."""
+    return location.uri if location.is_s3 else f"file://{quote(location.uri)}"
+
+
+def options(location: Location) -> dict[str, str] | None:
+    """What Delta needs to know of the store."""
+    if location.is_s3:
+        return delta_options(bucket_and_key(location.path)[0])
+    return {"allow_unsafe_rename": "true"} if location.path.startswith(WITHOUT_LINKS) else None
