@@ -39,7 +39,11 @@ class Server(NamedTuple):
 
 @contextmanager
 def connect_server(
-    folder: Path, conf: Mapping[str, str] | None = None, port: int = 0, jars: Iterable[Path] = ()
+    folder: Path,
+    conf: Mapping[str, str] | None = None,
+    port: int = 0,
+    jars: Iterable[Path] = (),
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
     """A server with two processors and its log in a folder.
 
@@ -48,6 +52,7 @@ def connect_server(
         conf: more of Spark's settings.
         port: where it listens; 0 for a free one.
         jars: what it loads besides its own.
+        environment: more variables, which its workers have too.
     """
     port = port or free_ports(1)[0]
     settings = {
@@ -72,6 +77,7 @@ def connect_server(
         "JAVA_HOME": str(java_home()),
         "PYSPARK_PYTHON": sys.executable,
         "SPARK_LOCAL_IP": "127.0.0.1",
+        **(environment or {}),
     }
     folder.mkdir(parents=True, exist_ok=True)
     with (

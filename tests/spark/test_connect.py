@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from pyspark.errors import PySparkException
 
 from connect_server import Server, connect_server
 from helpers import assert_same_features, features_of, go, matrix_of, verger
+from stores import aws_settings, download, make_bucket, seaweedfs, upload
 from verger import steps
 from verger.errors import InputError, SetupError, UsageError, VergerError
 from verger.output.table import DataFile
@@ -157,6 +159,72 @@ connect.connect(sys.argv[1], Location("/no such folder"))
         [sys.executable, "-c", script, server.url], capture_output=True, text=True, check=False
     )
     assert "do not see the folder /no such folder" in done.stderr
+
+
+@pytest.mark.slow
+def test_from_s3_to_s3_the_server_reads_and_writes(
+    orchard: Path, sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        seaweedfs(tmp_path / "store") as port,
+        aws_settings(port, monkeypatch),
+        connect_server(tmp_path / "server") as server,
+    ):
+        upload(orchard, port, bucket := make_bucket(port, "far"), "in")
+        places = (f"s3://{bucket}/in", f"s3://{bucket}/out")
+        done = verger("run", *places, "--components", 5, "--remote", server.url)
+        assert done.returncode == 0, done.stderr
+        assert_same_features(download(port, bucket, "out", tmp_path / "out"), sound)
+
+
+@pytest.mark.slow
+def test_a_deadline_ends_a_run_there_too_and_the_next_one_goes_on(
+    server: Server, orchard: Path, sound: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    go_on = ["run", orchard, output, "--components", 5, "--wave-size", 8, "--remote", server.url]
+    soon = datetime.now(timezone.utc) + timedelta(seconds=1)
+    done = verger(*go_on, "--deadline", soon.isoformat())
+    assert done.returncode == 7, done.stderr
+    assert "images are left" in done.stderr
+    done = verger(*go_on)
+    assert done.returncode == 0, done.stderr
+    assert_same_features(output, sound)
+
+
+HIDDEN = """
+import importlib.metadata, sys
+
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "verger":
+            raise ModuleNotFoundError("No module named 'verger'", name=name)
+
+sys.meta_path.insert(0, Hidden())
+known = importlib.metadata.version
+
+def version(name):
+    if name == "verger":
+        raise importlib.metadata.PackageNotFoundError(name)
+    return known(name)
+
+importlib.metadata.version = version
+"""
+"""What makes a Python one without verger."""
+
+
+@pytest.mark.slow
+def test_workers_without_verger_are_told_before_anything_is_done(
+    orchard: Path, tmp_path: Path
+) -> None:
+    hiding = tmp_path / "hiding"
+    hiding.mkdir()
+    (hiding / "sitecustomize.py").write_text(HIDDEN)
+    with connect_server(tmp_path / "server", environment={"PYTHONPATH": str(hiding)}) as bare:
+        done = verger("run", orchard, tmp_path / "out", "--remote", bare.url)
+    assert done.returncode == 5
+    assert "have no verger" in done.stderr
+    assert "Install the same verger" in done.stderr
 
 
 @pytest.mark.slow
