@@ -75,6 +75,13 @@ def check_remote(value: str) -> str:
     return value
 
 
+def check_network(value: str) -> str:
+    """Take the name of a network that there is."""
+    if value not in NETWORKS and not re.fullmatch(r"keras:\w+", value):
+        raise ValueError(f"{', '.join(NETWORKS)} or keras:NAME, such as keras:ResNet50")
+    return value
+
+
 def without_secrets(remote: str | None) -> str:
     """An address of Spark Connect without its parameters, of which one may be a token."""
     return (remote or "").partition("/;")[0].rstrip("/")
@@ -141,7 +148,7 @@ class RunSettings(BaseModel):
     label_from: str = option(
         "parent", "parent, none, or a regular expression with one group.", cluster=True
     )
-    network: str = option(
+    network: Annotated[str, AfterValidator(check_network)] = option(
         "mobilenet_v2",
         "mobilenet_v2, efficientnet_lite2, both with a + between, or keras:NAME.",
         cluster=True,
@@ -220,13 +227,6 @@ class RunSettings(BaseModel):
             raise ValueError("a count of components is at least 1")
         if isinstance(value, float) and not 0 < value <= 1:
             raise ValueError("a share of the variance is above 0 and at most 1.0")
-        return value
-
-    @field_validator("network")
-    @classmethod
-    def _check_network(cls, value: str) -> str:
-        if value not in NETWORKS and not re.fullmatch(r"keras:\w+", value):
-            raise ValueError(f"{', '.join(NETWORKS)} or keras:NAME, such as keras:ResNet50")
         return value
 
     @field_validator("label_from")

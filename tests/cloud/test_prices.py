@@ -29,6 +29,7 @@ from verger.cloud.money.plan import (
     make_plan,
 )
 from verger.errors import RefusedError, SetupError, UsageError
+from verger.networks.registry import EFFICIENTNET_LITE2, work_of
 from verger.store.regions import EU_REGIONS
 
 RATES = b"""<?xml version="1.0" encoding="UTF-8"?>
@@ -346,6 +347,24 @@ def test_spot_is_cheaper_and_takes_the_price_of_now() -> None:
     assert now.deadline_minutes == pytest.approx(on_demand.deadline_minutes)
 
 
+@pytest.mark.parametrize(
+    ("network", "views", "longer"),
+    [
+        ("mobilenet_v2", 6, 6),
+        ("efficientnet_lite2", 1, EFFICIENTNET_LITE2.work),
+        ("efficientnet_lite2", 6, 6 * EFFICIENTNET_LITE2.work),
+        ("keras:ResNet50", 1, 1),
+    ],
+)
+def test_views_and_a_larger_network_take_longer(network: str, views: int, longer: float) -> None:
+    usual = make_plan(100_000, "eu-west-1", workers=3)
+    asked = make_plan(100_000, "eu-west-1", workers=3, work=work_of(network, views))
+    for slower, rate in zip(asked.images_per_second, usual.images_per_second, strict=True):
+        assert slower == pytest.approx(rate / longer)
+    assert (asked.minutes > usual.minutes) == (longer > 1)
+    assert (asked.eur > usual.eur) == (longer > 1)
+
+
 def test_more_images_get_more_workers_up_to_a_usual_quota() -> None:
     workers = [make_plan(count, "eu-west-1").workers for count in (10, 10**6, 10**8)]
     assert workers == sorted(workers)
@@ -412,6 +431,7 @@ def test_plans_for_scripts(env) -> None:
     ("arguments", "code", "words"),
     [
         (["plan"], 2, "--images"),
+        (["plan", "--images", "10", "--network", "resnet"], 2, "keras:NAME"),
         (["plan", "--images", "10", "--region", "us-east-2"], 6, "us-east-2"),
         (
             ["plan", "--images", "155491", "--region", "eu-west-1", "--max-cost", "0.01"],

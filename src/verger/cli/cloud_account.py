@@ -17,6 +17,15 @@ from verger.cli.options import (
     Workers,
 )
 from verger.cli.reporting import reporting
+from verger.networks.registry import work_of
+from verger.settings import MOST_VIEWS, NETWORKS, check_network
+
+
+def _check_network(name: str) -> str:
+    try:
+        return check_network(name)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def plan(
@@ -30,6 +39,10 @@ def plan(
     arch: Arch = "arm64",
     spot: Spot = False,
     max_cost: MaxCost = 10,
+    network: Annotated[str, typer.Option(help="As for `run`.", callback=_check_network)] = NETWORKS[
+        0
+    ],
+    views: Annotated[int, typer.Option(help="As for `run`.", min=1, max=MOST_VIEWS)] = 1,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -44,6 +57,7 @@ def plan(
             workers=workers,
             arch=arch,
             spot=spot,
+            work=work_of(network, views),
             max_cost=max_cost,
             as_json=json,
         )

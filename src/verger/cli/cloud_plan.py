@@ -23,6 +23,7 @@ def plan(
     workers: int | None,
     arch: str,
     spot: bool,
+    work: float,
     max_cost: float,
     as_json: bool,
 ) -> None:
@@ -47,6 +48,7 @@ def plan(
             workers=workers,
             arch=kind,
             spot=on_spot,
+            work=work,
             max_cost=max_cost,
             prices=known,
             spot_usd=live,

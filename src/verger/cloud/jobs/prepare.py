@@ -16,6 +16,7 @@ from verger.cloud.jobs.submit import spark_properties
 from verger.cloud.money import prices
 from verger.cloud.money.plan import PROCESSORS, Plan, make_plan
 from verger.errors import RefusedError, SetupError
+from verger.networks.registry import work_of
 from verger.progress import TIME, Progress, Time
 from verger.settings import RunSettings
 
@@ -80,6 +81,7 @@ def make_job(
         workers=wanted.workers,
         arch=wanted.arch,
         spot=wanted.spot,
+        work=work_of(wanted.run.network, wanted.run.views),
         max_cost=wanted.max_cost,
         prices=prices.load(),
         offered=capacity.machines,

@@ -154,6 +154,7 @@ def make_plan(
     arch: str = "arm64",
     spot: bool = False,
     rate_per_core: Range | None = None,
+    work: float = 1.0,
     max_cost: float = 10.0,
     prices: Prices | None = None,
     spot_usd: dict[str, float] | None = None,
@@ -170,6 +171,7 @@ def make_plan(
         arch: arm64 or x86_64.
         spot: whether all workers but one are spot machines.
         rate_per_core: images a second of a physical core; by default `CORE_RATES`.
+        work: of an image, as `verger.networks.registry.work_of` has it.
         max_cost: the ceiling in euros.
         prices: by default those of `verger.cloud.money.prices.load`.
         spot_usd: spot prices of now by type of machine; by default a typical share.
@@ -190,7 +192,8 @@ def make_plan(
     prices = prices or load()
     here = prices.region(region)
     machines = prices.machines(region, arch, offered)
-    rates = rate_per_core or CORE_RATES[arch]
+    lowest, highest = rate_per_core or CORE_RATES[arch]
+    rates = lowest / work, highest / work
     cores = [CORES[machine] for machine in machines]
     if workers is None:
         wanted = math.ceil(images / (min(cores) * rates[0]) / 60 / TARGET_MINUTES)
