@@ -16,7 +16,7 @@ from verger.output.table import DataFile, Table
 from verger.reduce.pca import Pca, Projection
 from verger.spark.connect import share
 from verger.spark.reduce import scoring
-from verger.spark.scan import Batches, Scan, spark_schema
+from verger.spark.scan import ROW_GROUP, Batches, Scan, spark_schema
 from verger.spark.writing import write, write_here
 from verger.store import storage
 from verger.store.location import Location
@@ -98,7 +98,8 @@ def write_csv(
     scan = Scan.of_table(spark, table, *SCORES_SCHEMA.names)
     if scan.is_short:
         rows = pa.Table.from_batches(scan.read(), SCORES_SCHEMA).sort_by("path")
-        list(write_part(rows.to_batches()))
+        # Numbers as text take several times their memory: a part of them at a time.
+        list(write_part(rows.to_batches(ROW_GROUP)))
     else:
         ordered = scan.rows().orderBy("path")
         ordered.mapInArrow(write_part, spark_schema(SCORES_SCHEMA)).count()
