@@ -208,10 +208,11 @@ def test_a_download_is_unpacked_told_and_recorded(orchard: Orchard, folder: Path
 
 
 def test_a_zip_of_this_machine_is_unpacked_and_left_alone(tmp_path: Path, folder: Path) -> None:
-    source = local(tmp_path, zip_of(ENTRIES))
+    zipped = zip_of(ENTRIES)
+    source = local(tmp_path, zipped)
     assert fetch(str(folder), source) == FOUND
     assert files_of(folder) == ENTRIES
-    assert Path(source).read_bytes() == zip_of(ENTRIES)
+    assert Path(source).read_bytes() == zipped
 
 
 def test_a_complete_folder_asks_for_nothing(orchard: Orchard, folder: Path) -> None:

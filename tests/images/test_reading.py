@@ -2,6 +2,7 @@
 
 import threading
 import time
+from math import inf
 
 import pytest
 
@@ -38,7 +39,31 @@ def test_no_images_give_nothing() -> None:
     assert list(read_ahead([], lambda _: b"", 2)) == []
 
 
-def assert_ahead(listed: list[ListedImage], threads: int, ahead: int) -> None:
+@pytest.mark.parametrize("together", [2, 7, 100])
+def test_groups_keep_the_order_too(together: int) -> None:
+    listed = images(30, size=100_000)
+    found = read_ahead(listed, lambda image: image.path.encode(), 3, together)
+    assert list(found) == [(image, image.path.encode()) for image in listed]
+
+
+def test_of_a_group_that_is_slow_the_rest_is_waited_for_at_once() -> None:
+    together = threading.Barrier(4)
+
+    def read(image: ListedImage) -> bytes:
+        if image.path == "0.jpg":
+            time.sleep(2 * ahead.SOON_SECONDS)
+        else:
+            # Alone, each would wait for the others in vain.
+            together.wait(timeout=30)
+        return image.path.encode()
+
+    listed = images(9)
+    assert list(read_ahead(listed, read, 8, 32)) == [(i, i.path.encode()) for i in listed]
+
+
+def assert_ahead(
+    listed: list[ListedImage], threads: int, ahead: int, most_bytes: float = inf
+) -> None:
     """Exactly `ahead` reads more than images that came out before have started, to the end."""
     started = 0
     lock = threading.Lock()
@@ -49,7 +74,7 @@ def assert_ahead(listed: list[ListedImage], threads: int, ahead: int) -> None:
             started += 1
         return b""
 
-    for done, _ in enumerate(read_ahead(listed, read, threads)):
+    for done, _ in enumerate(read_ahead(listed, read, threads, 1, most_bytes)):
         expected = min(done + ahead, len(listed))
         deadline = time.monotonic() + 5
         while started < expected and time.monotonic() < deadline:
@@ -63,14 +88,12 @@ def test_twice_the_threads_wait_and_no_more(threads: int) -> None:
     assert_ahead(images(20), threads, ahead=2 * threads)
 
 
-def test_bytes_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ahead, "MAX_AHEAD_BYTES", 100)
-    assert_ahead(images(12, size=40), threads=4, ahead=2)
+def test_bytes_that_wait_are_bounded() -> None:
+    assert_ahead(images(12, size=40), threads=4, ahead=2, most_bytes=100)
 
 
-def test_a_file_above_the_bound_waits_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ahead, "MAX_AHEAD_BYTES", 100)
-    assert_ahead(images(4, size=1000), threads=4, ahead=1)
+def test_a_file_above_the_bound_waits_alone() -> None:
+    assert_ahead(images(4, size=1000), threads=4, ahead=1, most_bytes=100)
 
 
 def test_leaving_early_starts_no_further_reads() -> None:

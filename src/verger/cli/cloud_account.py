@@ -50,6 +50,10 @@ def plan(
     with reporting(debug):
         from verger.cli import cloud_plan
 
+        if network not in NETWORKS:
+            console.stderr.print(
+                f"The time that {network} takes is not known: that of MobileNetV2 is taken."
+            )
         cloud_plan.plan(
             source,
             images,

@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Iterable, Iterator
 from functools import partial
+from math import inf
 from time import monotonic
 
 import numpy as np
@@ -76,7 +77,7 @@ def make_thumbnails(
         return None if late else thumbnail(loader, image)
 
     threads, together = (THREADS_OF_S3, 1) if folder.is_s3 else (THREADS, TOGETHER)
-    for done, (image, made) in enumerate(read_ahead(images, make, threads, together), 1):
+    for done, (image, made) in enumerate(read_ahead(images, make, threads, together, inf), 1):
         yield image.path, made if isinstance(made, bytes) else None
         if progress:
             progress.update(done)

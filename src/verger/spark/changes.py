@@ -27,7 +27,7 @@ def plan_waves(
     """Cut what is to be done into waves of about `wave_size`, written to `_run`.
 
     Rows of one file of the table are retired by one wave, which writes that file anew; new images
-    are spread by a hash of their paths, so that each wave is a sample of all classes. Images of one
+    are spread over all waves, so that each is a sample of all classes. Images of one
     row group stay together, since they are read together.
 
     Args:
@@ -61,6 +61,7 @@ def plan_waves(
 
 def _planned_here(compared: pa.Table, count: int, stale: tuple[str, ...]) -> pa.Table:
     """Images, and rows that are retired, with the waves that they go to; in this process."""
+    compared = compared.sort_by("path")
     group = pc.binary_join_element_wise(
         compared["shard"], pc.cast(compared["row_group"], pa.string()), "#"
     )

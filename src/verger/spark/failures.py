@@ -47,7 +47,9 @@ def _meaning(error: Exception) -> VergerError:
         # A worker's traceback ends with the error and its hint.
         if told := _TOLD.match(line):
             kind = SetupError if told[1] == "SetupError" else InputError
-            return kind(told[2], lines[index + 1] if index + 1 < len(lines) else "")
+            hint = lines[index + 1] if index + 1 < len(lines) else ""
+            # After an error without a hint comes what Java has to say.
+            return kind(told[2], "" if hint.startswith(("at ", "Driver stacktrace")) else hint)
     if isinstance(error, OSError):
         return SetupError(f"{text}.", f"When that is mended, {GOES_ON}.")
     return VergerError(

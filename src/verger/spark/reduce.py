@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,7 @@ from verger.reduce.moments import Float64, Moments
 from verger.reduce.pca import Pca, Projection, solve
 from verger.settings import DEFAULT_COMPONENTS
 from verger.spark.connect import partitions, share
-from verger.spark.scan import Batches, Rows, Scan, Step, map_rows, spark_schema
+from verger.spark.scan import Batches, Rows, Scan, Step, collect, map_rows, spark_schema
 
 MOMENTS = "count long, mean binary, scatter binary"
 """The moments of some rows as a row: 13 MB where there are 1280 features."""
@@ -58,15 +59,18 @@ def compute_moments(features: Rows) -> Moments:
         rows = (row.values() for batch in batches for row in batch.to_pylist())
         return _packed(_merged(_unpacked(*row) for row in rows))
 
+    def merged_in_tasks() -> Iterator[dict[str, Any]]:
+        parts = features.mapInArrow(of_task, MOMENTS)
+        tasks = partitions(parts)
+        if tasks > MERGED_HERE:
+            parts = parts.repartition(math.isqrt(tasks)).mapInArrow(of_tasks, MOMENTS)
+        return (row.asDict() for row in collect(parts))
+
     if isinstance(features, Scan) and features.is_short:
         moments = _merged(map(Moments.of, _gathered(features.read())))
     else:
-        tasks = len(features.tasks) if isinstance(features, Scan) else partitions(features)
-        if tasks > MERGED_HERE:
-            parts = features.mapInArrow(of_task, MOMENTS).repartition(math.isqrt(tasks))
-            rows = map_rows(parts, of_tasks, MOMENTS)
-        else:
-            rows = map_rows(features, of_task, MOMENTS)
+        few = isinstance(features, Scan) and len(features.tasks) <= MERGED_HERE
+        rows = map_rows(features, of_task, MOMENTS) if few else merged_in_tasks()
         moments = _merged(_unpacked(**row) for row in rows)
     if moments is None:
         raise InputError("There are no features to reduce.")

@@ -25,9 +25,9 @@ from verger.store.location import Location
 ROW_GROUP = 2048
 """Rows that are written, and read, at once: 10 MB of features."""
 
-FEW_BYTES = 48 * 2**20
-"""Files that the driver reads by itself where they hold no more: about 8,000 rows of features, or
-100,000 of scores. A job of Spark takes longer to begin."""
+FEW_BYTES, FEW_ROWS = 48 * 2**20, 100_000
+"""What the driver reads by itself, where it is no more: about 8,000 rows of features, or all columns
+of 100,000 scores. A job of Spark takes longer to begin."""
 
 FILE = pa.field("file", pa.string())
 """The column of a scan that says which file a row is in."""
@@ -174,10 +174,8 @@ class Scan:
     def is_short(self) -> bool:
         """Whether the rows are so few that the driver is to read them."""
         pieces = [piece for task in self.tasks for piece in task]
-        size = sum(
-            piece.file.size * (piece.stop - piece.start) // piece.file.rows for piece in pieces
-        )
-        return size <= FEW_BYTES
+        rows = sum(piece.stop - piece.start for piece in pieces)
+        return rows <= FEW_ROWS and sum(piece.size for piece in pieces) <= FEW_BYTES
 
     def read(self) -> Iterator[pa.RecordBatch]:
         """The rows, in this process."""

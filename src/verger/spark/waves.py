@@ -95,7 +95,7 @@ def save_listing(
 def delete_pending(output: Output) -> None:
     """Delete what was planned."""
     for name in storage.names(output.work):
-        if name.startswith(f"{PENDING}="):
+        if name == "compared" or name.startswith(f"{PENDING}="):
             storage.delete(output.work.child(name))
 
 

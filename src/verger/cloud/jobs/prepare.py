@@ -16,7 +16,7 @@ from verger.cloud.jobs.submit import spark_properties
 from verger.cloud.money import prices
 from verger.cloud.money.plan import PROCESSORS, Plan, make_plan
 from verger.errors import RefusedError, SetupError
-from verger.networks.registry import work_of
+from verger.networks.registry import NETWORKS, work_of
 from verger.progress import TIME, Progress, Time
 from verger.settings import RunSettings
 
@@ -96,6 +96,8 @@ def make_job(
             "Give a higher --max-cost, or fewer --workers.",
         )
     _say_plan(plan, capacity, progress)
+    if wanted.run.network not in NETWORKS:
+        progress.note(f"The time of {wanted.run.network} is not known: MobileNetV2's was taken.")
     run = with_full_waves(wanted.run, plan.workers)
     bundle = delivery.make_bundle(wanted.arch, progress, run)
     files = bundle.files if wanted.notebook is None else (*bundle.files, wanted.notebook)
