@@ -26,8 +26,8 @@ ROW_GROUP = 2048
 """Rows that are written, and read, at once: 10 MB of features."""
 
 FEW_BYTES, FEW_ROWS = 48 * 2**20, 100_000
-"""What the driver reads by itself, where it is no more: about 8,000 rows of features, or all columns
-of 100,000 scores. A job of Spark takes longer to begin."""
+"""What the driver reads by itself, where it is no more: about 8,000 rows of features, or 100,000 of
+scores. A job of Spark takes longer to begin."""
 
 FILE = pa.field("file", pa.string())
 """The column of a scan that says which file a row is in."""
