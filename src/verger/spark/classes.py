@@ -78,7 +78,7 @@ def sample_images(rows: Rows, classes: ClassMeans, most: int) -> SampledImages:
                 }
                 yield pa.RecordBatch.from_pydict(columns)
 
-    found = sorted(gather(rows, of_task, SAMPLED), key=lambda row: str(row["path"]))
+    found = sorted(gather(rows, of_task, SAMPLED, large=True), key=lambda row: str(row["path"]))
     features = [np.frombuffer(row["features"]) for row in found]
     return SampledImages(
         [row["path"] for row in found], [row["label"] for row in found], np.array(features)

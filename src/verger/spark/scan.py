@@ -210,10 +210,21 @@ def spark_schema(schema: pa.Schema) -> StructType:
     return from_arrow_schema(schema)
 
 
-def gather(rows: Rows, step: Step, schema: StructType | str) -> list[dict[str, Any]]:
-    """What a step makes of all rows, in this process; done by it where a scan is short."""
+def gather(
+    rows: Rows, step: Step, schema: StructType | str, *, large: bool = False
+) -> list[dict[str, Any]]:
+    """What a step makes of all rows, in this process; done by it where a scan is short.
+
+    Args:
+        rows: what the step is done with.
+        step: gives few rows.
+        schema: of these.
+        large: they are large: SQL compresses them on their way through Java, an RDD does not.
+    """
     if isinstance(rows, Scan) and rows.is_short:
         return [row for batch in step(rows.read()) for row in batch.to_pylist()]
+    if large:
+        return [row.asDict() for row in collect(rows.mapInArrow(step, schema))]
     return list(map_rows(rows, step, schema))
 
 
