@@ -23,7 +23,7 @@ def test_workers_have_pyspark_from_where_it_was_installed(spark: SparkSession) -
     def where(_: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         import pyspark.worker
 
-        preloaded = {"openvino", "pandas", "verger.spark.extraction"} <= sys.modules.keys()
+        preloaded = {"openvino", "verger.spark.extraction"} <= sys.modules.keys()
         yield pa.RecordBatch.from_pydict(
             {"file": [pyspark.worker.__file__], "path": ["\n".join(sys.path)], "ready": [preloaded]}
         )
