@@ -28,7 +28,7 @@ from verger.datasets.demo import write_demo_images
 
 pytestmark = pytest.mark.spark
 
-IMAGES = 165
+IMAGES = 330
 WAVE_SIZE = 2
 REDUCING = ("Fitting the PCA", "Projecting", "Writing the matrix")
 KILLS_WHILE_EXTRACTING = 6
