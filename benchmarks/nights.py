@@ -125,7 +125,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--nights", type=int, default=365)
     parser.add_argument("--images", type=int, default=40)
-    parser.add_argument("--compact-files", type=int, default=64, help="as of `verger run`")
+    kept = RunSettings.model_fields["compact_files"].default
+    parser.add_argument("--compact-files", type=int, default=kept, help="as of `verger run`")
     parser.add_argument("--store", action="store_true", help="write to an S3 server")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()

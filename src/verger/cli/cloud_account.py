@@ -28,6 +28,9 @@ def _check_network(name: str) -> str:
         raise typer.BadParameter(str(error)) from error
 
 
+Network = Annotated[str, typer.Option(help="As for `run`.", callback=_check_network)]
+
+
 def plan(
     source: Annotated[
         str | None, typer.Argument(help="A folder, or s3://bucket/prefix.", metavar="INPUT")
@@ -39,9 +42,7 @@ def plan(
     arch: Arch = "arm64",
     spot: Spot = False,
     max_cost: MaxCost = 10,
-    network: Annotated[str, typer.Option(help="As for `run`.", callback=_check_network)] = NETWORKS[
-        0
-    ],
+    network: Network = "mobilenet_v2",
     views: Annotated[int, typer.Option(help="As for `run`.", min=1, max=MOST_VIEWS)] = 1,
     json: Json = False,
     debug: Debug = False,

@@ -64,7 +64,7 @@ def compute_moments(features: Rows) -> Moments:
         tasks = partitions(parts)
         if tasks > MERGED_HERE:
             parts = parts.repartition(math.isqrt(tasks)).mapInArrow(of_tasks, MOMENTS)
-        return (row.asDict() for row in collect(parts))
+        return collect(parts)
 
     if isinstance(features, Scan) and features.is_short:
         moments = _merged(map(Moments.of, _gathered(features.read())))

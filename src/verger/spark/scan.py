@@ -12,7 +12,7 @@ from zipimport import zipimporter
 
 import pyarrow as pa
 from pyarrow.parquet import ParquetFile
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
 
@@ -224,7 +224,7 @@ def gather(
     if isinstance(rows, Scan) and rows.is_short:
         return [row for batch in step(rows.read()) for row in batch.to_pylist()]
     if large:
-        return [row.asDict() for row in collect(rows.mapInArrow(step, schema))]
+        return list(collect(rows.mapInArrow(step, schema)))
     return list(map_rows(rows, step, schema))
 
 
@@ -238,18 +238,18 @@ def map_rows(rows: Rows, step: Step, schema: StructType | str) -> Iterator[dict[
         for batch in rows.run(step):
             yield from batch.to_pylist()
     else:
-        yield from (row.asDict() for row in collect(rows.mapInArrow(step, schema)))
+        yield from collect(rows.mapInArrow(step, schema))
 
 
-def collect(rows: DataFrame) -> Iterable[Row]:
-    """All rows, in this process.
+def collect(rows: DataFrame) -> Iterator[dict[str, Any]]:
+    """All rows, in this process, by the names of their columns.
 
     Raises:
         Py4JError, OSError: Java has ended meanwhile.
     """
-    if is_connect(rows.sparkSession):
-        return rows.toLocalIterator()
-    return _checked(rows.collect(), rows.sparkSession)
+    spark = rows.sparkSession
+    found = rows.toLocalIterator() if is_connect(spark) else _checked(rows.collect(), spark)
+    return (row.asDict() for row in found)
 
 
 def _checked(answer: list[T], spark: SparkSession) -> list[T]:
