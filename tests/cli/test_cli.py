@@ -95,6 +95,17 @@ def test_ctrl_c_while_spark_starts_leaves_no_java(orchard: Path, tmp_path: Path)
     assert psutil.wait_procs(java, timeout=10)[1] == []
 
 
+def test_where_a_run_is_can_be_asked_while_it_goes_on(orchard: Path, tmp_path: Path) -> None:
+    arguments = [*VERGER, "run", orchard, tmp_path / "out"]
+    with running(arguments, stderr=subprocess.PIPE, text=True) as process:
+        while not processes_below(process.pid, "org.apache.spark.deploy.SparkSubmit"):
+            assert process.poll() is None
+        process.send_signal(signal.SIGQUIT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert "Current thread" in errors
+
+
 def test_a_second_run_on_an_output_in_use_is_refused(orchard: Path, tmp_path: Path) -> None:
     from verger.output.files import locked
     from verger.output.layout import Output

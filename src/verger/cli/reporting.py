@@ -1,7 +1,9 @@
 """What every command does with what is raised in it."""
 
+import faulthandler
 import logging
 import signal
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +19,9 @@ from verger.errors import INTERRUPTED, VergerError
 def reporting(debug: bool) -> Iterator[None]:
     """Turn what is raised into a line or two and an exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
+    # As Java does: where each thread is, without ending it.
+    if sys.__stderr__:
+        faulthandler.register(signal.SIGQUIT, sys.__stderr__)
     if not debug:
         # What py4j logs of an interrupted call would bury the line that explains it.
         logging.disable()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -37,10 +37,13 @@ exec {java} "$@"
 
 
 @contextmanager
-def java_overheard(lines: deque[str], debug: bool) -> Iterator[None]:
+def java_overheard(
+    lines: deque[str], debug: bool, meanwhile: Callable[[], None] = lambda: None
+) -> Iterator[None]:
     """Let a Java machine that is started here write to `lines`; to stderr as well with `debug`.
 
-    When the block fails before PySpark has reached it, it is killed.
+    When the block fails before PySpark has reached it, it is killed. `meanwhile` is called while
+    it starts.
     """
     reader, writer = os.pipe()
 
@@ -55,7 +58,12 @@ def java_overheard(lines: deque[str], debug: bool) -> Iterator[None]:
     started: list[Any] = []
 
     def start(*arguments: Any, **options: Any) -> Any:
+        # PySpark's function, which keeps Ctrl-C from Java, runs in a fork of this process, where a
+        # lock that another thread holds stays locked. A session of its own keeps it away too.
+        options.pop("preexec_fn", None)
+        options["start_new_session"] = True
         started.append(popen(*arguments, **options, stdout=writer, stderr=writer))
+        meanwhile()
         return started[-1]
 
     # PySpark has no setting for where its Java machine writes, and stdout is ours.

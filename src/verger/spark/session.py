@@ -95,9 +95,8 @@ def start_session(
         builder = builder.config(name, value)
     interrupt = signal.getsignal(signal.SIGINT)
     said: deque[str] = deque(maxlen=500)
-    threading.Thread(target=lambda: [*map(import_module, WHILE_JAVA_STARTS)], daemon=True).start()
     try:
-        with java_overheard(said, debug):
+        with java_overheard(said, debug, _import_what_is_slow):
             spark = builder.getOrCreate()
     except Exception as error:
         sleep(0.2)  # the last words of Java may be on the way
@@ -112,6 +111,11 @@ def start_session(
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, interrupt)
     return spark
+
+
+def _import_what_is_slow() -> None:
+    for name in WHILE_JAVA_STARTS:
+        import_module(name)
 
 
 def start_for(
