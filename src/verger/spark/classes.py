@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from verger.reduce.moments import ClassMeans, Float64
+from verger.reduce.moments import ClassMeans
 from verger.spark.reduce import to_matrix
 from verger.spark.scan import Batches, Rows, gather
 
@@ -16,7 +17,7 @@ CLASS_MEANS = "label string, count long, mean binary"
 """Count and mean of a class as a row."""
 
 SAMPLED = "path string, label string, features binary"
-"""An image of a sample as a row; its features are float64."""
+"""An image of a sample as a row; its features are float32, as in the table."""
 
 
 class SampledImages(NamedTuple):
@@ -24,7 +25,7 @@ class SampledImages(NamedTuple):
 
     paths: list[str]
     labels: list[str]
-    features: Float64
+    features: NDArray[np.float32]
 
 
 def compute_class_means(rows: Rows) -> ClassMeans:
@@ -74,15 +75,14 @@ def sample_images(rows: Rows, classes: ClassMeans, most: int) -> SampledImages:
                 columns = {
                     "path": [paths[n] for n in chosen],
                     "label": [labels[n] for n in chosen],
-                    "features": [row.tobytes() for row in features],
+                    "features": [row.tobytes() for row in features.astype(np.float32)],
                 }
                 yield pa.RecordBatch.from_pydict(columns)
 
     found = sorted(gather(rows, of_task, SAMPLED, large=True), key=lambda row: str(row["path"]))
-    features = [np.frombuffer(row["features"]) for row in found]
-    return SampledImages(
-        [row["path"] for row in found], [row["label"] for row in found], np.array(features)
-    )
+    paths, labels = ([row[name] for row in found] for name in ("path", "label"))
+    features = np.stack([np.frombuffer(row["features"], np.float32) for row in found])
+    return SampledImages(paths, labels, features)
 
 
 def _merged(parts: Iterable[ClassMeans]) -> ClassMeans | None:
