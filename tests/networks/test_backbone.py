@@ -17,6 +17,7 @@ from verger.networks.weights import find_weights
 
 
 @pytest.mark.tensorflow
+@pytest.mark.slow
 def test_a_keras_weights_file_gives_the_features_of_keras(tmp_path: Path, monkeypatch) -> None:
     import keras
 
@@ -94,6 +95,7 @@ def test_a_saved_backbone_that_is_not_whole_is_refused(tmp_path: Path, missing: 
 
 
 @pytest.mark.tensorflow
+@pytest.mark.slow
 def test_a_graph_is_made_without_a_word_of_tensorflow() -> None:
     code = (
         "from verger.networks import graph\n"

@@ -87,6 +87,7 @@ def test_it_computes_what_keras_does(cached: Path, model: Any, pixels: Any, engi
     np.testing.assert_allclose(found, predicted(model, pixels), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_weights_of_ones_own_are_taken_from_a_file(cached: Path, model: Any, pixels: Any) -> None:
     own = cached / "models" / "own.weights.h5"
     backbone = load_backbone(str(own), network=MOBILENET)
