@@ -1,6 +1,6 @@
 """What `verger serve` holds: latency of one phone, the rate of the machine, and four times that.
 
-    .venv/bin/python benchmarks/serving.py OUTPUT PHOTOGRAPHS [--seconds 20] [--json FILE]
+    .venv/bin/python benchmarks/serving.py PHOTOGRAPHS OUTPUT… [--seconds 20] [--json FILE]
 
 It starts a server on this machine, sends it the photographs in turn, and stops it. First one at a
 time; then as many at once as there are processors, which gives the rate; then, at half of the rate
@@ -9,6 +9,7 @@ and at four times the rate, at even intervals whether or not answers have come.
 
 import argparse
 import http.client
+import json
 import os
 import socket
 import subprocess
@@ -81,6 +82,12 @@ def summarize(results: list[Result], seconds: float) -> dict[str, Any]:
     }
 
 
+def what_it_is(output: Path) -> dict[str, Any]:
+    """The network of an output, and how many views of each photograph it computes."""
+    manifest = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
+    return {"network": manifest["backbone"]["name"], "views": manifest["settings"]["views"]}
+
+
 def measure(output: Path, photographs: list[bytes], seconds: float) -> dict[str, Any]:
     """All loads, one after the other, on a server of its own."""
     with socket.socket() as free:
@@ -111,15 +118,18 @@ def measure(output: Path, photographs: list[bytes], seconds: float) -> dict[str,
 def main() -> None:
     """Measure, print, and write JSON if asked."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("output", type=Path)
     parser.add_argument("photographs", type=Path)
+    parser.add_argument("outputs", type=Path, nargs="+")
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     files = sorted(file for file in given.photographs.rglob("*") if file.is_file())[:100]
     photographs = [file.read_bytes() for file in files]
-    record = {"machine": machine(), **measure(given.output, photographs, given.seconds)}
-    tell(record, given.json)
+    facts = machine()
+    found = [
+        what_it_is(output) | measure(output, photographs, given.seconds) for output in given.outputs
+    ]
+    tell({"machine": facts, "outputs": found}, given.json)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ examples `INPUT` is a folder of 24 photographs of 4 kinds of fruit, `OUTPUT` an 
     verger.write_matrix(scores, pca, OUTPUT)
 
 The steps are for notebooks: they hold the listing in the driver, and start over when they are
-called again. `run` is for work that is to go on after a failure and to grow: it keeps a ledger.
+called again. `run` is for work that is to go on after a failure and to grow.
 """
 
 from itertools import islice

@@ -104,10 +104,20 @@ def test_a_server_is_loaded_up_to_four_times_what_it_can_do(
     spark, orchard: Path, tmp_path: Path
 ) -> None:
     go(orchard, tmp_path / "out")
-    found = measured(tmp_path, "serving", tmp_path / "out", orchard, "--seconds", 3)
+    (found,) = measured(tmp_path, "serving", orchard, tmp_path / "out", "--seconds", 3)["outputs"]
+    assert (found["network"], found["views"]) == ("mobilenet_v2", 1)
     for load in ("one", "full", "half", "four_times", "afterwards"):
         assert set(found[load]["statuses"]) <= {"200", "429"}
     assert found["afterwards"]["statuses"].keys() == {"200"}
+
+
+def test_answers_of_page_and_server_are_timed(spark, orchard: Path, tmp_path: Path) -> None:
+    go(orchard, tmp_path / "out")
+    (found,) = measured(tmp_path, "phone", orchard, tmp_path / "out", "--images", 3)["outputs"]
+    # The network and what runs it.
+    assert 10_000_000 < found["loaded_bytes"] < 30_000_000
+    for where in ("on_phone_ms", "by_server_ms"):
+        assert 0 < found[where]["median"] <= found[where]["most"]
 
 
 def test_growth_is_timed_and_weighed(orchard: Path, tmp_path: Path) -> None:

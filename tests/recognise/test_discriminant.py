@@ -15,6 +15,7 @@ from verger.output.layout import ListedImage
 from verger.recognise.evaluate import Photographs, evaluate
 from verger.recognise.fit import Sample
 from verger.recognise.fit import fit as fit_recogniser
+from verger.reduce import discriminant
 from verger.reduce.discriminant import FOLDS, LEAST_DIMENSIONS, Within, choose_shrinkage, unit
 from verger.reduce.moments import ClassMeans, Moments
 from verger.store.location import Location
@@ -120,6 +121,16 @@ def test_cosines_of_new_rows_are_as_those_of_rows_held_out(classes: int) -> None
     assert_allclose(held[n, own].mean(), new[n, own].mean(), atol=0.03)
     seen = found.project(rows[known]) @ found.project(within.classes.means).T
     assert seen[n, own].mean() > new[n, own].mean() + 0.01, "rows that were fitted flatter"
+
+
+def test_directions_that_fill_are_found_among_those_of_most_variance(monkeypatch) -> None:
+    rows, index = clouds(classes=4, a_class=100, d=90)
+    rows = rows * np.geomspace(1, 0.01, 90)
+    within = fit(rows, index)
+    held = within.hold_out(within.rotate(rows), index, 0.2)
+    monkeypatch.setattr(discriminant, "FILLED_AMONG", 45)
+    among_half = within.hold_out(within.rotate(rows), index, 0.2)
+    assert 0 < np.abs(among_half - held).max() < 0.01
 
 
 def test_of_two_classes_a_row_that_is_like_neither_is_told() -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from browsers import chromium
+from certificates import NAMED, make_certificates
 from helpers import go
 from servers import ask, serving
 from verger.recognise.names import find_name
@@ -54,12 +55,19 @@ def browser(seen: Path) -> Iterator[Browser]:
         "--use-fake-ui-for-media-stream",
         "--use-fake-device-for-media-stream",
         f"--use-file-for-fake-video-capture={seen}",
+        f"--host-resolver-rules=MAP {NAMED} 127.0.0.1",
+        # The authority of the tests is in no list of the browser's.
+        "--ignore-certificate-errors",
     ) as opened:
         yield opened
 
 
 def open_phone(
-    browser: Browser, port: int, language: str = "en", **options: Any
+    browser: Browser,
+    port: int,
+    language: str = "en",
+    origin: str = "http://127.0.0.1",
+    **options: Any,
 ) -> tuple[Page, list[str], list[tuple[str, str]]]:
     """The page on a phone, what it complains of, and what it asks for."""
     context = browser.new_context(
@@ -75,7 +83,7 @@ def open_phone(
     page.on("console", lambda said: complaints.append(said.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     context.on("request", lambda request: asked.append((request.method, request.url)))
-    page.goto(f"http://127.0.0.1:{port}/")
+    page.goto(f"{origin}:{port}/")
     return page, complaints, asked
 
 
@@ -141,6 +149,27 @@ def test_it_answers_without_a_server(browser: Browser, output: Path, orchard: Pa
     page.set_input_files("#file", photo)
     expect(page.locator("#status")).to_contain_text("no connection")
     page.context.close()
+
+
+@pytest.mark.slow
+def test_on_a_network_it_computes_with_tls_and_without(
+    browser: Browser, output: Path, orchard: Path, tmp_path: Path
+) -> None:
+    tls = make_certificates(tmp_path)
+    photo = min(orchard.rglob("*.jpg"))
+    for scheme, options in (("https", tls), ("http", ())):
+        authority = tmp_path / "ca.pem" if options else None
+        with serving(output, "--on-phone", *options, authority=authority) as port:
+            page, complaints, asked = open_phone(browser, port, origin=f"{scheme}://{NAMED}")
+            # Without TLS there is neither camera nor service worker, but on a loopback address.
+            assert page.evaluate("isSecureContext") == (scheme == "https")
+            page.check("#on-phone")
+            expect(page.locator("#status")).to_contain_text(READY["en"])
+            assert next(iter(look_at(page, photo))) == photo.parent.name
+            assert {method for method, _ in asked} == {"GET"}
+            # A header that means nothing without TLS.
+            assert [said for said in complaints if "Cross-Origin-Opener-Policy" not in said] == []
+            page.context.close()
 
 
 def test_a_photograph_is_upright_and_laid_on_white_as_on_the_server(

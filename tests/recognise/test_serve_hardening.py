@@ -6,18 +6,13 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
-from ipaddress import ip_address
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from PIL import Image
 
+from certificates import make_certificates
 from servers import ask, serving
 
 PATIENT = ("--seconds", 120)
@@ -116,54 +111,11 @@ def send_slowly(port: int, data: bytes, *, seconds: float, chunked: bool) -> byt
         return connection.recv(100)
 
 
-def certify(name: str, issuer: tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None) -> tuple:
-    """A certificate for this machine by an authority, or that of an authority, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.now(timezone.utc)
-    authority, signing_key = issuer or (None, key)
-    signed_by = signing_key.public_key()
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(authority.subject if authority else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(signed_by), critical=False
-        )
-        .add_extension(
-            x509.KeyUsage(
-                digital_signature=True, content_commitment=False, key_encipherment=False,
-                data_encipherment=False, key_agreement=False, key_cert_sign=issuer is None,
-                crl_sign=issuer is None, encipher_only=False, decipher_only=False,
-            ),
-            critical=True,
-        )
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
-        )
-    )  # fmt: skip
-    return made.sign(signing_key, hashes.SHA256()), key
-
-
 def test_with_a_certificate_clients_that_verify_it_are_answered(
     sound: Path, orchard: Path, tmp_path: Path
 ) -> None:
-    authority, stranger = certify("An authority", None), certify("Another authority", None)
-    certificate, key = certify("verger", authority)
-    pem = serialization.Encoding.PEM
-    for name, made in (("cert", certificate), ("ca", authority[0]), ("other", stranger[0])):
-        (tmp_path / f"{name}.pem").write_bytes(made.public_bytes(pem))
-    (tmp_path / "key.pem").write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
+    tls = make_certificates(tmp_path)
     photo = next(orchard.rglob("*.jpg"))
-    tls = ("--certificate", tmp_path / "cert.pem", "--key", tmp_path / "key.pem")
     with serving(sound, *PATIENT, *tls, authority=tmp_path / "ca.pem") as port:
         status, answer, _ = ask(
             port, "/api/classify", photo.read_bytes(), authority=tmp_path / "ca.pem"

@@ -45,7 +45,7 @@ def fit(moments: Moments, classes: ClassMeans, sample: Sample, identity: Identit
     named = np.array([bool(label) for label in classes.labels])
     within = Within.of(moments, classes)
     known = [number for number, label in enumerate(sample.labels) if label]
-    features = sample.features[known].astype(np.float64)
+    features = sample.features[known]
     place = {label: number for number, label in enumerate(classes.labels)}
     index = np.array([place[sample.labels[number]] for number in known])
     rotated = within.rotate(features)

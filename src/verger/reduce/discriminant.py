@@ -21,6 +21,10 @@ LEAST_DIMENSIONS = 16
 """Of the space in which classes are compared. Two classes alone would have one, where each cosine
 is 1 or -1, whatever a photograph shows."""
 
+FILLED_AMONG = 512
+"""Directions in which all rows vary most: among them those are sought in which a part of the rows
+does. Among all 1280 it takes ten times as long, and cosines change by less than a thousandth."""
+
 FOLDS = 5
 
 LEAST_VARIANCE = 1e-10
@@ -39,7 +43,7 @@ class Discriminant:
     mean: Float64
     directions: Float64
 
-    def project(self, rows: Float64) -> Float64:
+    def project(self, rows: NDArray[np.floating]) -> Float64:
         """Rows (n, d) as unit vectors (n, k), of which a product is a cosine."""
         return unit((rows - self.mean) @ self.directions)
 
@@ -81,7 +85,7 @@ class Within:
     def _freedom(moments: Moments, classes: ClassMeans) -> int:
         return moments.count - len(classes.labels)
 
-    def rotate(self, rows: Float64) -> Float64:
+    def rotate(self, rows: NDArray[np.floating]) -> Float64:
         """Rows, (n, d), about the mean and along the eigenvectors."""
         return (rows - self.moments.mean) @ self.vectors
 
@@ -170,10 +174,10 @@ class Within:
 
         It is that of the last directions; those before have none.
         """
-        d, size = len(self.variances), len(covariance)
+        d, size = len(self.variances), min(len(covariance), FILLED_AMONG)
         filling = np.eye(d)[d - self._missing :]
         if known := min(self._missing, size):
-            vectors = np.linalg.eigh(covariance)[1][:, size - known :]
+            vectors = np.linalg.eigh(covariance[-size:, -size:])[1][:, size - known :]
             filling[self._missing - known :] = 0.0
             filling[self._missing - known :, d - size :] = vectors.T
         return filling
