@@ -23,14 +23,29 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from browsers import chromium
 from servers import serving
 
+WATCH = """() => {
+  window.answered = new Promise((resolve) => {
+    const status = document.getElementById("status");
+    let started;
+    const begin = () => { started = performance.now(); };
+    const file = document.getElementById("file");
+    file.addEventListener("change", begin, { capture: true, once: true });
+    new MutationObserver((_, observer) => {
+      if (started === undefined || status.textContent) return;
+      observer.disconnect();
+      resolve(performance.now() - started);
+    }).observe(status, { childList: true });
+  });
+}"""
+"""The page says that it looks at a photograph until it shows what it is."""
+
 
 def answer_ms(page: Page, photograph: Path) -> float:
-    """Milliseconds from the photograph to the answer."""
-    started = time.monotonic()
+    """Milliseconds from the photograph to the answer, by the page's own clock."""
+    page.evaluate(WATCH)
     page.set_input_files("#file", photograph)
-    expect(page.locator("#status")).to_have_text("", timeout=60_000)
-    page.wait_for_selector("#answer:not([hidden])")
-    return (time.monotonic() - started) * 1000
+    milliseconds: float = page.evaluate("window.answered")
+    return milliseconds
 
 
 def measure(output: Path, photographs: list[Path]) -> dict[str, Any]:
