@@ -1,10 +1,11 @@
-"""A server of Spark Connect on loopback, of the Spark that pip installed, for the tests."""
+"""A server of Spark Connect on loopback, of a Spark that pip installed, for the tests."""
 
 import hashlib
 import os
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +22,10 @@ from verger.spark.java import java_home
 from verger.store.cache import cache_folder
 from yarn import MAVEN
 
-SPARK_HOME = Path(pyspark.__file__).parent
+SPARK_HOME = Path(pyspark.__file__).resolve().parent
+OTHER_HOME = Path(sysconfig.get_path("purelib"), "pyspark").resolve()
+"""Of the Spark that `PYTHONPATH` hides in `make test-spark4`; elsewhere it is the same."""
+
 CONNECT_JARS = "spark-connect_*.jar"
 CONNECT = (
     "org/apache/spark/spark-connect_2.12/3.5.7/spark-connect_2.12-3.5.7.jar",
@@ -44,6 +48,7 @@ def connect_server(
     port: int = 0,
     jars: Iterable[Path] = (),
     environment: Mapping[str, str] | None = None,
+    home: Path = SPARK_HOME,
 ) -> Iterator[Server]:
     """A server with two processors and its log in a folder.
 
@@ -53,6 +58,7 @@ def connect_server(
         port: where it listens; 0 for a free one.
         jars: what it loads besides its own.
         environment: more variables, which its workers have too.
+        home: of the Spark that it is.
     """
     port = port or free_ports(1)[0]
     settings = {
@@ -63,10 +69,10 @@ def connect_server(
         "spark.sql.shuffle.partitions": "2",
         **(conf or {}),
     }
-    own = fetch_jar(*CONNECT) if not any((SPARK_HOME / "jars").glob(CONNECT_JARS)) else None
+    own = fetch_jar(*CONNECT) if not any((home / "jars").glob(CONNECT_JARS)) else None
     loaded = ",".join(str(jar) for jar in (own, *jars) if jar)
     command = [
-        SPARK_HOME / "bin/spark-submit", "--master", "local[2,2]",
+        home / "bin/spark-submit", "--master", "local[2,2]",
         *(word for item in settings.items() for word in ("--conf", "{}={}".format(*item))),
         *(["--jars", loaded] if loaded else []),
         "--class", "org.apache.spark.sql.connect.service.SparkConnectServer",
@@ -75,6 +81,7 @@ def connect_server(
     env = {
         **os.environ,
         "JAVA_HOME": str(java_home()),
+        "SPARK_HOME": str(home),
         "PYSPARK_PYTHON": sys.executable,
         "SPARK_LOCAL_IP": "127.0.0.1",
         **(environment or {}),

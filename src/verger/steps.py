@@ -118,8 +118,10 @@ def start_session(
         >>> verger.start_session(INPUT, OUTPUT).range(3).count()
         3
     """
-    if remote or (master is None and active_session()):
-        return active_session() or connect(str(remote))
+    if remote:
+        return connect(remote)
+    if master is None and (active := active_session()):
+        return active
     if master is None and runs_already():
         return SparkSession.builder.getOrCreate()
     locations = [Location.parse(place) for place in places]

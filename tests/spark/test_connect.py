@@ -1,6 +1,7 @@
 """The steps and the chain on a real server of Spark Connect give what a classic session gives."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import pyspark
 import pytest
 from pyspark.errors import PySparkException
 
-from connect_server import Server, connect_server
+from connect_server import OTHER_HOME, SPARK_HOME, Server, connect_server
 from helpers import assert_same_features, features_of, go, matrix_of, verger
 from stores import aws_settings, download, make_bucket, seaweedfs, upload
 from verger import steps
@@ -50,6 +51,27 @@ remote, source, output = sys.argv[1:]
 for limit in (10, None):
     verger.run(source, output, remote=remote, components=5, limit=limit, wave_size=8)
 """
+
+ENDED = """
+import sys, verger
+first = verger.start_session(remote=sys.argv[1])
+assert verger.start_session(remote=sys.argv[1]) is first
+first.client.release_session()
+print(verger.start_session(remote=sys.argv[1]).range(3).count())
+"""
+
+REACHING = """
+import sys, verger
+for remote in sys.argv[1:]:
+    try:
+        verger.start_session(remote=remote)
+    except verger.errors.SetupError:
+        print(remote, "is refused")
+    else:
+        print(remote, "is taken")
+"""
+
+only_spark4 = pytest.mark.skipif(pyspark.__version__ < "4", reason="Spark 3.5 cannot be told so")
 
 
 @pytest.fixture(scope="module")
@@ -243,6 +265,37 @@ def test_after_the_server_was_started_anew_the_same_command_goes_on(
         done = verger(*go_on, first.url)
     assert done.returncode == 0, done.stderr
     assert_same_features(output, sound)
+
+
+@only_spark4
+@pytest.mark.spark
+def test_a_session_that_has_ended_is_replaced_in_the_same_process(server: Server) -> None:
+    assert python(ENDED, server.url) == "3\n"
+
+
+@pytest.mark.skipif(OTHER_HOME == SPARK_HOME, reason="there is one Spark only")
+@pytest.mark.spark
+def test_a_real_server_of_another_major_version_is_refused_either_way(
+    server: Server, orchard: Path, tmp_path: Path
+) -> None:
+    paths = os.environ["PYTHONPATH"].split(os.pathsep)
+    others = [path for path in paths if Path(path).resolve() != SPARK_HOME.parent]
+    of_other = {**os.environ, "PYTHONPATH": os.pathsep.join(others)}
+    command = ("run", orchard, tmp_path / "out", "--remote")
+    ours, theirs = pyspark.__version__, "3"
+    with connect_server(tmp_path / "server", environment=of_other, home=OTHER_HOME) as other:
+        newer = verger(*command, other.url)
+        again = python(REACHING, other.url, server.url)
+    older = verger(*command, server.url, env=of_other)
+    for done, place, there, here in (
+        (newer, other.url, theirs, ours), (older, server.url, ours, theirs),
+    ):  # fmt: skip
+        assert done.returncode == 5, done.stderr
+        assert f"Error: {place} is Spark {there}" in done.stderr
+        assert f"PySpark here is {here}" in done.stderr
+        assert f'"pyspark[connect]=={there[0]}.*"' in done.stderr
+        assert "Traceback" not in done.stderr
+    assert again.splitlines() == [f"{other.url} is refused", f"{server.url} is taken"]
 
 
 def test_a_server_that_is_not_there_is_told() -> None:

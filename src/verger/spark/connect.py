@@ -24,7 +24,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from verger.errors import SetupError
 from verger.settings import without_secrets
-from verger.spark.failures import spark_errors
+from verger.spark.failures import session_ended, spark_errors
 from verger.store.location import Location
 from verger.version import VERSION
 
@@ -180,10 +180,27 @@ def connect(url: str, source: Location | None = None) -> SparkSession:
             f"Spark Connect lacks a package: {error}", 'pip install "verger[connect]"'
         ) from error
     with spark_errors():
-        spark = SparkSession.builder.remote(url).getOrCreate()
-        _retry_less(spark)
-        check_version(spark.version, place)
+        try:
+            spark = _session(url, place)
+        except PySparkException as error:
+            if not session_ended(error):
+                raise
+            spark = _session(url, place)
         _check_workers(spark, place, source)
+    return spark
+
+
+def _session(url: str, place: str) -> SparkSession:
+    """This process' session or a new one; one of no use is stopped: PySpark would give it again."""
+    spark = SparkSession.builder.remote(url).getOrCreate()
+    _retry_less(spark)
+    try:
+        check_version(spark.version, place)
+        spark.range(0).isLocal()  # asks the server; of the version PySpark may keep the answer
+    except (PySparkException, SetupError) as error:
+        if isinstance(error, SetupError) or session_ended(error):
+            spark.stop()
+        raise
     return spark
 
 

@@ -70,6 +70,7 @@ def _java_ended(seconds: float) -> bool:
 
 _TOLD = re.compile(r"verger\.errors\.(SetupError|InputError): (.*)")
 GOES_ON = "the same command goes on from the last wave"
+_SESSION_ENDED = ("INVALID_HANDLE", "SESSION_CLOSED", "SESSION_CHANGED", "SESSION_NOT_FOUND")
 _CONNECT_FAILURES = (
     (
         ("message larger than max", "gRPC message exceeds maximum size"),
@@ -77,7 +78,7 @@ _CONNECT_FAILURES = (
         "Take a smaller --network, or raise the server's spark.connect.grpc.maxInboundMessageSize.",
     ),
     (
-        ("INVALID_HANDLE", "SESSION_CLOSED", "SESSION_CHANGED", "SESSION_NOT_FOUND"),
+        _SESSION_ENDED,
         "The session on the Connect server has ended: it expired, or the server was started anew.",
         f"See that the server runs; {GOES_ON}.",
     ),
@@ -136,6 +137,11 @@ _KNOWN_FAILURES = (
         f"Look at the memory of this machine (`verger doctor`); {GOES_ON}.",
     ),
 )
+
+
+def session_ended(error: Exception) -> bool:
+    """Whether a server of Spark Connect has ended the session."""
+    return any(words in str(error) for words in _SESSION_ENDED)
 
 
 def workers_died(error: Exception) -> bool:
