@@ -52,6 +52,25 @@ for limit in (10, None):
     verger.run(source, output, remote=remote, components=5, limit=limit, wave_size=8)
 """
 
+IDLE = 10
+"""Seconds after which a session of the server below expires."""
+
+SLEEPING = f"""
+import time
+from verger.cli.main import main
+from verger.spark import waves
+
+extract, seconds = waves.extract_images, iter([0, {IDLE + 3}, 0])
+
+def extract_after_a_sleep(*arguments):
+    time.sleep(next(seconds))
+    return extract(*arguments)
+
+waves.extract_images = extract_after_a_sleep
+main()
+"""
+"""The command, which sleeps before its second wave."""
+
 ENDED = """
 import sys, verger
 first = verger.start_session(remote=sys.argv[1])
@@ -264,6 +283,38 @@ def test_after_the_server_was_started_anew_the_same_command_goes_on(
     with connect_server(tmp_path / "second", port=int(first.url.rpartition(":")[2])):
         done = verger(*go_on, first.url)
     assert done.returncode == 0, done.stderr
+    assert_same_features(output, sound)
+
+
+@only_spark4
+@pytest.mark.slow
+def test_after_a_session_expired_between_two_waves_the_same_command_goes_on(
+    orchard: Path, sound: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    manager = "spark.connect.session.manager"
+    expiring = {
+        f"{manager}.defaultSessionTimeout": f"{IDLE}s",
+        f"{manager}.maintenanceInterval": "1s",
+    }
+    with connect_server(tmp_path / "server", expiring) as server:
+        command = ["run", orchard, output, "--components", 5, "--wave-size", 8, "--json"]
+        command += ["--remote", server.url]
+        done = subprocess.run(
+            [sys.executable, "-c", SLEEPING, *map(str, command)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 5, done.stderr
+        assert "The session on the Connect server has ended: it expired" in done.stderr
+        assert "the same command goes on" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert len(features_of(output)) == 8
+        done = verger(*command)
+    assert done.returncode == 0, done.stderr
+    counts = json.loads(done.stdout)["counts"]
+    assert (counts["reused"], counts["featurized"]) == (8, 16)
     assert_same_features(output, sound)
 
 
