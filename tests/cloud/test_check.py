@@ -138,6 +138,7 @@ def test_a_broken_account_has_a_remedy_in_each_line(aws, monkeypatch) -> None:
     shown = CliRunner().invoke(app, ["cloud", "check"])
     assert shown.exit_code == 6
     assert "Quotas" in shown.stdout
+    assert "…" not in shown.stdout, "nothing is cut off, the ARN of a key least of all"
     assert "6 things in all" in shown.stderr.replace("\n", " ")
 
 
@@ -197,6 +198,19 @@ def test_the_right_to_pass_roles_is_asked_for_those_of_the_company(aws, monkeypa
             statement["Resource"] = "arn:aws:iam::123456789012:role/emr*"
     findings = {one.what: one for one in check.check_account(sessions.make_session(), REGION)}
     assert findings["Rights"].level == "ok"
+
+
+def test_rights_to_a_bucket_that_is_not_there_yet_are_not_missing(aws, monkeypatch) -> None:
+    """Who has what `verger cloud policy run --bucket NAME` prints, and has set nothing up yet."""
+    have_stack(monkeypatch, None)
+    aws.granted = policy("run", ("orchard", "verger-smoke-*"), "123456789012")
+    session = sessions.make_session()
+    findings = {one.what: one for one in check.check_account(session, REGION)}
+    assert findings["Rights"].level == "ok"
+    assert "but those to its bucket" in findings["Rights"].found
+    for bucket, level in (("orchard", "ok"), ("verger-smoke-1", "ok"), ("another", "fails")):
+        findings = {one.what: one for one in check.check_account(session, REGION, bucket=bucket)}
+        assert findings["Rights"].level == level
 
 
 def test_a_clock_ten_minutes_off_is_noticed(aws) -> None:

@@ -13,6 +13,7 @@ from fake_aws import FakeAws, machine
 from stores import aws_settings, make_bucket, make_client, moto_server
 from verger.cloud.account import places
 from verger.cloud.account import stack as stacks
+from verger.cloud.account.permissions import policy
 from verger.cloud.jobs import check, delivery, smoke
 from verger.errors import DefectError, SetupError
 from verger.output.layout import Output
@@ -103,6 +104,25 @@ def run_there(aws: FakeAws, port: int, shift: float = 0.0) -> None:
     ).write(Output(output))  # fmt: skip
 
 
+def bucket_of(aws: FakeAws) -> str:
+    return aws.request("RunJobFlow")["LogUri"].split("/")[2]
+
+
+def assert_asked_once(aws: FakeAws, bucket: str) -> None:
+    """For rights, those to this bucket among them, and for what was left and costs."""
+    asked = [params for name, params in aws.calls if name == "SimulatePrincipalPolicy"]
+    assert len(asked) == len(policy("run")["Statement"])
+    assert [f"arn:aws:s3:::{bucket}"] in [one["ResourceArns"] for one in asked]
+    assert aws.names.count("DescribeVpcs") == 1
+
+
+def test_a_right_to_the_new_bucket_that_is_missing_makes_none(aws, port: int) -> None:
+    aws.granted = policy("run", ("orchard",), STACK.account)
+    with pytest.raises(SetupError, match="Rights: missing: s3:ListBucket"):
+        smoke.smoke(aws.install(make_session()), WANTED, run_here, Heard())
+    assert make_client(port).list_buckets()["Buckets"] == []
+
+
 def test_it_runs_compares_costs_and_leaves_nothing(aws, port: int) -> None:
     at_step(aws, 2, lambda: run_there(aws, port, 1e-4))
     kept = smoke.Transcript(Heard(), WANTED.time)
@@ -120,6 +140,7 @@ def test_it_runs_compares_costs_and_leaves_nothing(aws, port: int) -> None:
     assert "123456789012" not in text
     assert "All that it made is removed" in text
     assert f"It cost {done.eur:.2f} EUR without tax" in text
+    assert_asked_once(aws, bucket_of(aws))
 
 
 def test_another_result_is_a_defect_and_even_so_all_is_removed(aws, port: int) -> None:
@@ -135,6 +156,7 @@ def test_a_stack_that_was_there_stays_with_what_it_holds(aws, port: int) -> None
     make_client(port).put_object(Bucket="orchard", Key="in/a.jpg", Body=b"1")
     at_step(aws, 2, lambda: run_there(aws, port))
     smoke.smoke(aws.install(make_session()), WANTED, run_here, Heard())
+    assert_asked_once(aws, "orchard")
     left = [one["Key"] for one in make_client(port).list_objects_v2(Bucket="orchard")["Contents"]]
     assert "in/a.jpg" in left
     assert not [key for key in left if "smoke" in key]

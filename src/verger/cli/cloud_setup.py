@@ -146,7 +146,9 @@ def check(
 
             console.say(dumps([asdict(one) for one in findings], indent=2))
         else:
-            table = Table("", "", "Found", "To do", box=None, padding=(0, 2, 0, 0))
+            table = Table(box=None, padding=(0, 2, 0, 0))
+            for name in ("", "", "Found", "To do"):
+                table.add_column(name, overflow="fold")  # an ARN is no word, and needed whole
             for one in findings:
                 row = (one.level, one.what, one.found, one.remedy)
                 table.add_row(*(Text(text) for text in row))

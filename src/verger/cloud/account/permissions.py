@@ -34,6 +34,13 @@ def policy(who: Who, buckets: tuple[str, ...] = (), account: str = "*") -> dict[
     return document
 
 
+def without_buckets(document: dict[str, Any]) -> None:
+    """Have a policy say nothing of buckets, where their names are not known yet."""
+    document["Statement"] = [
+        one for one in document["Statement"] if "BUCKET" not in str(one["Resource"])
+    ]
+
+
 def name_roles(document: dict[str, Any], stack: Stack) -> None:
     """Have the policy `run` name the roles of a stack that were there before it."""
     theirs = {

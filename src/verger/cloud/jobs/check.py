@@ -44,7 +44,12 @@ class Finding:
 
 
 def check_account(
-    session: Any, region: str, arch: str = "arm64", now: Callable[[], datetime] = utc_now
+    session: Any,
+    region: str,
+    arch: str = "arm64",
+    now: Callable[[], datetime] = utc_now,
+    *,
+    bucket: str = "",
 ) -> Iterator[Finding]:
     """Look at an account, one thing after the other; nothing is made or changed.
 
@@ -53,6 +58,7 @@ def check_account(
         region: where a run would be.
         arch: of its processors.
         now: the time on this machine.
+        bucket: that will be made, where there is no stack yet.
 
     Yields:
         One finding for each thing; the last one is a place or credentials that are refused.
@@ -72,7 +78,8 @@ def check_account(
         yield Finding("Set-up", "ok", f"bucket {stack.bucket}, {len(stack.subnets)} subnets")
     except SetupError as error:
         yield Finding("Set-up", "note", error.message, error.hint)
-    yield _found("Rights", lambda: _rights(session, stack))
+    buckets = stack.buckets if stack else (bucket,) if bucket else ()
+    yield _found("Rights", lambda: _rights(session, stack, buckets))
     quotas = _found("Quotas", lambda: _quotas(session, region))
     yield quotas
     yield _found("Machines", lambda: _machines(session, region, stack, arch))
@@ -96,7 +103,7 @@ def check_before_run(session: Any, stack: Stack, progress: Progress) -> None:
         RefusedError, SetupError: a right is missing, or something was left that costs.
     """
     findings = [
-        _found("Rights", lambda: _rights(session, stack)),
+        _found("Rights", lambda: _rights(session, stack, stack.buckets)),
         _found("Left behind", lambda: _left_behind(session, stack.region)),
     ]
     raise_first(findings)
@@ -149,11 +156,12 @@ def _region(region: str) -> tuple[Level, str, str]:
     return "ok", region, ""
 
 
-def _rights(session: Any, stack: Stack | None) -> tuple[Level, str, str]:
+def _rights(session: Any, stack: Stack | None, buckets: tuple[str, ...]) -> tuple[Level, str, str]:
     with aws_errors("say who asks"):
         caller = session.client("sts").get_caller_identity()
-    buckets = stack.buckets if stack else ()
     wanted = permissions.policy("run", buckets, caller["Account"])
+    if not buckets:
+        permissions.without_buckets(wanted)
     if stack is not None:
         permissions.name_roles(wanted, stack)
     try:
@@ -162,7 +170,8 @@ def _rights(session: Any, stack: Stack | None) -> tuple[Level, str, str]:
         return "note", f"not known: {error.message}", "What is needed: verger cloud policy run"
     if missing:
         return "fails", f"missing: {', '.join(missing)}", "Give them: verger cloud policy run"
-    return "ok", "all that a run needs, as AWS simulates it", ""
+    rest = "" if buckets else ", but those to its bucket"
+    return "ok", f"all that a run needs{rest}, as AWS simulates it", ""
 
 
 def _quotas(session: Any, region: str) -> tuple[Level, str, str]:

@@ -157,7 +157,8 @@ def _start(wanted: Launch, progress: Progress) -> _Started:
     before = _started_at(output)
     _check_output(wanted, output)
     progress.note("Nothing runs on AWS yet.")
-    check_before_run(session, stack, progress)
+    if not wanted.checked:
+        check_before_run(session, stack, progress)
     if listed == done:
         progress.note(f"All {listed:,} images are done; the run only looks for changed ones.")
     job = make_job(place, wanted, listed - done, progress)

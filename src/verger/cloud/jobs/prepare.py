@@ -40,6 +40,7 @@ class Launch:
         download: where the results are copied to on this machine.
         time: by which it waits and ends.
         notebook: what is executed there instead of `verger run`; see `notebook.launch_notebook`.
+        checked: whether `check.check_account` has just asked for rights and leftovers.
     """
 
     run: RunSettings
@@ -49,6 +50,7 @@ class Launch:
     max_cost: float = 10.0
     download: Path | None = None
     notebook: Path | None = None
+    checked: bool = False
     time: Time = TIME
 
     @property

@@ -118,11 +118,11 @@ def smoke(
         DefectError: the cluster's result is another than that of this machine.
         VergerError: as `check.raise_first` and `launch.launch`, after all was removed.
     """
-    findings = list(check_account(session, wanted.region, wanted.arch))
+    name = f"verger-smoke-{secrets.token_hex(4)}"
+    findings = list(check_account(session, wanted.region, wanted.arch, bucket=name))
     for one in findings:
         progress.note(f"{one.what}: {one.level}, {one.found}")
     raise_first(findings)
-    name = f"verger-smoke-{secrets.token_hex(4)}"
     try:
         stack = stacks.find_stack(session, wanted.region)
         is_new = False
@@ -149,6 +149,7 @@ def _compare_both(wanted: Smoke, place: Location, scratch: Path, progress: Progr
             arch=wanted.arch,
             max_cost=wanted.max_cost,
             download=scratch / "there",
+            checked=True,
             time=wanted.time,
         ),
         progress,
