@@ -2,9 +2,13 @@
 
 import gzip
 import json
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import ModuleType
 
 import boto3
 import pytest
@@ -240,7 +244,7 @@ def test_what_would_stop_a_run_or_cost_beside_it_is_said_before_anything_is_uplo
     with pytest.raises(SetupError, match=words):
         do(asked(), heard)
     assert "deliver" not in heard.stages
-    assert "RunJobFlow" not in aws.calls
+    assert "RunJobFlow" not in aws.names
 
 
 def test_a_run_is_started_followed_by_its_waves_and_gone(aws, heard: Heard, tmp_path: Path) -> None:
@@ -645,6 +649,67 @@ def test_a_request_is_printed_and_nothing_is_made(aws) -> None:
     assert "RunJobFlow" not in aws.names
     assert schedules(aws) == []
     assert make_session().client("s3").list_objects_v2(Bucket="orchard")["KeyCount"] == 0
+
+
+def test_the_dag_of_the_how_to_gives_its_operator_what_emr_takes(
+    aws, monkeypatch, tmp_path: Path
+) -> None:
+    """All of the example runs but Airflow, which is played: its bash task returns the last line
+    of both streams."""
+    text = (Path(__file__).parents[2] / "docs/howto/emr.md").read_text()
+    (example,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    printed = tmp_path / "printed"
+    shim = tmp_path / "verger"
+    shim.write_text(
+        f'#!/bin/sh\necho "$@" > {tmp_path}/words\ncat {printed}.err >&2\ncat {printed}.out\n'
+    )
+    shim.chmod(0o755)
+    done = CliRunner().invoke(app, [*WORDS, "--print-request"])
+    Path(f"{printed}.err").write_text(done.stderr)
+    Path(f"{printed}.out").write_text(done.stdout)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+
+    def bash(function):
+        def last_line() -> str:
+            ran = subprocess.run(
+                ["bash", "-c", function()],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=True,
+            )
+            return ran.stdout.splitlines()[-1].rstrip()
+
+        return last_line
+
+    def task(function):
+        return function
+
+    task.bash = bash
+    given: dict[str, object] = {}
+    played = {
+        "airflow.decorators": {"dag": lambda **_: task, "task": task},
+        "airflow.providers.amazon.aws.operators.emr": {"EmrCreateJobFlowOperator": given.update},
+        "pendulum": {"datetime": datetime},
+    }
+    for name, content in played.items():
+        parts = name.split(".")
+        for end in range(1, len(parts) + 1):
+            module = ModuleType(".".join(parts[:end]))
+            vars(module).update(content if end == len(parts) else {})
+            monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(example, {})  # noqa: S102 - of this repository
+    assert given["wait_for_completion"] is True
+    assert given["emr_conn_id"] is None
+    wanted = given["job_flow_overrides"]
+    model = make_session().client("emr").meta.service_model.operation_model("RunJobFlow")
+    validate_parameters(wanted, model.input_shape)
+    assert wanted == json.loads(done.stdout)
+    # What the example asks of the command is what the command knows.
+    words = (tmp_path / "words").read_text().replace("NAME/images", "photos/in")
+    again = CliRunner().invoke(app, words.replace("NAME", "orchard").split())
+    assert again.exit_code == 0, again.output
+    validate_parameters(json.loads(again.stdout), model.input_shape)
 
 
 def test_a_request_names_what_deliver_uploads(aws, monkeypatch) -> None:

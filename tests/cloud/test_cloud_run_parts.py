@@ -1,6 +1,5 @@
 """The parts of a run on AWS: requests, logs, and what is found and stopped on moto."""
 
-import ast
 import dataclasses
 import gzip
 import json
@@ -127,19 +126,6 @@ def test_the_state_machine_of_the_how_to_calls_what_emr_has() -> None:
     followers = {state["Next"] for state in states.values() if "Next" in state}
     assert {machine["StartAt"], *followers} <= states.keys()
     assert "TERMINATED_WITH_ERRORS" in text
-
-
-def test_the_dag_of_the_how_to_is_python_and_waits_for_the_end() -> None:
-    (text,) = examples("python")
-    (call,) = [
-        node
-        for node in ast.walk(ast.parse(text))
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "EmrCreateJobFlowOperator"
-    ]
-    given = {word.arg: ast.unparse(word.value) for word in call.keywords}
-    assert given["wait_for_completion"] == "True"
-    assert given["emr_conn_id"] == "None"
-    assert "--print-request" in text
 
 
 def test_the_command_has_what_was_asked_and_the_deadline() -> None:
