@@ -25,7 +25,7 @@ from verger.cli.main import app
 from verger.cloud.account import places
 from verger.cloud.account.permissions import policy
 from verger.cloud.account.stack import Stack
-from verger.cloud.jobs import delivery, launch
+from verger.cloud.jobs import delivery, download, launch
 from verger.cloud.jobs.notebook import launch_notebook
 from verger.cloud.jobs.prepare import MARGIN, Launch
 from verger.cloud.money import prices
@@ -929,3 +929,14 @@ def test_a_bucket_that_takes_no_code_is_said(aws, heard: Heard, monkeypatch) -> 
     with pytest.raises(InputError, match="forbidden"):
         launch.launch(asked(), heard)
     assert "RunJobFlow" not in aws.names
+
+
+def test_what_is_large_goes_and_comes_in_parts(aws, heard: Heard, tmp_path: Path) -> None:
+    """As packages do: boto3 cuts what is larger than 8 MiB."""
+    large = tmp_path / "environment.tar.gz"
+    large.write_bytes(b"some packages " * 1_500_000)
+    session = make_session()
+    uri = delivery.deliver(session, STACK, [large], heard)[large]
+    assert delivery.missing(session, STACK, [large]) == []
+    download.download(session, Location(uri.rpartition("/")[0]), tmp_path / "back", heard)
+    assert (tmp_path / "back" / large.name).read_bytes() == large.read_bytes()

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from pyarrow import fs
 
+from faults import LOST_ANSWER, Fault, faulty
 from helpers import assert_same_features, features_of, matrix_of, verger
 from stores import (
     KEYS,
@@ -210,6 +211,29 @@ def test_a_lease_is_held_by_one_and_taken_over_from_the_dead(aws, bucket: str) -
     assert not first._put(IfMatch=first._etag)
     second.release()
     assert not objects.exists(path)
+
+
+def test_a_lease_whose_answer_was_lost_is_held_all_the_same(
+    aws, port: int, bucket: str, monkeypatch
+) -> None:
+    """boto3 puts it once more, and finds it taken: by itself."""
+    lost: list[str] = []
+
+    def lose_first_put(method: str, _: str) -> Fault | None:
+        if method != "PUT" or lost:
+            return None
+        lost.append(method)
+        return LOST_ANSWER
+
+    path = f"{bucket}/lost/_run/lease.json"
+    with faulty(port, lose_first_put) as bad, aws_settings(bad, monkeypatch):
+        lease = Lease(path)
+        assert lease.acquire()
+        assert lost == ["PUT"]
+        assert lease.is_held()
+        assert not Lease(path).acquire()
+        lease.release()
+        assert not objects.exists(path)
 
 
 def test_an_output_in_use_on_s3_is_refused(aws, bucket: str, orchard: Path) -> None:

@@ -21,7 +21,7 @@ def smoke(
     ] = Path("verger-smoke.txt"),
     debug: Debug = False,
 ) -> None:
-    """Run 195 rendered images on a cluster of one worker, compare, and remove everything.
+    """Run 200 rendered images on a cluster of one worker, compare, and remove everything.
 
     It takes about a quarter of an hour and should cost less than 0.15 EUR.
     """
