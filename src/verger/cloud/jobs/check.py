@@ -236,14 +236,14 @@ def _left_behind(session: Any, region: str) -> tuple[Level, str, str]:
         for where in network.find_networks(session, region)
         for endpoint in network.find_endpoints(session, region, where)
     ]
-    if running:
-        return "note", f"{', '.join(running)}, which costs money", "verger cloud stop"
     if endpoints:
         remedy = (
             "They cost by the hour. Delete them in the console, or, keeping the data: "
             f"verger cloud destroy --region {region}, then init"
         )
         return "fails", f"endpoints {', '.join(endpoints)}", remedy
+    if running:
+        return "note", f"{', '.join(running)}, which costs money", "verger cloud stop"
     return "ok", "nothing that costs", ""
 
 

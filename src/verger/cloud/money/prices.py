@@ -113,7 +113,7 @@ class Prices(_Record):
         )
         if not machines:
             raise SetupError(
-                f"{region} has no machine of {arch} that verger knows.",
+                f"{region} offers no machine of {arch} whose price verger knows.",
                 f"Take another --arch ({', '.join(MACHINES)}) or --region.",
             )
         return machines
