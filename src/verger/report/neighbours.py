@@ -10,7 +10,7 @@ from verger.report.scores import Classes, Rows, Scores
 
 NEIGHBOURS = 6
 """Neighbours that are looked for of each image."""
-BLOCK_ROWS = 512
+BLOCK_ROWS = 128
 """Images whose distances to all others are in memory at once."""
 DUPLICATE = 0.1
 """Two images closer than this share of the usual distance are near-duplicates."""
