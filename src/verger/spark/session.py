@@ -5,9 +5,11 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from time import monotonic, sleep
+from typing import Any
 
 from pyspark.sql import SparkSession
 
@@ -114,8 +116,30 @@ def start_session(
 
 
 def _import_what_is_slow() -> None:
-    for name in WHILE_JAVA_STARTS:
-        import_module(name)
+    with _signals_held_back():
+        for name in WHILE_JAVA_STARTS:
+            import_module(name)
+
+
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Handle Ctrl-C and SIGTERM after the block: packages that are imported catch what they raise.
+
+    In the main thread, that is: Python handles signals nowhere else.
+    """
+    handlers: dict[int, Any] = {}
+    came: list[int] = []
+    if threading.current_thread() is threading.main_thread():
+        handlers = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    for one in handlers:
+        signal.signal(one, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for one, handler in handlers.items():
+            signal.signal(one, handler)
+    for number in came:
+        signal.raise_signal(number)
 
 
 def start_for(
