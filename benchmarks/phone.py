@@ -24,16 +24,20 @@ from browsers import chromium
 from servers import serving
 
 WATCH = """() => {
-  window.answered = new Promise((resolve) => {
+  window.answered = new Promise((resolve, reject) => {
     const status = document.getElementById("status");
     let started;
+    let looking;
     const begin = () => { started = performance.now(); };
     const file = document.getElementById("file");
     file.addEventListener("change", begin, { capture: true, once: true });
     new MutationObserver((_, observer) => {
-      if (started === undefined || status.textContent) return;
+      if (started === undefined) return;
+      looking ??= status.textContent;
+      if (status.textContent === looking) return;
       observer.disconnect();
-      resolve(performance.now() - started);
+      if (status.textContent) reject(new Error(status.textContent));
+      else resolve(performance.now() - started);
     }).observe(status, { childList: true });
   });
 }"""

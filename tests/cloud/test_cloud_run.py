@@ -938,5 +938,8 @@ def test_what_is_large_goes_and_comes_in_parts(aws, heard: Heard, tmp_path: Path
     session = make_session()
     uri = delivery.deliver(session, STACK, [large], heard)[large]
     assert delivery.missing(session, STACK, [large]) == []
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    tag = session.client("s3").head_object(Bucket=bucket, Key=key)["ETag"]
+    assert tag.endswith('-3"'), "S3 gives a file of three parts a tag that says so"
     download.download(session, Location(uri.rpartition("/")[0]), tmp_path / "back", heard)
     assert (tmp_path / "back" / large.name).read_bytes() == large.read_bytes()

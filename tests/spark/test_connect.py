@@ -324,6 +324,13 @@ def test_a_session_that_has_ended_is_replaced_in_the_same_process(server: Server
     assert python(ENDED, server.url) == "3\n"
 
 
+@pytest.mark.spark
+def test_a_session_elsewhere_is_not_taken_for_the_one_that_was_asked_for(server: Server) -> None:
+    other = f"{server.url}/;user_id=other"
+    said = python(REACHING, server.url, other, server.url).splitlines()
+    assert said == [f"{server.url} is taken", f"{other} is refused", f"{server.url} is taken"]
+
+
 @pytest.mark.skipif(OTHER_HOME == SPARK_HOME, reason="there is one Spark only")
 @pytest.mark.spark
 def test_a_real_server_of_another_major_version_is_refused_either_way(

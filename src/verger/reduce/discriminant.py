@@ -22,8 +22,8 @@ LEAST_DIMENSIONS = 16
 is 1 or -1, whatever a photograph shows."""
 
 FILLED_AMONG = 512
-"""Directions in which all rows vary most: among them those are sought in which a part of the rows
-does. Among all 1280 it takes ten times as long, and cosines change by less than a thousandth."""
+"""Directions of the largest variance within classes, among which the filling ones are sought: among
+all 1280 it takes ten times as long, and cosines change by less than a thousandth."""
 
 FOLDS = 5
 
@@ -170,9 +170,9 @@ class Within:
         return cosines
 
     def _filling(self, covariance: Float64) -> Float64:
-        """Directions that fill up the space, (n, d): in which `covariance` has most variance.
+        """Directions that fill up the space, (n, d), among the last `FILLED_AMONG`.
 
-        It is that of the last directions; those before have none.
+        `covariance`, of the last directions, has most variance in them; those before have none.
         """
         d, size = len(self.variances), min(len(covariance), FILLED_AMONG)
         filling = np.eye(d)[d - self._missing :]

@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 import pyarrow as pa
 import pyspark
@@ -149,6 +150,10 @@ def partitions(rows: DataFrame) -> int:
     return processors(spark) if is_connect(spark) else rows.rdd.getNumPartitions()
 
 
+_urls: "WeakKeyDictionary[SparkSession, str]" = WeakKeyDictionary()
+"""Where the sessions that were made here go: PySpark gives the one it has for any address."""
+
+
 def active_session() -> SparkSession | None:
     """The session of Spark Connect that this process has, if there is one."""
     module = sys.modules.get("pyspark.sql.connect.session")
@@ -179,28 +184,35 @@ def connect(url: str, source: Location | None = None) -> SparkSession:
         raise SetupError(
             f"Spark Connect lacks a package: {error}", 'pip install "verger[connect]"'
         ) from error
+    active = active_session()
+    if active is not None and _urls.get(active, url) != url:
+        raise SetupError(
+            f"This process has a session on another Connect server than {place}.",
+            "Call spark.stop() first, or start Python anew.",
+        )
     with spark_errors():
         try:
-            spark = _session(url, place)
+            return _session(url, place, source)
         except PySparkException as error:
             if not session_ended(error):
                 raise
-            spark = _session(url, place)
-        _check_workers(spark, place, source)
-    return spark
+        return _session(url, place, source)
 
 
-def _session(url: str, place: str) -> SparkSession:
+def _session(url: str, place: str, source: Location | None) -> SparkSession:
     """This process' session or a new one; one of no use is stopped: PySpark would give it again."""
+    before = active_session()
     spark = SparkSession.builder.remote(url).getOrCreate()
-    _retry_less(spark)
     try:
+        _retry_less(spark)
         check_version(spark.version, place)
         spark.range(0).isLocal()  # asks the server; of the version PySpark may keep the answer
+        _check_workers(spark, place, source)
     except (PySparkException, SetupError) as error:
-        if isinstance(error, SetupError) or session_ended(error):
+        if spark is not before or session_ended(error):
             spark.stop()
         raise
+    _urls[spark] = url
     return spark
 
 

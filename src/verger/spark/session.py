@@ -110,7 +110,7 @@ def start_session(
     if not debug:
         silence_accumulators(spark.sparkContext)
     # PySpark's own handler calls Java in the middle of another call, and both fail.
-    if threading.current_thread() is threading.main_thread():
+    if interrupt is not None and _is_main_thread():
         signal.signal(signal.SIGINT, interrupt)
     return spark
 
@@ -121,19 +121,24 @@ def _import_what_is_slow() -> None:
             import_module(name)
 
 
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
 @contextmanager
 def _signals_held_back() -> Iterator[None]:
     """Handle Ctrl-C and SIGTERM after the block: packages that are imported catch what they raise.
 
     In the main thread, that is: Python handles signals nowhere else.
     """
-    handlers: dict[int, Any] = {}
+    handlers: dict[signal.Signals, Any] = {}
     came: list[int] = []
-    if threading.current_thread() is threading.main_thread():
-        handlers = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
-    for one in handlers:
-        signal.signal(one, lambda number, _: came.append(number))
     try:
+        for one in (signal.SIGTERM, signal.SIGINT):
+            # None is a handler of a program that Python is a part of.
+            if _is_main_thread() and (handler := signal.getsignal(one)) is not None:
+                handlers[one] = handler
+                signal.signal(one, lambda number, _: came.append(number))
         yield
     finally:
         for one, handler in handlers.items():

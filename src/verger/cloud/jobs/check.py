@@ -241,7 +241,7 @@ def _left_behind(session: Any, region: str) -> tuple[Level, str, str]:
             "They cost by the hour. Delete them in the console, or, keeping the data: "
             f"verger cloud destroy --region {region}, then init"
         )
-        return "fails", f"endpoints {', '.join(endpoints)}", remedy
+        return "fails", "; ".join([f"endpoints {', '.join(endpoints)}", *running]), remedy
     if running:
         return "note", f"{', '.join(running)}, which costs money", "verger cloud stop"
     return "ok", "nothing that costs", ""
