@@ -116,7 +116,7 @@ def fetch_jar(path: str, digest: str) -> Path:
 
 
 def wait_for(port: int, process: subprocess.Popen) -> None:
-    for _ in range(600):
+    for _ in range(1800):
         assert process.poll() is None, "the Connect server ended"
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
