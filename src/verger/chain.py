@@ -1,8 +1,7 @@
 """The whole chain on one page: list, plan, extract, account, reduce, write."""
 
 import itertools
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 
 from verger.errors import DeadlineReached, InputError, TooManyRejectedError, VergerError
 from verger.images.listing import Noticed, at_least_one, list_input
@@ -13,15 +12,21 @@ from verger.output.layout import ListedImage, Outcome, Output
 from verger.output.manifest import Manifest, Status, now
 from verger.output.table import DataFile
 from verger.progress import Clock, Progress
-from verger.recognise.fit import SAMPLE_IMAGES, Sample, check_classes, fit
-from verger.recognise.recogniser import RecogniserRecord, read_record, write_record
-from verger.reduce.moments import Moments
+from verger.recognise.fit import check_classes, fit, grow
+from verger.recognise.recogniser import (
+    Recogniser,
+    RecogniserRecord,
+    find_recogniser,
+    read_record,
+    write_record,
+)
+from verger.reduce.moments import Statistics
 from verger.reduce.pca import Pca, Projection, check_components, solve
+from verger.reduce.sample import SAMPLE_IMAGES, Draw, Sample
 from verger.report.page import write_report
 from verger.settings import RunSettings
-from verger.spark import changes, matrix, moments, waves
+from verger.spark import changes, matrix, statistics, waves
 from verger.spark.account import check_account, take_account
-from verger.spark.classes import compute_class_means, sample_images
 from verger.spark.comparison import Comparison, compare
 from verger.spark.connect import share
 from verger.spark.extraction import Extractor
@@ -31,6 +36,7 @@ from verger.spark.java import is_submitted
 from verger.spark.model import is_whole, load_projection, write_model
 from verger.spark.planning import plan
 from verger.spark.run import Run, begin, check_output, check_places, prepare
+from verger.spark.sample import sample_images
 from verger.spark.scan import Scan
 from verger.spark.waves import Wave, check_deadline
 from verger.store import storage
@@ -66,7 +72,7 @@ def run(
         check_runs_here(backbone)
     with spark_errors(), locked(Output(settings.output)) as check_lock:
         this = begin(settings, backbone, clock, check_lock, debug=debug)
-        before = check_output(this)
+        before, had = check_output(this), this.files.files(Outcome.FEATURIZED)
         if is_submitted():
             # YARN ends a driver that has no session after some minutes; a listing may take longer.
             this.spark()
@@ -87,7 +93,7 @@ def run(
         if before and not planned and _is_up_to_date(this, before):
             this.clock.progress.note("The matrix is as it was.")
             return _complete(this, before.components, before.explained_variance_ratio, before)
-        projection = _reduce(this)
+        projection = _reduce(this, _added(this, before, had))
         return _complete(this, projection.components.shape[1], projection.kept_ratio)
 
 
@@ -173,30 +179,53 @@ def _account(
     check_account(account, listed, this.output, this.settings)
 
 
-def _reduce(this: Run) -> Projection:
-    """Write the matrix of all rows, and the model where it was fitted."""
+def _added(this: Run, before: Manifest | None, had: list[DataFile]) -> list[DataFile] | None:
+    """The files of features that the matrix of an earlier run lacks; None where it goes.
+
+    Args:
+        this: the run.
+        before: the manifest of the run before.
+        had: the files of features when this run began.
+    """
+    now = this.files.files(Outcome.FEATURIZED)
+    stays = this.settings.keep_pca and before is not None and before.status == "complete"
+    # Rows that changed or went are in files that are gone.
+    stays = stays and this.scores.exists and set(had) <= set(now)
+    if not stays or this.scores.counts().total() != sum(file.rows for file in had):
+        return None
+    return [file for file in now if file not in had]
+
+
+def _reduce(this: Run, added: list[DataFile] | None) -> Projection:
+    """Write the matrix of all rows, and the model where it was fitted.
+
+    Args:
+        this: the run.
+        added: the files of features to add to the matrix that is there; None to make it anew.
+    """
     this.files.check()
     spark, settings, output = this.spark(), this.settings, this.output
+    recogniser = None if added is None else find_recogniser(output)
     storage.delete(output.report)
     storage.delete(output.recogniser)
     matrix.remove_csv(output)
-    scan = partial(Scan.of_table, spark, this.files, part=Outcome.FEATURIZED)
     projection: Projection | Pca
-    sums = None
+    taken = None
     if settings.keep_pca or settings.model:
         projection = load_projection(settings.model or output.model)
     else:
         storage.delete(output.model)
         try:
             with this.clock.stage("fit"):
-                sums = moments.take_moments(spark, output, this.files)
-                projection = solve(sums, settings.components)
+                taken = statistics.take_statistics(spark, output, this.files)
+                projection = solve(taken.moments, settings.components)
         except VergerError:
             # The old matrix may have rows that the table has no longer.
             matrix.withdraw(output, keep_model=False)
             raise
     with this.clock.stage("project"):
-        matrix.write_scores(scan("path", "label", "features"), projection, this.scores)
+        rows = _features(this, added)
+        matrix.write_scores(rows, projection, this.scores, keep=added is not None)
     with this.clock.stage("write"):
         components, dialect = projection.components.shape[1], settings.csv_dialect
         matrix.write_csv(spark, this.scores, output, components, dialect)
@@ -204,28 +233,38 @@ def _reduce(this: Run) -> Projection:
             matrix.write_variance(projection, output)
         if not settings.keep_pca:
             write_model(projection, output.model)
-    _recognise(this, scan, sums)
+    with this.clock.stage("recognise"):
+        try:
+            taken = taken or statistics.take_statistics(spark, output, this.files)
+            _fit_recogniser(this, taken, recogniser, added).save(output)
+        except InputError as error:
+            record = RecogniserRecord(absent=error.message, identity=this.identity)
+            write_record(record, output)
     return projection
 
 
-def _recognise(this: Run, scan: Callable[..., Scan], sums: Moments | None) -> None:
-    """Fit the recogniser on all rows, or say why there is none.
+def _features(this: Run, files: list[DataFile] | None = None) -> Scan:
+    """The rows of some files of features, or of all."""
+    columns = ("path", "label", "features")
+    return Scan.of_table(this.spark(), this.files, *columns, part=Outcome.FEATURIZED, files=files)
 
-    Args:
-        this: the run.
-        scan: gives columns of all rows.
-        sums: the moments of their features, where they were taken for the PCA.
+
+def _fit_recogniser(
+    this: Run, taken: Statistics, before: Recogniser | None, added: list[DataFile] | None
+) -> Recogniser:
+    """Fit the recogniser on all rows, or add rows to that of the run before.
+
+    Raises:
+        InputError: there is nothing to tell apart.
     """
-    with this.clock.stage("recognise"):
-        try:
-            classes = compute_class_means(scan("label", "features"))
-            check_classes(classes)
-            sums = sums or moments.take_moments(this.spark(), this.output, this.files)
-            sample = sample_images(scan("path", "label", "features"), classes, SAMPLE_IMAGES)
-            fit(sums, classes, Sample(*sample), this.identity).save(this.output)
-        except InputError as error:
-            record = RecogniserRecord(absent=error.message, identity=this.identity)
-            write_record(record, this.output)
+    check_classes(taken.classes)
+    draw = Draw.of(taken.classes, SAMPLE_IMAGES)
+
+    def sample(files: list[DataFile] | None) -> Sample:
+        return sample_images(_features(this, files), draw)
+
+    grown = grow(before, taken, sample(added)) if before else None
+    return grown or fit(taken, sample(None), this.identity)
 
 
 def _is_up_to_date(this: Run, before: Manifest) -> bool:
@@ -260,7 +299,7 @@ def _complete(
         waves.delete_pending(output)
         before_merging = this.files.files(Outcome.FEATURIZED)
         if this.files.compact(settings.compact_files):
-            moments.follow(output, this.files, before_merging)
+            statistics.follow(output, this.files, before_merging)
         this.scores.compact(settings.compact_files)
         for table in (this.files, this.scores):
             table.vacuum(0 if settings.prune else settings.retain)

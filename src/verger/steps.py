@@ -43,9 +43,10 @@ from verger.output.layout import (
 )
 from verger.output.manifest import Manifest
 from verger.progress import Progress
-from verger.recognise.fit import SAMPLE_IMAGES, Sample, check_classes, fit
+from verger.recognise.fit import check_classes, fit
 from verger.recognise.recogniser import Recogniser
 from verger.reduce.pca import Pca, Projection
+from verger.reduce.sample import SAMPLE_IMAGES, Draw
 from verger.report import charts
 from verger.report.charts import Drawing
 from verger.settings import (
@@ -56,11 +57,11 @@ from verger.settings import (
     make_settings,
 )
 from verger.spark import matrix, reduce, session
-from verger.spark.classes import compute_class_means, sample_images
 from verger.spark.connect import Shared, active_session, connect, processors, share
 from verger.spark.extraction import Extractor
 from verger.spark.java import runs_already
 from verger.spark.model import load_projection, write_model
+from verger.spark.sample import sample_images
 from verger.spark.scan import Scan, spark_schema
 from verger.spark.waves import task_sizes
 from verger.spark.writing import write
@@ -314,9 +315,10 @@ def fit_recogniser(features: DataFrame, backbone: "Backbone | Shared[Backbone]")
     """
     network = backbone if isinstance(backbone, Backbone) else backbone.value
     rows = features.coalesce(max(1, processors(features.sparkSession)))
-    classes = compute_class_means(rows.select("label", "features"))
-    check_classes(classes)
-    sample = sample_images(rows.select("path", "label", "features"), classes, SAMPLE_IMAGES)
+    statistics = reduce.compute_statistics(rows.select("label", "features"))
+    check_classes(statistics.classes)
+    draw = Draw.of(statistics.classes, SAMPLE_IMAGES)
+    sample = sample_images(rows.select("path", "label", "features"), draw)
     identity = Identity(
         backbone=network.network.name,
         weights_sha256=network.weights.sha256,
@@ -324,8 +326,7 @@ def fit_recogniser(features: DataFrame, backbone: "Backbone | Shared[Backbone]")
         label_from="parent",
         decoding=SCALED_COLOURS,
     )
-    moments = reduce.compute_moments(rows.select("features"))
-    return fit(moments, classes, Sample(*sample), identity)
+    return fit(statistics, sample, identity)
 
 
 def load_pca(output: str) -> Projection:

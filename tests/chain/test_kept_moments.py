@@ -41,9 +41,14 @@ def assert_whole(output: Path) -> None:
     kept = kept_of(output)
     assert set(kept.files) == set(table_of(output).files("featurized"))
     whole = Moments.of(np.stack(features_of(output).features).astype(np.float64))
-    assert kept.moments.count == whole.count
-    assert_allclose(kept.moments.mean, whole.mean, rtol=1e-9, atol=1e-12)
-    assert_allclose(kept.moments.scatter, whole.scatter, atol=1e-9 * np.trace(whole.scatter))
+    moments, classes = kept.statistics.moments, kept.statistics.classes
+    assert moments.count == whole.count
+    assert_allclose(moments.mean, whole.mean, rtol=1e-9, atol=1e-12)
+    assert_allclose(moments.scatter, whole.scatter, atol=1e-9 * np.trace(whole.scatter))
+    by_class = features_of(output).groupby("label").features
+    assert dict(zip(classes.labels, classes.counts.tolist(), strict=True)) == dict(by_class.size())
+    means = [np.stack(of_class).mean(axis=0, dtype=float) for _, of_class in by_class]
+    assert_allclose(classes.means, means, rtol=1e-9, atol=1e-12)
     spectrum = pd.read_csv(output / "pca/spectrum.csv").explained_variance
     expected = solve(whole, 5).explained_variance
     assert_allclose(spectrum, expected, rtol=1e-9, atol=1e-9 * expected[0])
@@ -64,7 +69,7 @@ def test_they_follow_what_comes_changes_and_goes(images: Path, tmp_path: Path) -
     photos[4].unlink()
     go(images, output, components=5, prune=True)
     assert_whole(output)
-    assert kept_of(output).moments.count == len(photos) - 1
+    assert kept_of(output).statistics.moments.count == len(photos) - 1
 
 
 def test_rows_that_were_counted_are_not_read_again(images: Path, tmp_path: Path) -> None:
@@ -73,15 +78,16 @@ def test_rows_that_were_counted_are_not_read_again(images: Path, tmp_path: Path)
     go(images, output, components=5)
     kept = kept_of(output)
     # As if the features had been twice as far from their mean.
-    wide = replace(kept.moments, scatter=4 * kept.moments.scatter)
-    Kept(wide, kept.files).write(moments_file(output))
+    wide = replace(kept.statistics.moments, scatter=4 * kept.statistics.moments.scatter)
+    Kept(replace(kept.statistics, moments=wide), kept.files).write(moments_file(output))
     shutil.move(tmp_path / "later.jpg", photos[1])
     go(images, output, components=5)
     new = np.stack(features_of(output).set_index("path").features[
         [str(photos[1].relative_to(images))]
     ]).astype(np.float64)  # fmt: skip
     expected = wide.merge(Moments.of(new))
-    assert_allclose(kept_of(output).moments.scatter, expected.scatter, atol=1e-9)
+    scatter = kept_of(output).statistics.moments.scatter
+    assert_allclose(scatter, expected.scatter, atol=1e-9)
 
 
 def test_merging_files_keeps_them(images: Path, tmp_path: Path) -> None:
@@ -116,6 +122,6 @@ def test_files_that_were_deleted_meanwhile_make_all_rows_be_read(
     go(images, output, components=5)
     kept = kept_of(output)
     gone = replace(kept.files[0], name="outcome=featurized/gone.parquet", rows=1)
-    Kept(kept.moments, (*kept.files, gone)).write(moments_file(output))
+    Kept(kept.statistics, (*kept.files, gone)).write(moments_file(output))
     go(images, output, components=4)
     assert_whole(output)

@@ -13,11 +13,11 @@ from verger.errors import InputError
 from verger.output.files import Identity
 from verger.output.layout import ListedImage
 from verger.recognise.evaluate import Photographs, evaluate
-from verger.recognise.fit import Sample
 from verger.recognise.fit import fit as fit_recogniser
 from verger.reduce import discriminant
 from verger.reduce.discriminant import FOLDS, LEAST_DIMENSIONS, Within, choose_shrinkage, unit
-from verger.reduce.moments import ClassMeans, Moments
+from verger.reduce.moments import ClassMeans, Moments, Statistics
+from verger.reduce.sample import Sample
 from verger.store.location import Location
 
 
@@ -179,9 +179,9 @@ def test_confidence_and_threshold_fit_what_was_not_fitted() -> None:
     rows, index = clouds(classes=24, a_class=30, d=200, apart=2.5)
     known, new = np.tile(np.arange(30) < 20, 24) & (index < 20), np.tile(np.arange(30) >= 20, 24)
     sample = Sample(list(map(str, np.flatnonzero(known))), names(index[known]), rows[known])
-    moments, classes = Moments.of(rows[known]), ClassMeans.of(names(index[known]), rows[known])
+    statistics = Statistics.of(names(index[known]), rows[known])
     identity = Identity(backbone="", weights_sha256="", precision="", label_from="", decoding="")
-    fitted = fit_recogniser(moments, classes, sample, identity)
+    fitted = fit_recogniser(statistics, sample, identity)
     images = [ListedImage(str(n), f"class {index[n]:02}", 0) for n in np.flatnonzero(new)]
     measured = evaluate(fitted, Photographs(Location("/x"), images, rows[new], Counter()), 1.0)
     assert measured.foreign == 40

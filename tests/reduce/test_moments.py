@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from verger.reduce.kept import subtract
-from verger.reduce.moments import Moments
+from verger.reduce.moments import ClassMeans, Moments, Statistics
 
 
 def random_rows(rows: int, d: int, seed: int) -> np.ndarray:
@@ -33,14 +33,32 @@ def test_rows_that_are_subtracted_leave_the_others(
     assert_allclose(left.scatter, expected.scatter, atol=1e-9)
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.sampled_from("abc"), min_size=2, max_size=40), st.integers(1, 39))
+def test_class_means_without_rows_are_those_of_the_others(labels: list[str], removed: int) -> None:
+    data = random_rows(len(labels), 3, len(labels))
+    removed = min(removed, len(labels) - 1)
+    whole = ClassMeans.of(labels, data)
+    left = whole.without(ClassMeans.of(labels[:removed], data[:removed]))
+    expected = ClassMeans.of(labels[removed:], data[removed:])
+    assert left.labels == expected.labels
+    assert left.counts.tolist() == expected.counts.tolist()
+    assert_allclose(left.means, expected.means, rtol=1e-9)
+
+
+def statistics_of(data: np.ndarray) -> Statistics:
+    return Statistics.of([""] * len(data), data)
+
+
 def test_a_thousand_additions_and_subtractions_stay_exact() -> None:
     data = random_rows(3000, 12, 1)
-    moments, first = Moments.of(data[:1000]), 0
+    whole, first = statistics_of(data[:1000]), 0
     for night in range(1000):
-        moments = moments.merge(Moments.of(data[1000 + 2 * night : 1002 + 2 * night]))
-        less = subtract(moments, Moments.of(data[first : first + 1]))
+        whole = whole.merge(statistics_of(data[1000 + 2 * night : 1002 + 2 * night]))
+        less = subtract(whole, statistics_of(data[first : first + 1]))
         assert less is not None
-        moments, first = less, first + 1
+        whole, first = less, first + 1
+    moments = whole.moments
     expected = Moments.of(data[1000:])
     assert moments.count == expected.count == 2000
     assert_allclose(moments.mean, expected.mean, rtol=1e-9)
@@ -50,7 +68,7 @@ def test_a_thousand_additions_and_subtractions_stay_exact() -> None:
 def test_most_of_the_rows_or_of_their_scatter_are_not_subtracted() -> None:
     data = random_rows(100, 5, 2)
     outlier = np.full((1, 5), 1e6)
-    everything = Moments.of(np.concatenate([data, outlier]))
-    assert subtract(everything, Moments.of(outlier)) is None
-    assert subtract(Moments.of(data), Moments.of(data[:60])) is None
-    assert subtract(Moments.of(data), Moments.of(data[:40])) is not None
+    everything = statistics_of(np.concatenate([data, outlier]))
+    assert subtract(everything, statistics_of(outlier)) is None
+    assert subtract(statistics_of(data), statistics_of(data[:60])) is None
+    assert subtract(statistics_of(data), statistics_of(data[:40])) is not None

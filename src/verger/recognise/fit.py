@@ -1,6 +1,6 @@
-"""A recogniser from moments, class means and a sample of the images; nothing is trained."""
+"""A recogniser from statistics and a sample of the images; nothing is trained."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,38 +9,31 @@ from verger.errors import InputError
 from verger.output.files import Identity
 from verger.recognise.recogniser import Recogniser, RecogniserRecord, softmax
 from verger.reduce.discriminant import Within, choose_shrinkage
-from verger.reduce.moments import ClassMeans, Float64, Moments
+from verger.reduce.moments import ClassMeans, Float64, Statistics
+from verger.reduce.sample import SAMPLE_IMAGES, Sample
 
-SAMPLE_IMAGES = 20_000
-"""Of more images a sample is kept as references, and left out one by one to choose by."""
+GROWTH = 1.1
+"""How many times the images of a fit there may be before directions and calibration are chosen
+anew: so that of a year of nights few do it, and none is far from what all images would give."""
 
 TEMPERATURES = np.geomspace(0.005, 1.0, 60)
 """What is tried for the temperature: cosines differ by hundredths where classes are alike."""
 
 
-@dataclass(frozen=True)
-class Sample:
-    """Some of the images that were fitted: paths, labels, and features (n, d)."""
-
-    paths: list[str]
-    labels: list[str]
-    features: NDArray[np.float32]
-
-
-def fit(moments: Moments, classes: ClassMeans, sample: Sample, identity: Identity) -> Recogniser:
+def fit(statistics: Statistics, sample: Sample, identity: Identity) -> Recogniser:
     """Fit discriminants, and choose shrinkage, temperature and threshold by leaving images out.
 
     The shrinkage by leaving out each image, the other two by leaving out a fifth at a time.
 
     Args:
-        moments: of the features of all images.
-        classes: of the same images; the class "" is that of images without a label.
+        statistics: of all images; the class "" is that of images without a label.
         sample: some of the same images, with features of the same kind.
         identity: what all features have in common.
 
     Raises:
         InputError: there are fewer than two classes, or no class has two images that differ.
     """
+    moments, classes = statistics.moments, statistics.classes
     check_classes(classes)
     named = np.array([bool(label) for label in classes.labels])
     within = Within.of(moments, classes)
@@ -57,6 +50,7 @@ def fit(moments: Moments, classes: ClassMeans, sample: Sample, identity: Identit
         record=RecogniserRecord(
             identity=identity,
             images=moments.count,
+            fitted_on=moments.count,
             shrinkage=shrinkage,
             shrinkages=right,
             temperature=choose_temperature(cosines, own),
@@ -69,6 +63,44 @@ def fit(moments: Moments, classes: ClassMeans, sample: Sample, identity: Identit
         paths=[sample.paths[number] for number in known],
         path_labels=[sample.labels[number] for number in known],
         references=discriminant.project(features).astype(np.float32),
+    )
+
+
+def grow(recogniser: Recogniser, statistics: Statistics, added: Sample) -> Recogniser | None:
+    """The recogniser with more images: in the space that it has, and calibrated as it is.
+
+    Args:
+        recogniser: that of all other images.
+        statistics: of all images.
+        added: of the new images, those that are in a sample of all.
+
+    Returns:
+        None where it is to be fitted anew: for a class that it does not know, or because many
+        images are new.
+    """
+    record, classes = recogniser.record, statistics.classes
+    labels = tuple(label for label in classes.labels if label)
+    images, references = statistics.moments.count, len(recogniser.paths) + len(added.paths)
+    if labels != recogniser.labels or images > GROWTH * record.fitted_on:
+        return None
+    if references > GROWTH * SAMPLE_IMAGES:
+        return None
+    discriminant = recogniser.discriminant
+    known = [number for number, label in enumerate(added.labels) if label]
+    paths = recogniser.paths + [added.paths[number] for number in known]
+    path_labels = recogniser.path_labels + [added.labels[number] for number in known]
+    vectors = recogniser.references
+    if known:
+        projected = discriminant.project(added.features[known]).astype(np.float32)
+        vectors = np.concatenate([vectors, projected])
+    order = sorted(range(len(paths)), key=paths.__getitem__)
+    return replace(
+        recogniser,
+        record=record.model_copy(update={"images": images}),
+        means=discriminant.project(classes.means[[bool(label) for label in classes.labels]]),
+        paths=[paths[number] for number in order],
+        path_labels=[path_labels[number] for number in order],
+        references=vectors[order],
     )
 
 

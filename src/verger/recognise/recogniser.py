@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from verger.errors import InputError, SetupError, UsageError
+from verger.errors import InputError, SetupError, UsageError, VergerError
 from verger.output.files import Identity
 from verger.output.layout import Output
 from verger.reduce.discriminant import Discriminant
@@ -33,7 +33,9 @@ class RecogniserRecord(BaseModel):
         format: of the files beside it.
         absent: why there is none; empty where there is one.
         identity: what its features have in common, as in the table of files.
-        images: how many it was fitted on.
+        images: whose class means and references it has.
+        fitted_on: how many images there were when its space was fitted; with `--keep-pca` new ones
+            are added to it until they are many.
         shrinkage: of the covariance within classes; chosen by leaving each image out.
         shrinkages: the share of right answers under each, as measured for that choice.
         temperature: what cosines are divided by before they become confidences.
@@ -49,6 +51,7 @@ class RecogniserRecord(BaseModel):
     absent: str = ""
     identity: Identity
     images: int = 0
+    fitted_on: int = 0
     shrinkage: float = 0.0
     shrinkages: dict[float, float] = {}
     temperature: float = 1.0
@@ -175,6 +178,14 @@ def read_record(output: Output) -> RecogniserRecord | None:
     except (FileNotFoundError, NotADirectoryError, ValidationError):
         return None
     return record if record.format == FORMAT else None
+
+
+def find_recogniser(output: Output) -> Recogniser | None:
+    """The recogniser of an output; None where there is none that can be used."""
+    try:
+        return load_recogniser(output)
+    except VergerError:
+        return None
 
 
 def load_recogniser(output: Output) -> Recogniser:

@@ -1,4 +1,4 @@
-"""The moments of a table's features, kept on disk with the names of the files that they are of."""
+"""The statistics of a table's features, kept on disk with the names of the files they are of."""
 
 import io
 import json
@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from verger.output.table import DataFile
-from verger.reduce.moments import Moments
+from verger.reduce.moments import ClassMeans, Moments, Statistics
 from verger.store import storage
 from verger.store.location import Location
 
@@ -20,19 +20,23 @@ MOST_REMOVED = 0.5
 
 @dataclass(frozen=True)
 class Kept:
-    """Moments, and the data files whose rows they are of."""
+    """Statistics, and the data files whose rows they are of."""
 
-    moments: Moments
+    statistics: Statistics
     files: tuple[DataFile, ...]
 
     def write(self, file: Location) -> None:
         """Put them on disk, whole: 13 MB where there are 1280 features."""
+        moments, classes = self.statistics.moments, self.statistics.classes
         stream = io.BytesIO()
         np.savez(
             stream,
-            count=self.moments.count,
-            mean=self.moments.mean,
-            scatter=self.moments.scatter,
+            count=moments.count,
+            mean=moments.mean,
+            scatter=moments.scatter,
+            labels=json.dumps(classes.labels),
+            counts=classes.counts,
+            means=classes.means,
             files=json.dumps([asdict(data_file) for data_file in self.files]),
         )
         storage.write_bytes(file, stream.getvalue())
@@ -46,25 +50,27 @@ class Kept:
                     DataFile(**data_file) for data_file in json.loads(str(arrays["files"]))
                 )
                 moments = Moments(int(arrays["count"]), arrays["mean"], arrays["scatter"])
+                labels = tuple(json.loads(str(arrays["labels"])))
+                classes = ClassMeans(labels, arrays["counts"], arrays["means"])
         except (FileNotFoundError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile):
             return None
-        return cls(moments, files)
+        return cls(Statistics(moments, classes), files)
 
     def lacking(self, files: Iterable[DataFile]) -> list[DataFile]:
-        """Those of some files that these moments do not have."""
+        """Those of some files that these statistics do not have."""
         names = {file.name for file in self.files}
         return [file for file in files if file.name not in names]
 
     def surplus(self, files: Iterable[DataFile]) -> list[DataFile]:
-        """The files that these moments have beyond some."""
+        """The files that these statistics have beyond some."""
         names = {file.name for file in files}
         return [file for file in self.files if file.name not in names]
 
 
-def subtract(moments: Moments, removed: Moments) -> Moments | None:
-    """The moments without some rows, or None where too little would be left to be exact."""
-    if removed.count > MOST_REMOVED * moments.count:
+def subtract(whole: Statistics, removed: Statistics) -> Statistics | None:
+    """The statistics without some rows, or None where too little would be left to be exact."""
+    if removed.moments.count > MOST_REMOVED * whole.moments.count:
         return None
-    left = moments.without(removed)
-    exact = np.trace(left.scatter) >= (1 - MOST_REMOVED) * np.trace(moments.scatter)
-    return left if exact else None
+    left = whole.moments.without(removed.moments)
+    exact = np.trace(left.scatter) >= (1 - MOST_REMOVED) * np.trace(whole.moments.scatter)
+    return Statistics(left, whole.classes.without(removed.classes)) if exact else None

@@ -62,8 +62,8 @@ class ClassMeans:
         names, index, counts = np.unique(
             np.asarray(labels, object).astype(str), return_inverse=True, return_counts=True
         )
-        sums = np.zeros((len(names), rows.shape[1]))
-        np.add.at(sums, index, rows)
+        firsts = np.cumsum(counts) - counts
+        sums = np.add.reduceat(rows[np.argsort(index, kind="stable")], firsts, axis=0)
         return cls(tuple(map(str, names)), counts, sums / counts[:, None])
 
     def merge(self, other: "ClassMeans") -> "ClassMeans":
@@ -77,3 +77,32 @@ class ClassMeans:
             counts[at] += part.counts
             means[at] += (part.means - means[at]) * (part.counts / counts[at])[:, None]
         return ClassMeans(labels, counts, means)
+
+    def without(self, other: "ClassMeans") -> "ClassMeans":
+        """Those of these rows without some of them; a class of which nothing is left has gone."""
+        place = {label: number for number, label in enumerate(self.labels)}
+        at = [place[label] for label in other.labels]
+        counts, means = self.counts.copy(), self.means.copy()
+        counts[at] -= other.counts
+        left = np.maximum(counts[at], 1)
+        means[at] += (means[at] - other.means) * (other.counts / left)[:, None]
+        some = counts > 0
+        labels = tuple(label for label, rows in zip(self.labels, counts, strict=True) if rows)
+        return ClassMeans(labels, counts[some], means[some])
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """All that PCA and discriminants need to know of some rows, taken in one pass."""
+
+    moments: Moments
+    classes: ClassMeans
+
+    @classmethod
+    def of(cls, labels: Sequence[str], rows: Float64) -> "Statistics":
+        """Those of rows, (n, d) with n >= 1, whose labels are given in the same order."""
+        return cls(Moments.of(rows), ClassMeans.of(labels, rows))
+
+    def merge(self, other: "Statistics") -> "Statistics":
+        """Those of both sets of rows together."""
+        return Statistics(self.moments.merge(other.moments), self.classes.merge(other.classes))

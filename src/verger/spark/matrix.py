@@ -63,14 +63,24 @@ def remove_csv(output: Output) -> None:
     storage.delete(output.matrix_csv)
 
 
-def write_scores(features: Scan, projection: Projection, table: Table) -> None:
-    """Project features, and have the table hold these scores instead of others, in one commit."""
+def write_scores(features: Scan, projection: Projection, table: Table, *, keep: bool) -> None:
+    """Project features, and add the scores to a table, in one commit.
+
+    Args:
+        features: path, label, features.
+        projection: what they are projected through.
+        table: of the scores.
+        keep: those that it holds; otherwise they go in the same commit.
+    """
     if features.is_short:
         files = write_here(table.location, scoring(lambda: projection)(features.read()))
     else:
         shared = share(features.spark, projection)
         files = write(features, scoring(lambda: shared.value), table.location)
-    replace_scores(files, table)
+    if keep:
+        table.commit(files, [])
+    else:
+        replace_scores(files, table)
 
 
 def replace_scores(files: list[DataFile], table: Table) -> None:
@@ -129,11 +139,13 @@ def write_variance(pca: Pca, output: Output) -> None:
 def to_lines(batch: pa.RecordBatch, dialect: Dialect = DIALECTS["standard"]) -> str:
     """The rows of `SCORES_SCHEMA` as lines of CSV."""
     scores = batch.column("pca")
-    k = len(scores[0])
-    numbers = pc.replace_substring(pc.cast(scores.flatten(), pa.string()), ".", dialect.decimal)
-    columns = [numbers.take(pa.array(range(index, len(numbers), k))) for index in range(k)]
+    numbers = pc.cast(scores.flatten(), pa.string())
+    if dialect.decimal != ".":
+        numbers = pc.replace_substring(numbers, ".", dialect.decimal)
+    offsets = pa.array(range(0, len(numbers) + 1, len(scores[0])), pa.int32())
+    joined = pc.binary_join(pa.ListArray.from_arrays(offsets, numbers), dialect.separator)
     names = [_quoted(batch.column(name), dialect) for name in ("path", "label")]
-    lines = pc.binary_join_element_wise(*names, *columns, dialect.separator)
+    lines = pc.binary_join_element_wise(*names, joined, dialect.separator)
     return "".join(f"{line}\n" for line in lines.to_pylist())
 
 

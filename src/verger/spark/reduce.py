@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from itertools import starmap
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,17 @@ from pyspark.sql import DataFrame
 
 from verger.errors import InputError
 from verger.output.layout import SCORES_SCHEMA
-from verger.reduce.moments import Float64, Moments
+from verger.reduce.moments import ClassMeans, Float64, Moments, Statistics
 from verger.reduce.pca import Pca, Projection, solve
 from verger.settings import DEFAULT_COMPONENTS
 from verger.spark.connect import partitions, share
 from verger.spark.scan import Batches, Rows, Scan, Step, collect, map_rows, spark_schema
 
-MOMENTS = "count long, mean binary, scatter binary"
-"""The moments of some rows as a row: 13 MB where there are 1280 features."""
+STATISTICS = (
+    "count long, mean binary, scatter binary, labels array<string>, counts array<long>, "
+    "means binary"
+)
+"""Those of some rows as a row: 13 MB where there are 1280 features."""
 
 
 MERGED_HERE = 16
@@ -25,7 +29,7 @@ MERGED_HERE = 16
 
 
 GATHERED_ROWS = 1024
-"""Rows whose moments are taken at once: merging a scatter matrix costs as much as some hundreds."""
+"""Rows whose statistics are taken at once: merging scatter matrices costs as much as hundreds."""
 
 
 def fit(features: Rows, components: float | None, default: int = DEFAULT_COMPONENTS) -> Pca:
@@ -40,41 +44,44 @@ def fit(features: Rows, components: float | None, default: int = DEFAULT_COMPONE
         InputError: there are fewer than two rows, or they are all equal.
         UsageError: more components than min(rows - 1, d).
     """
-    return solve(compute_moments(features), components, default)
+    return solve(compute_statistics(features).moments, components, default)
 
 
-def compute_moments(features: Rows) -> Moments:
-    """The moments of the column `features`: one pass, each task on its own, merged as a tree.
+def compute_statistics(rows: Rows) -> Statistics:
+    """The statistics of the column `features`: one pass, each task on its own, merged as a tree.
 
     The driver does it alone where a scan is short.
+
+    Args:
+        rows: with `label` too, where class means are wanted; else all are of the class "".
 
     Raises:
         InputError: there is no row.
     """
 
     def of_task(batches: Batches) -> Iterator[pa.RecordBatch]:
-        return _packed(_merged(map(Moments.of, _gathered(batches))))
+        return _packed(_merged(starmap(Statistics.of, _gathered(batches))))
 
     def of_tasks(batches: Batches) -> Iterator[pa.RecordBatch]:
-        rows = (row.values() for batch in batches for row in batch.to_pylist())
-        return _packed(_merged(_unpacked(*row) for row in rows))
+        parts = (row for batch in batches for row in batch.to_pylist())
+        return _packed(_merged(map(_unpacked, parts)))
 
     def merged_in_tasks() -> Iterator[dict[str, Any]]:
-        parts = features.mapInArrow(of_task, MOMENTS)
+        parts = rows.mapInArrow(of_task, STATISTICS)
         tasks = partitions(parts)
         if tasks > MERGED_HERE:
-            parts = parts.repartition(math.isqrt(tasks)).mapInArrow(of_tasks, MOMENTS)
+            parts = parts.repartition(math.isqrt(tasks)).mapInArrow(of_tasks, STATISTICS)
         return collect(parts)
 
-    if isinstance(features, Scan) and features.is_short:
-        moments = _merged(map(Moments.of, _gathered(features.read())))
+    if isinstance(rows, Scan) and rows.is_short:
+        statistics = _merged(starmap(Statistics.of, _gathered(rows.read())))
     else:
-        few = isinstance(features, Scan) and len(features.tasks) <= MERGED_HERE
-        rows = map_rows(features, of_task, MOMENTS) if few else merged_in_tasks()
-        moments = _merged(_unpacked(**row) for row in rows)
-    if moments is None:
+        few = isinstance(rows, Scan) and len(rows.tasks) <= MERGED_HERE
+        parts = map_rows(rows, of_task, STATISTICS) if few else merged_in_tasks()
+        statistics = _merged(map(_unpacked, parts))
+    if statistics is None:
         raise InputError("There are no features to reduce.")
-    return moments
+    return statistics
 
 
 def project(features: DataFrame, projection: Projection) -> DataFrame:
@@ -101,40 +108,50 @@ def scoring(projection: Callable[[], Projection]) -> Step:
     return score
 
 
-def _gathered(batches: Iterable[pa.RecordBatch]) -> Iterator[Float64]:
-    """The features of batches, at least `GATHERED_ROWS` at once but for the last."""
+def _gathered(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[list[str], Float64]]:
+    """Labels and features of batches, at least `GATHERED_ROWS` rows at once but for the last."""
+    labels: list[str] = []
     held: list[Float64] = []
     for batch in batches:
         if batch.num_rows:
+            labelled = "label" in batch.schema.names
+            labels += batch.column("label").to_pylist() if labelled else [""] * batch.num_rows
             held.append(to_matrix(batch.column("features")))
-        if sum(map(len, held)) >= GATHERED_ROWS:
-            yield np.concatenate(held)
-            held = []
+        if len(labels) >= GATHERED_ROWS:
+            yield labels, np.concatenate(held)
+            labels, held = [], []
     if held:
-        yield np.concatenate(held)
+        yield labels, np.concatenate(held)
 
 
-def _merged(parts: Iterable[Moments]) -> Moments | None:
-    """The moments of all parts together, two of which are in memory at a time."""
+def _merged(parts: Iterable[Statistics]) -> Statistics | None:
+    """The statistics of all parts together, two of which are in memory at a time."""
     merged = None
     for part in parts:
         merged = merged.merge(part) if merged else part
     return merged
 
 
-def _packed(moments: Moments | None) -> Iterator[pa.RecordBatch]:
-    if moments:
+def _packed(statistics: Statistics | None) -> Iterator[pa.RecordBatch]:
+    if statistics:
+        moments, classes = statistics.moments, statistics.classes
         columns = {
             "count": [moments.count],
             "mean": [moments.mean.tobytes()],
             "scatter": [moments.scatter.tobytes()],
+            "labels": [classes.labels],
+            "counts": [classes.counts],
+            "means": [classes.means.tobytes()],
         }
         yield pa.RecordBatch.from_pydict(columns)
 
 
-def _unpacked(count: int, mean: bytes, scatter: bytes) -> Moments:
-    numbers = np.frombuffer(mean)
-    return Moments(count, numbers, np.frombuffer(scatter).reshape(len(numbers), -1))
+def _unpacked(row: dict[str, Any]) -> Statistics:
+    mean = np.frombuffer(row["mean"])
+    scatter = np.frombuffer(row["scatter"]).reshape(len(mean), -1)
+    means = np.frombuffer(row["means"]).reshape(-1, len(mean))
+    classes = ClassMeans(tuple(row["labels"]), np.array(row["counts"]), means)
+    return Statistics(Moments(row["count"], mean, scatter), classes)
 
 
 def to_matrix(column: pa.ListArray) -> Float64:

@@ -1,4 +1,4 @@
-"""The moments of all features of a table, of which a run reads only the files that are new."""
+"""The statistics of all features of a table, of which a run reads only the files that are new."""
 
 from pyspark.sql import SparkSession
 
@@ -6,14 +6,14 @@ from verger.errors import InputError
 from verger.output.layout import Outcome, Output
 from verger.output.table import DataFile, Table
 from verger.reduce.kept import Kept, subtract
-from verger.reduce.moments import Moments
-from verger.spark.reduce import compute_moments
+from verger.reduce.moments import Statistics
+from verger.spark.reduce import compute_statistics
 from verger.spark.scan import Scan
 from verger.store import storage
 
 
-def take_moments(spark: SparkSession, output: Output, table: Table) -> Moments:
-    """The moments of the features of a table; they are kept for the next run.
+def take_statistics(spark: SparkSession, output: Output, table: Table) -> Statistics:
+    """The statistics of the features of a table; they are kept for the next run.
 
     Files that the table has since the last time are read and added. Those that it has no longer
     are read and subtracted, if they are still there and few.
@@ -24,23 +24,25 @@ def take_moments(spark: SparkSession, output: Output, table: Table) -> Moments:
     files = table.files(Outcome.FEATURIZED)
     kept = Kept.read(output.moments)
     if kept and set(kept.files) == set(files):
-        return kept.moments
-    moments = _update(kept, files, spark, table) if kept else None
-    moments = moments or _of(files, spark, table)
-    if moments is None:
+        return kept.statistics
+    statistics = _update(kept, files, spark, table) if kept else None
+    statistics = statistics or _of(files, spark, table)
+    if statistics is None:
         raise InputError("There are no features to reduce.")
-    Kept(moments, tuple(files)).write(output.moments)
-    return moments
+    Kept(statistics, tuple(files)).write(output.moments)
+    return statistics
 
 
 def follow(output: Output, table: Table, before: list[DataFile]) -> None:
     """Have what is kept name the files into which the table merged those that it had before."""
     kept = Kept.read(output.moments)
     if kept and set(kept.files) == set(before):
-        Kept(kept.moments, tuple(table.files(Outcome.FEATURIZED))).write(output.moments)
+        Kept(kept.statistics, tuple(table.files(Outcome.FEATURIZED))).write(output.moments)
 
 
-def _update(kept: Kept, files: list[DataFile], spark: SparkSession, table: Table) -> Moments | None:
+def _update(
+    kept: Kept, files: list[DataFile], spark: SparkSession, table: Table
+) -> Statistics | None:
     """What is kept, brought up to date; None where that is not cheaper, or not exact."""
     new, old = kept.lacking(files), kept.surplus(files)
     if sum(file.rows for file in (*new, *old)) >= sum(file.rows for file in files):
@@ -48,10 +50,12 @@ def _update(kept: Kept, files: list[DataFile], spark: SparkSession, table: Table
     if not all(storage.exists(table.location.child(file.name)) for file in old):
         return None
     added, removed = (_of(some, spark, table) for some in (new, old))
-    moments = kept.moments.merge(added) if added else kept.moments
-    return subtract(moments, removed) if removed else moments
+    statistics = kept.statistics.merge(added) if added else kept.statistics
+    return subtract(statistics, removed) if removed else statistics
 
 
-def _of(files: list[DataFile], spark: SparkSession, table: Table) -> Moments | None:
-    """The moments of the rows of some files; None where there is no file."""
-    return compute_moments(Scan.of_table(spark, table, "features", files=files)) if files else None
+def _of(files: list[DataFile], spark: SparkSession, table: Table) -> Statistics | None:
+    """The statistics of the rows of some files; None where there is no file."""
+    if not files:
+        return None
+    return compute_statistics(Scan.of_table(spark, table, "label", "features", files=files))
