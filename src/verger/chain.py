@@ -8,9 +8,8 @@ from verger.images.listing import Noticed, at_least_one, list_input
 from verger.networks.engines import check_runs_here
 from verger.networks.graph import load_backbone
 from verger.output.files import count_special, locked
-from verger.output.layout import ListedImage, Outcome, Output
+from verger.output.layout import DataFile, ListedImage, Outcome, Output
 from verger.output.manifest import Manifest, Status, now
-from verger.output.table import DataFile
 from verger.progress import Clock, Progress
 from verger.recognise.fit import check_classes, fit, grow
 from verger.recognise.recogniser import (

@@ -263,19 +263,6 @@ class RunSettings(BaseModel):
         return self
 
 
-def check_apart(source: Location, output: Location) -> None:
-    """Refuse an output inside its input.
-
-    Raises:
-        UsageError: naming both.
-    """
-    if source.contains(output):
-        raise UsageError(
-            f"The output {output} lies inside the input {source}.",
-            "Give an output elsewhere: its files would be listed as images by the next run.",
-        )
-
-
 def traits_of(field: FieldInfo) -> dict[str, Any]:
     """What `option` was told of a setting; nothing where the field is no option."""
     extra = field.json_schema_extra

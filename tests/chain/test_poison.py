@@ -21,7 +21,7 @@ from verger.errors import SetupError
 from verger.images.decoding import decode
 from verger.images.guard import Guard
 from verger.images.loading import Loader
-from verger.output.table import DataFile
+from verger.output.layout import DataFile
 from verger.spark import extraction, waves
 
 pytestmark = pytest.mark.usefixtures("spark")

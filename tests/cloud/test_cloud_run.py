@@ -40,9 +40,8 @@ from verger.errors import (
     VergerError,
 )
 from verger.output.files import open_files
-from verger.output.layout import Output
+from verger.output.layout import DataFile, Output
 from verger.output.manifest import BackboneRecord, Counts, EngineRecord, Manifest, SparkRecord
-from verger.output.table import DataFile
 from verger.progress import Progress, Time
 from verger.settings import RunSettings
 from verger.store.location import Location

@@ -17,8 +17,8 @@ from deltalake.exceptions import CommitFailedError
 
 from verger.errors import SetupError, UsageError
 from verger.output.delta import options
-from verger.output.layout import FILES_SCHEMA
-from verger.output.table import DataFile, Table
+from verger.output.layout import FILES_SCHEMA, DataFile
+from verger.output.table import Table
 from verger.spark.writing import write_rows
 from verger.store.location import Location
 

@@ -11,9 +11,9 @@ import pytest
 
 import verger
 from helpers import features_of, matrix_of
-from verger import steps as module
 from verger.datasets.packing import pack
 from verger.errors import InputError, UsageError
+from verger.steps import extraction, reduction
 from verger.store.location import Location
 
 HEAVY = {"pyspark", "tensorflow", "keras", "pyarrow", "openvino", "boto3", "numpy", "plotly"}
@@ -32,7 +32,12 @@ def steps(orchard: Path, tmp_path_factory, spark) -> dict[str, object]:
 
 @pytest.mark.parametrize(
     "example",
-    [found for found in doctest.DocTestFinder().find(module) if found.examples],
+    [
+        found
+        for module in (verger.steps, extraction, reduction)
+        for found in doctest.DocTestFinder().find(module)
+        if found.examples
+    ],
     ids=lambda example: example.name,
 )
 def test_examples_run(example, steps, orchard: Path, tmp_path: Path) -> None:
@@ -132,4 +137,4 @@ def test_what_is_not_there_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'prune'"):
         _ = verger.prune
     assert "extract" in dir(verger)
-    assert set(verger.__all__) == set(module.__all__)
+    assert set(verger.__all__) == set(verger.steps.__all__)

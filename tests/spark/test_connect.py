@@ -21,7 +21,7 @@ from helpers import assert_same_features, features_of, go, matrix_of, verger
 from stores import aws_settings, download, make_bucket, seaweedfs, upload
 from verger import steps
 from verger.errors import InputError, SetupError, UsageError, VergerError
-from verger.output.table import DataFile
+from verger.output.layout import DataFile
 from verger.settings import make_settings
 from verger.spark import comparison, scan
 from verger.spark.connect import Carried, Tally, check_version, connect, message_limit, share

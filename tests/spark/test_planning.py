@@ -8,8 +8,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from verger.output.layout import LISTING_SCHEMA, Output
-from verger.output.table import DataFile
+from verger.output.layout import LISTING_SCHEMA, DataFile, Output
 from verger.spark.changes import plan_waves
 from verger.spark.comparison import _COMPARED, CHANGED, GONE, NEW, SAME, Comparison
 from verger.spark.scan import FILE, Reader, Scan, Slice

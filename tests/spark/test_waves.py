@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from verger.images.decoding import Rules, to_square
 from verger.images.loading import Loader
-from verger.output.layout import ListedImage, Reason, Rejection
-from verger.output.table import DataFile
+from verger.output.layout import DataFile, ListedImage, Reason, Rejection
 from verger.progress import Progress
 from verger.spark.extraction import Extractor, Row
 from verger.spark.scan import Slice
-from verger.spark.waves import LEAST_TASK, cut, task_sizes, watched
+from verger.spark.tasks import LEAST_TASK, cut, task_sizes
+from verger.spark.waves import watched
 from verger.store.location import Location
 
 

@@ -19,8 +19,8 @@ from stores import aws_env, aws_settings, make_bucket, make_client, moto_server,
 from verger.errors import SetupError
 from verger.images.decoding import Rules, to_square
 from verger.images.loading import Loader
-from verger.output.layout import FILES_SCHEMA, ListedImage
-from verger.output.table import DataFile, Table
+from verger.output.layout import FILES_SCHEMA, DataFile, ListedImage
+from verger.output.table import Table
 from verger.spark.extraction import Extractor
 from verger.store import client, storage
 from verger.store.location import Location

@@ -38,9 +38,9 @@ from verger.packs.format import (
 )
 from verger.packs.tags import read_tag, tag_of
 from verger.progress import Progress
-from verger.settings import MAX_IMAGE_PIXELS, RunSettings, check_apart, make_settings
+from verger.settings import MAX_IMAGE_PIXELS, RunSettings, make_settings
 from verger.store import storage
-from verger.store.location import Location
+from verger.store.location import Location, check_apart
 from verger.store.lock import held
 from verger.version import VERSION
 

@@ -1,17 +1,21 @@
-"""Delta Lake's tables: opened in a folder or on S3, and what their errors mean."""
+"""Delta Lake's tables: opened in a folder or on S3, their commits, and what their errors mean."""
 
+import json
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from verger.errors import SetupError, UsageError
+from verger.output.layout import DataFile
 from verger.store.client import delta_options
 from verger.store.location import Location, bucket_and_key
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
+    from deltalake.transaction import AddAction, RemoveAction
 
 WITHOUT_LINKS = ("/Volumes/",)
 """Unity Catalog's volumes are mounts without hard links, by which delta-rs commits elsewhere. There
@@ -67,6 +71,44 @@ def changed(location: Location) -> SetupError:
         f"Another process has changed the table {location}; nothing of this commit counts.",
         "Wait until the other one has ended; the same command goes on.",
     )
+
+
+def file_actions(
+    added: Iterable[DataFile], removed: Iterable[DataFile], partition: str | None
+) -> list["AddAction | RemoveAction"]:
+    """What a commit says of files that it adds to a table and takes out of it.
+
+    Their statistics are how many rows they have, and nothing of what is in these.
+    """
+    from deltalake.transaction import AddAction, RemoveAction
+
+    now = int(time.time() * 1000)
+
+    def part_of(file: DataFile) -> dict[str, str | None]:
+        return {partition: file.part} if partition else {}
+
+    adds = (
+        AddAction(
+            path=file.name,
+            size=file.size,
+            partition_values=part_of(file),
+            modification_time=now,
+            data_change=True,
+            stats=json.dumps({"numRecords": file.rows}),
+        )
+        for file in added
+    )
+    removes = (
+        RemoveAction(
+            path=file.name,
+            data_change=True,
+            deletion_timestamp=now,
+            size=file.size,
+            partition_values=part_of(file),
+        )
+        for file in removed
+    )
+    return [*adds, *removes]
 
 
 def uri(location: Location) -> str:

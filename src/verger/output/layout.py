@@ -163,6 +163,23 @@ def check_foreign(output: Output) -> None:
 
 
 @dataclass(frozen=True)
+class DataFile:
+    """A Parquet file of a table.
+
+    Attributes:
+        name: relative to the table, such as `outcome=featurized/x.parquet`.
+        size: in bytes.
+        rows: how many it has.
+        part: the value of the column that the table is partitioned by; None where it is not.
+    """
+
+    name: str
+    size: int
+    rows: int
+    part: str | None = None
+
+
+@dataclass(frozen=True)
 class ListedImage:
     r"""A file that may be an image.
 

@@ -5,18 +5,16 @@ others out, all at once. Delta Lake's own readers see the same: DuckDB, polars, 
 https://github.com/delta-io/delta/blob/master/PROTOCOL.md
 """
 
-import json
-import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from verger.errors import SetupError
-from verger.output.delta import changed, explained, open_delta, options, uri
+from verger.output.delta import changed, explained, file_actions, open_delta, options, uri
+from verger.output.layout import DataFile
 from verger.store import storage
 from verger.store.location import Location
 
@@ -40,23 +38,6 @@ WRITER = "verger"
 """Under this name each commit counts itself, so that of two from the same version one fails."""
 
 Words = Mapping[str, str | int]
-
-
-@dataclass(frozen=True)
-class DataFile:
-    """A Parquet file of a table.
-
-    Attributes:
-        name: relative to the table, such as `outcome=featurized/x.parquet`.
-        size: in bytes.
-        rows: how many it has.
-        part: the value of the column that the table is partitioned by; None where it is not.
-    """
-
-    name: str
-    size: int
-    rows: int
-    part: str | None = None
 
 
 class Table:
@@ -198,29 +179,8 @@ class Table:
         """
         from deltalake import Schema
         from deltalake.exceptions import CommitFailedError
-        from deltalake.transaction import AddAction, RemoveAction
 
-        added, now = list(added), int(time.time() * 1000)
-        actions = [
-            AddAction(
-                path=file.name,
-                size=file.size,
-                partition_values=self._part_of(file),
-                modification_time=now,
-                data_change=True,
-                stats=json.dumps({"numRecords": file.rows}),
-            )
-            for file in added
-        ] + [
-            RemoveAction(
-                path=file.name,
-                data_change=True,
-                deletion_timestamp=now,
-                size=file.size,
-                partition_values=self._part_of(file),
-            )
-            for file in removed
-        ]
+        added = list(added)
         token = uuid.uuid4().hex
         counts = Counter[str]()
         for file in added:
@@ -229,7 +189,7 @@ class Table:
         try:
             with explained(self.location):
                 self._opened().create_write_transaction(
-                    actions,
+                    file_actions(added, removed, self.partition),
                     "append",
                     Schema.from_arrow(self.schema),
                     partition_by=[self.partition] if self.partition else None,
@@ -286,9 +246,6 @@ class Table:
         """What each commit said, the latest first."""
         with explained(self.location):
             return self._opened().history()
-
-    def _part_of(self, file: DataFile) -> dict[str, str | None]:
-        return {self.partition: file.part} if self.partition else {}
 
     def _opened(self) -> "DeltaTable":
         """The table as it was left; on S3 with credentials as they are now.

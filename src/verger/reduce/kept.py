@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from verger.output.table import DataFile
+from verger.output.layout import DataFile
 from verger.reduce.moments import ClassMeans, Moments, Statistics
 from verger.store import storage
 from verger.store.location import Location

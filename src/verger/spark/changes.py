@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 
-from verger.output.layout import FINGERPRINT, LISTING_SCHEMA, Output
-from verger.output.table import DataFile, Table
+from verger.output.layout import FINGERPRINT, LISTING_SCHEMA, DataFile, Output
+from verger.output.table import Table
 from verger.spark.comparison import EXTRACTED, Comparison, _same, _stale
 from verger.spark.scan import FILE, Batches, Reader, Scan, Slice
 from verger.spark.waves import PENDING, Wave, waves_of

@@ -12,8 +12,8 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from verger.errors import DefectError
-from verger.output.layout import FILES_SCHEMA, LISTING_SCHEMA, Outcome, Output
-from verger.output.table import DataFile, Table
+from verger.output.layout import FILES_SCHEMA, LISTING_SCHEMA, DataFile, Outcome, Output
+from verger.output.table import Table
 from verger.spark.scan import FILE, Reader, Scan, Slice, collect
 
 NEW, CHANGED, SAME, GONE = "new", "changed", "same", "gone"

@@ -25,12 +25,12 @@ from verger.output.layout import (
     FILES_SCHEMA,
     FINGERPRINT,
     SPECIAL,
+    DataFile,
     ListedImage,
     Outcome,
     Reason,
     Rejection,
 )
-from verger.output.table import DataFile
 from verger.settings import RunSettings
 from verger.spark.connect import Counter, Shared, Tally, counter
 from verger.store import storage

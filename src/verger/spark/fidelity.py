@@ -16,7 +16,7 @@ from verger.spark.connect import processors, share
 from verger.spark.extraction import Extractor
 from verger.spark.reduce import to_matrix
 from verger.spark.scan import Reader, Scan, Slice
-from verger.spark.waves import cut, task_sizes
+from verger.spark.tasks import cut, task_sizes
 from verger.spark.writing import write, write_here
 from verger.store import storage
 

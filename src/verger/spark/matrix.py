@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 from pyspark import TaskContext
 from pyspark.sql import SparkSession
 
-from verger.output.layout import MATRIX_ROWS, SCORES_SCHEMA, Output
-from verger.output.table import DataFile, Table
+from verger.output.layout import MATRIX_ROWS, SCORES_SCHEMA, DataFile, Output
+from verger.output.table import Table
 from verger.reduce.pca import Pca, Projection
 from verger.spark.connect import share
 from verger.spark.reduce import scoring

@@ -1,6 +1,6 @@
 """What a run has to do: the listing beside the table, cut into waves."""
 
-from verger.output.table import DataFile
+from verger.output.layout import DataFile
 from verger.spark import changes, matrix
 from verger.spark.comparison import Comparison, compare
 from verger.spark.run import Run

@@ -17,12 +17,13 @@ from verger.output.layout import Outcome, Output, check_foreign
 from verger.output.manifest import Manifest, SparkRecord, now, read_manifest
 from verger.output.table import Table
 from verger.progress import Clock
-from verger.settings import RunSettings, check_apart
+from verger.settings import RunSettings
 from verger.spark import waves
 from verger.spark.model import check_model, made_with
 from verger.spark.session import start_for
 from verger.spark.takeover import OldLedger, read_old_ledger, remove_old
 from verger.store import storage
+from verger.store.location import check_apart
 from verger.version import VERSION
 
 

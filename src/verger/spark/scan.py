@@ -17,7 +17,8 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
 
 from verger.errors import SetupError
-from verger.output.table import DataFile, Table
+from verger.output.layout import DataFile
+from verger.output.table import Table
 from verger.spark.connect import is_connect, processors
 from verger.store import storage
 from verger.store.location import Location

@@ -3,8 +3,8 @@
 from pyspark.sql import SparkSession
 
 from verger.errors import InputError
-from verger.output.layout import Outcome, Output
-from verger.output.table import DataFile, Table
+from verger.output.layout import DataFile, Outcome, Output
+from verger.output.table import Table
 from verger.reduce.kept import Kept, subtract
 from verger.reduce.moments import Statistics
 from verger.spark.reduce import compute_statistics

@@ -10,8 +10,7 @@ from pyspark.sql import SparkSession
 from verger.errors import SetupError
 from verger.images.decoding import EXACT
 from verger.output.files import Identity
-from verger.output.layout import FILES_SCHEMA, FINGERPRINT, Outcome, Output
-from verger.output.table import DataFile
+from verger.output.layout import FILES_SCHEMA, FINGERPRINT, DataFile, Outcome, Output
 from verger.spark.scan import Batches, Reader, Slice
 from verger.spark.writing import write
 from verger.store import storage

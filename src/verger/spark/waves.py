@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from itertools import chain, groupby, islice, repeat
+from itertools import islice
 from tempfile import NamedTemporaryFile
 from threading import Event, Thread
 
@@ -16,14 +16,22 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from verger.errors import DeadlineReached, DefectError, SetupError
-from verger.output.layout import FILES_SCHEMA, LISTING_SCHEMA, ListedImage, Outcome, Output, Reason
-from verger.output.table import DataFile
+from verger.output.layout import (
+    FILES_SCHEMA,
+    LISTING_SCHEMA,
+    DataFile,
+    ListedImage,
+    Outcome,
+    Output,
+    Reason,
+)
 from verger.progress import Progress, utc_now
 from verger.settings import RunSettings
 from verger.spark.connect import processors
 from verger.spark.extraction import Extractor
 from verger.spark.failures import workers_died
 from verger.spark.scan import Reader, Scan, Slice
+from verger.spark.tasks import count_images, cut, cut_packed, halve, task_sizes
 from verger.spark.writing import write, write_here
 from verger.store import storage
 
@@ -34,9 +42,6 @@ LISTING_BATCH = 50_000
 """Listed images that are held in memory before they are written."""
 
 POLL_SECONDS = 0.25
-
-LEAST_TASK = 64
-"""Images below which a task costs more to begin than it gains."""
 
 ALL_UNREADABLE = 20
 """Images of a wave that are not given up as unreadable when all of them are."""
@@ -128,9 +133,9 @@ def run_waves(
             except (PySparkException, Py4JError) as error:
                 if not workers_died(error):
                     raise
-                if _count(images) > 1:
+                if count_images(images) > 1:
                     careful = replace(extractor, careful=True)
-                    left += [(half, careful) for half in reversed(_halve(images))]
+                    left += [(half, careful) for half in reversed(halve(images))]
                     continue
                 crashed += 1
                 if crashed > MAX_CRASHED:
@@ -157,10 +162,10 @@ def extract_images(
         DefectError: the rows that were written are not as many as the images.
         SetupError: what the tasks wrote is not seen from here.
     """
-    count = _count(images)
+    count = count_images(images)
     sizes = task_sizes(count, task_size, processors(spark))
     reader = Reader(output.work, LISTING_SCHEMA)
-    tasks = _cut_packed(reader, images, sizes) if extractor.packed else cut(images, sizes)
+    tasks = cut_packed(reader, images, sizes) if extractor.packed else cut(images, sizes)
     scan = Scan(spark, reader, tasks)
     written = write(scan, extractor, output.files, "outcome", tell=extractor.count)
     rows = sum(file.rows for file in written)
@@ -173,74 +178,6 @@ def extract_images(
             "Give an output that all machines share, such as a folder of S3.",
         )
     return written
-
-
-def _count(images: Iterable[Slice]) -> int:
-    return sum(piece.stop - piece.start for piece in images)
-
-
-def task_sizes(images: int, most: int, processors: int) -> list[int]:
-    """How many images each task takes: fewer towards the end, so that all processors end together.
-
-    Guided self-scheduling (Polychronopoulos and Kuck, 1987), with two tasks a processor for what is
-    left.
-
-    Args:
-        images: in all.
-        most: that a task may take.
-        processors: that work at once.
-    """
-    sizes = []
-    while images:
-        size = min(most, max(images // (2 * processors), LEAST_TASK), images)
-        sizes.append(size)
-        images -= size
-    return sizes
-
-
-def cut(images: Iterable[Slice], sizes: list[int]) -> list[list[Slice]]:
-    """Tasks of so many images."""
-    tasks: list[list[Slice]] = [[]]
-    remaining = iter(sizes)
-    room = next(remaining)
-    for piece in images:
-        start = piece.start
-        while start < piece.stop:
-            if not room:
-                tasks.append([])
-                room = next(remaining)
-            stop = min(start + room, piece.stop)
-            tasks[-1].append(Slice(piece.file, start, stop))
-            room -= stop - start
-            start = stop
-    return tasks
-
-
-def _cut_packed(reader: Reader, images: Iterable[Slice], sizes: list[int]) -> list[list[Slice]]:
-    """Tasks of about so many images: a row group goes to one task, which reads it once."""
-    tasks: list[list[Slice]] = []
-    remaining = chain(sizes, repeat(sizes[-1]))
-    size = next(remaining)
-    for piece in images:
-        rows = (row for batch in reader.read([piece]) for row in batch.to_pylist())
-        start = stop = piece.start
-        for _, group in groupby(rows, key=lambda row: (row["shard"], row["row_group"])):
-            stop += sum(1 for _ in group)
-            if stop - start >= size or stop == piece.stop:
-                tasks.append([Slice(piece.file, start, stop)])
-                start = stop
-                size = next(remaining)
-    return tasks
-
-
-def _halve(images: list[Slice]) -> tuple[list[Slice], list[Slice]]:
-    """Cut images in two: files, or the rows of a single one."""
-    if len(images) > 1:
-        middle = len(images) // 2
-        return images[:middle], images[middle:]
-    (piece,) = images
-    middle = (piece.start + piece.stop) // 2
-    return [replace(piece, stop=middle)], [replace(piece, start=middle)]
 
 
 def _reject_crashed(output: Output, images: list[Slice]) -> list[DataFile]:
@@ -259,7 +196,7 @@ def _reject_crashed(output: Output, images: list[Slice]) -> list[DataFile]:
 def _check_readable(output: Output, wave: Wave, written: list[DataFile]) -> None:
     """Refuse to commit a wave of which nothing could be read: that is no fault of its images."""
     rejected = [Slice(file, 0, file.rows) for file in written if file.part == Outcome.REJECTED]
-    if wave.count < ALL_UNREADABLE or _count(rejected) < wave.count:
+    if wave.count < ALL_UNREADABLE or count_images(rejected) < wave.count:
         return
     reader = Reader(output.files, pa.schema([FILES_SCHEMA.field("reason")]))
     reasons = {

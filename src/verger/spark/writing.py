@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow.parquet import write_table
 
-from verger.output.table import DataFile
+from verger.output.layout import DataFile
 from verger.spark.scan import ROW_GROUP, Batches, Rows, Step, map_rows, spark_schema
 from verger.store import storage
 from verger.store.location import Location

@@ -68,3 +68,16 @@ def bucket_and_key(path: str) -> tuple[str, str]:
     """Bucket and key of `bucket/key`."""
     bucket, _, key = path.partition("/")
     return bucket, key
+
+
+def check_apart(source: Location, output: Location) -> None:
+    """Refuse an output inside its input.
+
+    Raises:
+        UsageError: naming both.
+    """
+    if source.contains(output):
+        raise UsageError(
+            f"The output {output} lies inside the input {source}.",
+            "Give an output elsewhere: its files would be listed as images by the next run.",
+        )

@@ -6,8 +6,7 @@ from typing import Any
 from verger.cloud.account.buckets import check_buckets, check_store
 from verger.cloud.account.stack import Stack, find_stack
 from verger.errors import InputError, UsageError
-from verger.settings import check_apart
-from verger.store.location import Location, bucket_and_key
+from verger.store.location import Location, bucket_and_key, check_apart
 from verger.store.regions import check_endpoint
 from verger.store.session import make_session
 
