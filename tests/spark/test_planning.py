@@ -11,7 +11,8 @@ from pyspark.sql import SparkSession
 from verger.output.layout import LISTING_SCHEMA, DataFile, Output
 from verger.spark.changes import plan_waves
 from verger.spark.comparison import _COMPARED, CHANGED, GONE, NEW, SAME, Comparison
-from verger.spark.scan import FILE, Reader, Scan, Slice
+from verger.spark.reading import FILE, Reader, Slice
+from verger.spark.scan import Scan
 from verger.spark.writing import write_here
 from verger.store.location import Location
 

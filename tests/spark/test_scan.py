@@ -15,7 +15,8 @@ from pyspark.sql import SparkSession
 
 from helpers import go, matrix_of
 from verger.spark import scan
-from verger.spark.scan import Reader, Scan, gather, keep_archives
+from verger.spark.reading import Reader
+from verger.spark.scan import Scan, gather, keep_archives
 from verger.store.location import Location
 
 

@@ -13,7 +13,7 @@ from verger.images.loading import Loader
 from verger.output.layout import DataFile, ListedImage, Reason, Rejection
 from verger.progress import Progress
 from verger.spark.extraction import Extractor, Row
-from verger.spark.scan import Slice
+from verger.spark.reading import Slice
 from verger.spark.tasks import LEAST_TASK, cut, task_sizes
 from verger.spark.waves import watched
 from verger.store.location import Location

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from pyarrow import fs
 
@@ -28,6 +29,9 @@ from stores import (
 )
 from verger.errors import InputError, SetupError
 from verger.images.listing import list_images
+from verger.spark import reading
+from verger.spark.reading import Reader, Slice
+from verger.spark.writing import write_here
 from verger.store import listing, objects, storage
 from verger.store.errors import bucket_errors
 from verger.store.lease import Lease
@@ -284,3 +288,23 @@ def test_errors_of_the_store_have_their_meaning() -> None:
     elsewhere = meaning("PermanentRedirect", 301, {"x-amz-bucket-region": "us-east-1"})
     assert "is in us-east-1" in elsewhere.message
     assert isinstance(meaning("InternalError", 500), SetupError)
+
+
+@pytest.mark.usefixtures("moto")
+@pytest.mark.parametrize("whole", [reading.WHOLE_BYTES, 0])
+def test_many_files_of_a_store_are_read_at_once_and_in_order(
+    whole: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "WHOLE_BYTES", whole)
+    folder = Location("s3://plays/many")
+    rows = [pa.RecordBatch.from_pydict({"number": range(n, n + 3)}) for n in range(0, 75, 3)]
+    files = [write_here(folder, [batch])[0] for batch in rows]
+    assert len(files) > reading.OPENED_AHEAD
+    reader = Reader(folder, rows[0].schema)
+    slices = [Slice(file, 1, 3) for file in files]
+    found = [number for batch in reader.read(slices) for number in batch[0].to_pylist()]
+    assert found == [number for number in range(75) if number % 3]
+    storage.delete(folder.child(files[20].name))
+    with pytest.raises(SetupError, match=rf"{files[20].name} has gone"):
+        list(reader.read(slices))
+    storage.delete(folder)

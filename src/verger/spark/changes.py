@@ -11,7 +11,8 @@ from pyspark.sql import SparkSession
 from verger.output.layout import FINGERPRINT, LISTING_SCHEMA, DataFile, Output
 from verger.output.table import Table
 from verger.spark.comparison import EXTRACTED, Comparison, _same, _stale
-from verger.spark.scan import FILE, Batches, Reader, Scan, Slice
+from verger.spark.reading import FILE, Reader, Slice
+from verger.spark.scan import Batches, Scan
 from verger.spark.waves import PENDING, Wave, waves_of
 from verger.spark.writing import write, write_here
 

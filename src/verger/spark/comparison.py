@@ -14,7 +14,8 @@ from pyspark.sql import DataFrame, SparkSession
 from verger.errors import DefectError
 from verger.output.layout import FILES_SCHEMA, LISTING_SCHEMA, DataFile, Outcome, Output
 from verger.output.table import Table
-from verger.spark.scan import FILE, Reader, Scan, Slice, collect
+from verger.spark.reading import FILE, Reader, Slice
+from verger.spark.scan import Scan, collect
 
 NEW, CHANGED, SAME, GONE = "new", "changed", "same", "gone"
 """A path is not in the table; is there as another file; as the same; or is no longer listed."""

@@ -14,8 +14,9 @@ from verger.output.table import Table
 from verger.reduce.moments import Float64
 from verger.spark.connect import processors, share
 from verger.spark.extraction import Extractor
+from verger.spark.reading import Reader, Slice
 from verger.spark.reduce import to_matrix
-from verger.spark.scan import Reader, Scan, Slice
+from verger.spark.scan import Scan
 from verger.spark.tasks import cut, task_sizes
 from verger.spark.writing import write, write_here
 from verger.store import storage

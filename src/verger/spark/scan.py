@@ -6,21 +6,18 @@ or sorted.
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, TypeVar
 from zipimport import zipimporter
 
 import pyarrow as pa
-from pyarrow.parquet import ParquetFile
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
 
-from verger.errors import SetupError
 from verger.output.layout import DataFile
 from verger.output.table import Table
 from verger.spark.connect import is_connect, processors
-from verger.store import storage
+from verger.spark.reading import FILE, Reader, Slice
 from verger.store.location import Location
 
 ROW_GROUP = 2048
@@ -30,78 +27,9 @@ FEW_BYTES, FEW_ROWS = 48 * 2**20, 100_000
 """What the driver reads by itself, where it is no more: about 8,000 rows of features, or 100,000 of
 scores. A job of Spark takes longer to begin."""
 
-FILE = pa.field("file", pa.string())
-"""The column of a scan that says which file a row is in."""
-
 T = TypeVar("T")
 Batches = Iterable[pa.RecordBatch]
 Step = Callable[[Batches], Iterator[pa.RecordBatch]]
-
-
-@dataclass(frozen=True)
-class Slice:
-    """Rows of a file, from `start` on and before `stop`."""
-
-    file: DataFile
-    start: int
-    stop: int
-
-    @property
-    def size(self) -> int:
-        """Its share of the file's bytes."""
-        return self.file.size * (self.stop - self.start) // self.file.rows
-
-
-@dataclass(frozen=True)
-class Reader:
-    """Reads slices of the files in a folder.
-
-    Attributes:
-        folder: that the names of the files are relative to.
-        schema: the columns wanted; `file` is the name of a row's file.
-        partition: the column that is not in the files, but the part of each.
-    """
-
-    folder: Location
-    schema: pa.Schema
-    partition: str | None = None
-
-    def read(self, slices: Iterable[Slice]) -> Iterator[pa.RecordBatch]:
-        """The rows of some slices, a row group at a time."""
-        for piece in slices:
-            with self._open(piece.file) as stream:
-                parquet = ParquetFile(stream)
-                stored = [name for name in self.schema.names if name in parquet.schema_arrow.names]
-                first = 0
-                for group in range(parquet.num_row_groups):
-                    rows = parquet.metadata.row_group(group).num_rows
-                    start, stop = max(piece.start - first, 0), min(piece.stop - first, rows)
-                    first += rows
-                    if start < stop:
-                        rows_of_group = parquet.read_row_group(group, columns=stored)
-                        table = self._complete(rows_of_group.slice(start, stop - start), piece.file)
-                        yield from table.to_batches()
-
-    def _open(self, file: DataFile) -> pa.NativeFile:
-        place = self.folder.child(file.name)
-        try:
-            return storage.file_system(place).open_input_file(place.path)
-        except FileNotFoundError as error:
-            raise SetupError(
-                f"{place} has gone, though it counts.",
-                "Put it back from a copy, or give --fresh to compute everything anew.",
-            ) from error
-
-    def _complete(self, rows: pa.Table, file: DataFile) -> pa.Table:
-        columns = []
-        for field in self.schema:
-            if field.name in rows.column_names:
-                columns.append(rows[field.name].cast(field.type))
-            else:
-                known = {FILE.name: file.name, self.partition: file.part}
-                value = pa.scalar(known.get(field.name), field.type)
-                columns.append(pa.repeat(value, len(rows)))
-        return pa.Table.from_arrays(columns, schema=self.schema)
 
 
 class Scan:

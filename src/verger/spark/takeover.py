@@ -11,7 +11,8 @@ from verger.errors import SetupError
 from verger.images.decoding import EXACT
 from verger.output.files import Identity
 from verger.output.layout import FILES_SCHEMA, FINGERPRINT, DataFile, Outcome, Output
-from verger.spark.scan import Batches, Reader, Slice
+from verger.spark.reading import Reader, Slice
+from verger.spark.scan import Batches
 from verger.spark.writing import write
 from verger.store import storage
 

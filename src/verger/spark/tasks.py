@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from itertools import chain, groupby, repeat
 
-from verger.spark.scan import Reader, Slice
+from verger.spark.reading import Reader, Slice
 
 LEAST_TASK = 64
 """Images below which a task costs more to begin than it gains."""

@@ -30,7 +30,8 @@ from verger.settings import RunSettings
 from verger.spark.connect import processors
 from verger.spark.extraction import Extractor
 from verger.spark.failures import workers_died
-from verger.spark.scan import Reader, Scan, Slice
+from verger.spark.reading import Reader, Slice
+from verger.spark.scan import Scan
 from verger.spark.tasks import count_images, cut, cut_packed, halve, task_sizes
 from verger.spark.writing import write, write_here
 from verger.store import storage
