@@ -129,6 +129,18 @@ def test_small_files_are_merged_and_the_folder_holds_what_counts_alone(
     assert paths_of(open_table(tmp_path)) == [f"a/{number}" for number in range(7)]
 
 
+def test_merged_files_are_read_as_few_rows_at_a_time_as_others(
+    table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("verger.output.table.ROW_GROUP", 4)
+    for number in range(3):
+        table.commit(write_some(tmp_path, f"a/{number}", f"b/{number}"), [])
+    assert table.compact(1)
+    (file,) = table.files()
+    stored = pq.ParquetFile(tmp_path / "files" / file.name).metadata
+    assert [stored.row_group(group).num_rows for group in range(stored.num_row_groups)] == [4, 2]
+
+
 def test_retired_files_may_be_kept_for_those_who_read_them(table: Table, tmp_path: Path) -> None:
     table.commit(old := write_some(tmp_path, "a/1"), [])
     seen = DeltaTable(str(tmp_path / "files"))

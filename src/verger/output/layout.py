@@ -43,6 +43,9 @@ class Special(str, Enum):
     """It was cut, and taken as far as it goes, as --accept-truncated has it."""
 
 
+ROW_GROUP = 2048
+"""Rows of a table that are written, and read, at once: 10 MB of features."""
+
 MATRIX_ROWS = 1_000_000
 """Up to so many rows, `pca/matrix.csv` holds the whole matrix in one file."""
 

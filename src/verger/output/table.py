@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from verger.errors import SetupError
 from verger.output.delta import changed, explained, file_actions, open_delta, options, uri
-from verger.output.layout import DataFile
+from verger.output.layout import ROW_GROUP, DataFile
 from verger.store import storage
 from verger.store.location import Location
 
@@ -209,11 +209,16 @@ class Table:
         small = Counter(file.part for file in self.files() if file.size < COMPACTED_BYTES / 2)
         if max(small.values(), default=0) <= most:
             return False
+        from deltalake import WriterProperties
+
+        # By itself it would make one group of a file, which is read all at once.
+        written = WriterProperties(compression="ZSTD", max_row_group_size=ROW_GROUP)
         self.check()
         with explained(self.location):
             self._opened().optimize.compact(
                 target_size=COMPACTED_BYTES,
                 max_concurrent_tasks=1,
+                writer_properties=written,
                 commit_properties=self._commit_properties(),
             )
         self._advance()

@@ -11,12 +11,12 @@ import pyarrow.compute as pc
 from pyspark import TaskContext
 from pyspark.sql import SparkSession
 
-from verger.output.layout import MATRIX_ROWS, SCORES_SCHEMA, DataFile, Output
+from verger.output.layout import MATRIX_ROWS, ROW_GROUP, SCORES_SCHEMA, DataFile, Output
 from verger.output.table import Table
 from verger.reduce.pca import Pca, Projection
 from verger.spark.connect import share
 from verger.spark.reduce import scoring
-from verger.spark.scan import ROW_GROUP, Batches, Scan, spark_schema
+from verger.spark.scan import Batches, Scan, spark_schema
 from verger.spark.writing import write, write_here
 from verger.store import storage
 from verger.store.location import Location

@@ -14,14 +14,11 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
 
-from verger.output.layout import DataFile
+from verger.output.layout import ROW_GROUP, DataFile
 from verger.output.table import Table
 from verger.spark.connect import is_connect, processors
 from verger.spark.reading import FILE, Reader, Slice
 from verger.store.location import Location
-
-ROW_GROUP = 2048
-"""Rows that are written, and read, at once: 10 MB of features."""
 
 FEW_BYTES, FEW_ROWS = 48 * 2**20, 100_000
 """What the driver reads by itself, where it is no more: about 8,000 rows of features, or 100,000 of

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow.parquet import write_table
 
-from verger.output.layout import DataFile
-from verger.spark.scan import ROW_GROUP, Batches, Rows, Step, map_rows, spark_schema
+from verger.output.layout import ROW_GROUP, DataFile
+from verger.spark.scan import Batches, Rows, Step, map_rows, spark_schema
 from verger.store import storage
 from verger.store.location import Location
 
