@@ -4,21 +4,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TaskID,
-    TextColumn,
-)
+from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
 from rich.progress import Progress as Bars
+from rich.table import Table
 from rich.text import Text
-from typing_extensions import Self
 
 from verger.errors import VergerError
 from verger.progress import Progress
@@ -118,9 +110,9 @@ def _minutes(seconds: float) -> str:
 
 
 class BarProgress(Progress):
-    """A bar a stage, on a terminal."""
+    """A bar a stage, on a terminal, of which it takes the lower lines while `bars` are entered."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self) -> None:
         self.bars = Bars(
             SpinnerColumn(finished_text="[green]✓[/]"),
             TextColumn("{task.description}"),
@@ -129,23 +121,9 @@ class BarProgress(Progress):
             RateColumn(),
             TimeColumn(),
             TextColumn("[red]{task.fields[rejected]}[/]"),
-            console=console,
+            console=stderr,
         )
         self.task: TaskID | None = None
-
-    def __enter__(self) -> Self:
-        """Take the lower lines of the terminal."""
-        self.bars.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Give them back."""
-        self.bars.stop()
 
     def start(self, stage: str, total: int | None = None) -> None:
         """Show a bar, which moves to and fro while the total is not known."""
@@ -176,29 +154,16 @@ class BarProgress(Progress):
 class LineProgress(Progress):
     """A line when a stage begins and every few seconds, for logs."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(self) -> None:
         self.stage = ""
         self.total: int | None = None
         self.started = self.shown = 0.0
-
-    def __enter__(self) -> Self:
-        """Nothing to prepare."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Nothing to give back."""
 
     def start(self, stage: str, total: int | None = None) -> None:
         """Print the stage."""
         self.stage, self.total = STAGES.get(stage, stage), total
         self.started = self.shown = monotonic()
-        self._print(self.stage if total is None else f"{self.stage}: {total:,}")
+        self.note(self.stage if total is None else f"{self.stage}: {total:,}")
 
     def update(self, done: int, rejected: int = 0) -> None:
         """Print how far it is, if the last line is old enough."""
@@ -215,25 +180,28 @@ class LineProgress(Progress):
             text += f", {(self.total - done) / rate:,.0f} s left"
         if rejected:
             text += f", {rejected:,} rejected"
-        self._print(text)
+        self.note(text)
 
     def finish(self) -> None:
         """Say how long a long stage took."""
         elapsed = monotonic() - self.started
         if elapsed > PLAIN_SECONDS:
-            self._print(f"{self.stage}: done in {elapsed:.0f} s")
+            self.note(f"{self.stage}: done in {elapsed:.0f} s")
 
     def note(self, text: str) -> None:
         """Print a line."""
-        self._print(text)
-
-    def _print(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        stderr.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def progress() -> BarProgress | LineProgress:
+@contextmanager
+def progress() -> Iterator[Progress]:
     """Bars on a terminal, lines elsewhere; both on stderr."""
-    return BarProgress(stderr) if stderr.is_terminal else LineProgress(stderr)
+    if not stderr.is_terminal:
+        yield LineProgress()
+        return
+    shown = BarProgress()
+    with shown.bars:
+        yield shown
 
 
 @contextmanager
@@ -248,6 +216,14 @@ def stage(name: str) -> Iterator[None]:
 def say(text: str) -> None:
     """Print a line as it is, however long."""
     stdout.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def table(*headings: str) -> Table:
+    """A table without lines, whose first column is bold: two columns, unless it has headings."""
+    made = Table(show_header=bool(headings), box=None, padding=(0, 2, 0, 0))
+    for number, heading in enumerate(headings or ("", "")):
+        made.add_column(heading, style="" if number else "bold", overflow="fold")
+    return made
 
 
 def write_json(record: "BaseModel") -> None:

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import typer
@@ -49,10 +48,10 @@ def examine() -> list[Finding]:
     return [
         Finding("Python", sys.version_info >= (3, 10), platform.python_version()),
         _java(),
-        _package("Spark", "pyspark"),
-        _package("Arrow", "pyarrow"),
-        _engine("OpenVINO", "openvino", needed=True),
-        _engine("TensorFlow", "tensorflow", needed=False),
+        _package("Spark", "pyspark", "not installed: pip install pyspark"),
+        _package("Arrow", "pyarrow", "not installed: pip install pyarrow"),
+        _package("OpenVINO", "openvino"),
+        _package("TensorFlow", "tensorflow", needed=False),
         _weights(),
         Finding("Processors", True, str(len(os.sched_getaffinity(0)))),
         _memory(),
@@ -95,18 +94,13 @@ def _java() -> Finding:
     return Finding("Java", any(words in line for words in known), f"{line} in {home}")
 
 
-def _package(name: str, package: str) -> Finding:
-    try:
-        return Finding(name, True, version(package))
-    except PackageNotFoundError:
-        return Finding(name, False, f"not installed: pip install {package}")
-
-
-def _engine(name: str, package: str, *, needed: bool) -> Finding:
+def _package(
+    name: str, package: str, missing: str = "not installed", *, needed: bool = True
+) -> Finding:
     from verger.networks.graph import engine_version
 
     installed = engine_version(package)
-    return Finding(name, bool(installed), installed or "not installed", needed)
+    return Finding(name, bool(installed), installed or missing, needed)
 
 
 def _weights() -> Finding:

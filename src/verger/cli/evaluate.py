@@ -5,7 +5,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from verger.cli import console
@@ -70,7 +69,7 @@ def evaluate(
 
 def _show(measured: "Evaluation") -> None:
     low, high = measured.top1_interval
-    table = _table()
+    table = console.table()
     table.add_row("Images", f"{measured.images:,} in {measured.classes} classes")
     table.add_row("Top 1", f"{measured.top1:.2%} ({low:.1%} to {high:.1%})")
     table.add_row("Top 5", f"{measured.top5:.2%}")
@@ -87,20 +86,13 @@ def _show(measured: "Evaluation") -> None:
     table.add_row("Speed", f"{measured.images_per_second:,} images/s")
     console.stdout.print(table)
     worst = sorted(measured.by_class, key=lambda score: (score.top1, score.label))[:SHOWN]
-    table = _table("Hardest classes", "Top 1", "Images")
+    table = console.table("Hardest classes", "Top 1", "Images")
     for score in worst:
         table.add_row(Text(score.label), f"{score.top1:.0%}", f"{score.images:,}")
     console.stdout.print(table)
     if measured.confused:
-        table = _table("Confused", "Taken for", "Images", "Such as")
+        table = console.table("Confused", "Taken for", "Images", "Such as")
         for pair in measured.confused[:SHOWN]:
             names = (pair.label, pair.taken_for, f"{pair.images:,}", pair.examples[0])
             table.add_row(*map(Text, names))
         console.stdout.print(table)
-
-
-def _table(*headings: str) -> Table:
-    table = Table(show_header=bool(headings), box=None, padding=(0, 2, 0, 0))
-    for number, heading in enumerate(headings or ("", "")):
-        table.add_column(heading, style="" if number else "bold", overflow="fold")
-    return table

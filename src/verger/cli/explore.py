@@ -6,12 +6,12 @@ from typing import Annotated
 import typer
 
 from verger.cli import console
-from verger.cli.options import Debug
+from verger.cli.options import Debug, Made
 from verger.cli.reporting import reporting
 
 
 def explore(
-    folder: Annotated[str, typer.Argument(help="The output of a run.", metavar="OUTPUT")],
+    folder: Made,
     port: Annotated[int, typer.Option(help="Of the viewer. Default: any that is free.", min=0)] = 0,
     debug: Debug = False,
 ) -> None:

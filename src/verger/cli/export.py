@@ -6,14 +6,14 @@ from typing import Annotated
 import typer
 
 from verger.cli import console
-from verger.cli.options import Debug
+from verger.cli.options import Debug, Made
 from verger.cli.reporting import reporting
 
 MEGABYTE = 10**6
 
 
 def export(
-    folder: Annotated[str, typer.Argument(help="The output of a run.", metavar="OUTPUT")],
+    folder: Made,
     file: Annotated[Path, typer.Argument(help="fruits.onnx or fruits.tflite.", metavar="FILE")],
     *,
     half: Annotated[bool, typer.Option("--half", help="16 bits a number: half the size.")] = False,

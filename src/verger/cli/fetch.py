@@ -39,9 +39,6 @@ def fetch(
                 progress=shown,
             )
         counts = f"{fetched.images:,} images in {fetched.classes:,} classes"
-        for line in (
-            f"{folder} holds {fetched.release}.",
-            f"{counts}, in {', '.join(fetched.folders)}",
-            f"Credit: {fruits360.CREDIT}",
-        ):
-            console.say(line)
+        console.say(f"{folder} holds {fetched.release}.")
+        console.say(f"{counts}, in {', '.join(fetched.folders)}")
+        console.say(f"Credit: {fruits360.CREDIT}")

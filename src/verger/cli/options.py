@@ -15,6 +15,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and Spark'
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Input = Annotated[str, typer.Argument(help="A folder of images, or s3://bucket/prefix.")]
 OutputFolder = Annotated[str, typer.Argument(help="Where the results go.")]
+Made = Annotated[str, typer.Argument(help="The output of a run.", metavar="OUTPUT")]
 In = Annotated[str, typer.Option("--in", help="The output of a run, whose recogniser answers.")]
 Source = Annotated[str, typer.Option("--input", help="s3://bucket/prefix of the images.")]
 Target = Annotated[str, typer.Option("--output", help="s3://bucket/prefix for the results.")]
@@ -37,7 +38,6 @@ Region = Annotated[
     str | None, typer.Option(help="A region inside the European Union. Default: AWS_REGION.")
 ]
 
-
 TUNING = "Tuning and limits"
 
 
@@ -55,7 +55,6 @@ def with_settings(
         on_s3: input and output are options, and places on S3.
     """
     names = [*names]
-    keyword = inspect.Parameter.KEYWORD_ONLY
     if on_s3:
         places = [_parameter("source", Source), _parameter("output", Target)]
     else:
@@ -64,7 +63,7 @@ def with_settings(
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = [
-            parameter.replace(kind=keyword)
+            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
             for name, parameter in inspect.signature(command).parameters.items()
             if name not in {"settings", "debug"}
         ]

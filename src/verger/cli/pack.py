@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from verger.cli import console
@@ -66,9 +65,7 @@ def show_pack(packed: "Pack", folder: "Location") -> None:
     if refused:
         reasons = (f"{number:,} {reason}" for reason, number in packed.refused.items())
         images += f" ({', '.join(reasons)})"
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
+    table = console.table()
     table.add_row("Images", images)
     before, after = _size(packed.bytes_before), _size(packed.bytes_after)
     table.add_row("Size", f"{before} before, {after} without metadata")

@@ -1,16 +1,12 @@
 """The command that writes the page of an output."""
 
-from typing import Annotated
-
-import typer
-
 from verger.cli import console
-from verger.cli.options import Debug, Language
+from verger.cli.options import Debug, Language, Made
 from verger.cli.reporting import reporting
 
 
 def report(
-    folder: Annotated[str, typer.Argument(help="The output of a run.", metavar="OUTPUT")],
+    folder: Made,
     lang: Language = "en",
     debug: Debug = False,
 ) -> None:

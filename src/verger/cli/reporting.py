@@ -7,7 +7,6 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 import typer
 
@@ -18,7 +17,7 @@ from verger.errors import INTERRUPTED, VergerError
 @contextmanager
 def reporting(debug: bool) -> Iterator[None]:
     """Turn what is raised into a line or two and an exit code."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # As Java does: where each thread is, without ending it.
     if sys.__stderr__:
         faulthandler.register(signal.SIGQUIT, sys.__stderr__)
@@ -46,7 +45,3 @@ def reporting(debug: bool) -> Iterator[None]:
         )
         console.show_error(defect)
         raise typer.Exit(defect.exit_code) from error
-
-
-def _interrupt(_signum: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -1,28 +1,25 @@
 """The commands that run the chain."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from verger.cli import console
 from verger.cli.options import Debug, Json, Language, with_settings
 from verger.cli.reporting import reporting
-from verger.settings import make_settings, options_for
-
-if TYPE_CHECKING:
-    from verger.settings import RunSettings
+from verger.settings import RunSettings, make_settings, options_for
 
 
 @with_settings()
-def run(settings: "RunSettings", *, json: Json = False, debug: Debug = False) -> None:
+def run(settings: RunSettings, *, json: Json = False, debug: Debug = False) -> None:
     """Turn a folder of images into features and a PCA matrix; give it again to go on or add."""
     run_chain(settings, as_json=json, debug=debug)
 
 
 @with_settings(name for name in options_for() if name not in {"components", "keep_pca"})
 def transform(
-    settings: "RunSettings",
+    settings: RunSettings,
     *,
     model: Annotated[
         str, typer.Option(help="The OUTPUT of an earlier run, or the model/ folder in it.")
@@ -63,7 +60,7 @@ def demo(
         run_chain(settings, as_json=json, debug=debug)
 
 
-def run_chain(settings: "RunSettings", *, as_json: bool, debug: bool) -> None:
+def run_chain(settings: RunSettings, *, as_json: bool, debug: bool) -> None:
     """Run the chain, and show its result."""
     from verger.chain import run as run_all
     from verger.cli.summary import show_summary

@@ -7,14 +7,14 @@ from typing import Annotated
 import typer
 
 from verger.cli import console
-from verger.cli.options import Debug
+from verger.cli.options import Debug, Made
 from verger.cli.reporting import reporting
 
 MEBIBYTE = 2**20
 
 
 def serve(
-    folder: Annotated[str, typer.Argument(help="The output of a run.", metavar="OUTPUT")],
+    folder: Made,
     *,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen on.", min=1, max=65535)] = 8000,

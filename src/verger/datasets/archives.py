@@ -6,6 +6,7 @@ import struct
 import unicodedata
 import zipfile
 import zlib
+from contextlib import suppress
 from pathlib import PurePosixPath
 
 from verger.datasets.download import KAGGLE
@@ -95,18 +96,11 @@ def _raw_name(entry: zipfile.ZipInfo) -> str | bytes:
 
 def _guess(names: bytes) -> str:
     """The encoding of some names."""
-    fitting = [page for page in ("utf-8", *_CODE_PAGES) if _fits(names, page)]
-    if "utf-8" in fitting:
-        return "utf-8"
-    return max(fitting, key=lambda page: _likelihood(names.decode(page)))
-
-
-def _fits(names: bytes, page: str) -> bool:
-    try:
-        names.decode(page)
-    except UnicodeDecodeError:
-        return False
-    return True
+    texts = {}
+    for page in ("utf-8", *_CODE_PAGES):
+        with suppress(UnicodeDecodeError):
+            texts[page] = names.decode(page)
+    return "utf-8" if "utf-8" in texts else max(texts, key=lambda page: _likelihood(texts[page]))
 
 
 def _likelihood(text: str) -> int:

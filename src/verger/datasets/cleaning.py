@@ -1,21 +1,20 @@
 """What is stored of an image: its pixels, its orientation and its colours, and nothing else."""
 
 import io
-import warnings
-from collections.abc import Callable
 
 from PIL import Image
 
 from verger.images.decoding import Rules, at_full_size, decode
 from verger.images.formats import jpeg, webp
-from verger.images.opening import open_image, sniff
+from verger.images.opening import open_image, sniff, without_warnings
 from verger.images.stripping import strip_metadata
 from verger.output.layout import Reason, Rejection
 from verger.settings import MAX_IMAGE_PIXELS
 
-_TRIMMERS: dict[str, Callable[[bytes, bytes], bytes]] = {"JPEG": jpeg.trimmed, "WEBP": webp.trimmed}
+_TRIMMERS = {"JPEG": jpeg.trimmed, "WEBP": webp.trimmed}
 
 
+@without_warnings()
 def clean(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> bytes | Rejection:
     """An image without metadata, and without a byte that follows its picture.
 
@@ -30,13 +29,6 @@ def clean(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> bytes | Rejection:
     Returns:
         A file that gives the same features, or the reason why there is none.
     """
-    with warnings.catch_warnings():
-        # Pillow warns of damage; what is wrong is said by the reason.
-        warnings.simplefilter("ignore")
-        return _clean(data, max_pixels)
-
-
-def _clean(data: bytes, max_pixels: int) -> bytes | Rejection:
     name = sniff(data) or ""
     try:
         mended = jpeg.mended(data) if name == "JPEG" else None

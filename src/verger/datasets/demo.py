@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
 Array = NDArray[np.floating]
-Pattern = Callable[
-    [Array, np.random.Generator], Array
-]  # unit vectors (..., 3) -> weights (...) in 0..1
+Pattern = Callable[[Array, np.random.Generator], Array]
+"""From unit vectors (..., 3) to weights (...) in 0..1."""
 
 SIDE = 100  # pixels, as in Fruits-360
 JPEG_QUALITY = 90
@@ -291,16 +290,11 @@ def write_demo_images(
     total = max(images, len(KINDS))
     frames = -(-total // len(KINDS))
     # What is drawn of a kind serves all its frames.
-    wanted = (
-        (kind, frame)
-        for index, kind in enumerate(KINDS)
-        for frame in range(index, total, len(KINDS))
-    )
-    for done, (kind, turn) in enumerate(wanted, start=1):
-        frame = turn // len(KINDS)
-        path = folder / kind / f"r_{frame}_{SIDE}.jpg"
+    wanted = sorted((number % len(KINDS), number // len(KINDS)) for number in range(total))
+    for done, (kind, frame) in enumerate(wanted, start=1):
+        path = folder / KINDS[kind] / f"r_{frame}_{SIDE}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        render(kind, frame, frames, seed).save(path, quality=JPEG_QUALITY)
+        render(KINDS[kind], frame, frames, seed).save(path, quality=JPEG_QUALITY)
         if on_image:
             on_image(done, total)
     return total

@@ -9,10 +9,10 @@ import pickle
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from verger.datasets.cleaning import clean
 from verger.datasets.credit import find_credit
@@ -27,7 +27,6 @@ from verger.output.layout import ListedImage, Rejection
 from verger.packs.format import (
     SHARD_NAME,
     Pack,
-    Packed,
     Row,
     Shard,
     in_order,
@@ -36,7 +35,7 @@ from verger.packs.format import (
     row_groups,
     written,
 )
-from verger.packs.tags import read_tag, tag_of
+from verger.packs.tags import has_changed, tag_of
 from verger.progress import Progress
 from verger.settings import MAX_IMAGE_PIXELS, RunSettings, make_settings
 from verger.store import storage
@@ -90,16 +89,19 @@ def pack(
         raise UsageError(f"{source} is packed already.", "Copy its files, or give the images.")
     noticed = Noticed()
     images = at_least_one(list_images(source, label_from, noticed), source)
+    shown = progress or Progress()
     with _explained(target), held(target, target.child(".lock")) as check_lock:
-        packer = _Packer(settings, shard_bytes, threads, progress or Progress(), check_lock)
+        packer = _Packer(settings, source, target, shard_bytes, threads, shown, check_lock)
         packed = packer.open(fresh)
         if packed.shards:
             if not packer.compare(packed, images) and packed.status == "complete":
                 return packed
-            images = packer.missing(packed)
+            # Those that are missing, listed anew.
+            joined = join(list_images(source, label_from), target, packed.shards)
+            images = (image for image, row in joined if image is not None and row is None)
         packed = packer.write(packed, images)
     for note in noticed.notes():
-        packer.progress.note(note)
+        shown.note(note)
     return packed
 
 
@@ -109,36 +111,29 @@ def _settings(source: Location, target: Location, label_from: str, max_pixels: i
     return make_settings(input=source, output=target, label_from=label_from, max_pixels=max_pixels)
 
 
+@dataclass
 class _Packer:
     """The stages of packing, which share their settings."""
 
-    def __init__(
-        self,
-        settings: RunSettings,
-        shard_bytes: int,
-        threads: int,
-        progress: Progress,
-        check_lock: Callable[[], None],
-    ) -> None:
-        self.settings = settings
-        self.source = settings.input
-        self.target = settings.output
-        self.shard_bytes = shard_bytes
-        self.threads = threads
-        self.progress = progress
-        self.check_lock = check_lock
-        self.next_number = 0
+    settings: RunSettings
+    source: Location
+    target: Location
+    shard_bytes: int
+    threads: int
+    progress: Progress
+    check_lock: Callable[[], None]
+    next_number: int = 0
 
     def open(self, fresh: bool) -> Pack:
         """Read what the target holds, refuse what does not fit, delete what does not count."""
         packed = None if fresh else read_pack(self.target)
         present = [name for name in storage.names(self.target) if SHARD_NAME.fullmatch(name)]
-        if packed is None and present and not fresh:
-            raise UsageError(
-                f"{self.target} holds {present[0]}, and no pack.json that names it.",
-                "Give another output folder, or have such files deleted with --fresh.",
-            )
         if packed is None:
+            if present and not fresh:
+                raise UsageError(
+                    f"{self.target} holds {present[0]}, and no pack.json that names it.",
+                    "Give another output folder, or have such files deleted with --fresh.",
+                )
             packed = Pack(
                 verger_version=VERSION,
                 label_from=self.settings.label_from,
@@ -146,16 +141,6 @@ class _Packer:
             )
             # From here on, files with the names of shards are ours.
             packed.write(self.target)
-        self._check_fits(packed)
-        named = {shard.name for shard in packed.shards}
-        for name in set(present) - named:
-            storage.delete(self.target.child(name))
-        numbers = [int(match[1]) for name in named if (match := SHARD_NAME.fullmatch(name))]
-        # On S3, the last upload of a process that was thought dead may yet arrive.
-        self.next_number = max(numbers, default=-1) + (2 if self.target.is_s3 and present else 1)
-        return packed
-
-    def _check_fits(self, packed: Pack) -> None:
         if packed.version == 1:
             raise UsageError(
                 f"{self.target} was packed by an earlier version, which kept the place of the "
@@ -168,6 +153,13 @@ class _Packer:
                 f"{self.target} was packed with --label-from {old!r} instead of {new!r}.",
                 "Give another output folder, or start this one over with --fresh.",
             )
+        named = {shard.name for shard in packed.shards}
+        for name in set(present) - named:
+            storage.delete(self.target.child(name))
+        numbers = [int(match[1]) for name in named if (match := SHARD_NAME.fullmatch(name))]
+        # On S3, the last upload of a process that was thought dead may yet arrive.
+        self.next_number = max(numbers, default=-1) + (2 if self.target.is_s3 and present else 1)
+        return packed
 
     def compare(self, packed: Pack, images: Iterable[ListedImage]) -> int:
         """The number of images that are not packed yet.
@@ -183,7 +175,7 @@ class _Packer:
             elif image is None:
                 vanished += 1
             else:
-                changed += self._has_changed(image, row)
+                changed += has_changed(self.source, image, row)
             self.progress.update(done)
         self.progress.finish()
         if changed or vanished:
@@ -194,43 +186,22 @@ class _Packer:
             )
         return new
 
-    def _has_changed(self, image: ListedImage, row: Packed) -> bool:
-        if image.size != row.size or row.tag is None:
-            return image.size != row.size
-        if image.etag:
-            return image.etag != row.tag
-        try:
-            return read_tag(Path(self.source.child(image.path).path), image.size) != row.tag
-        except OSError:  # it was read when it was packed
-            return True
-
-    def missing(self, packed: Pack) -> Iterator[ListedImage]:
-        """The images that are not packed yet, listed anew."""
-        images = list_images(self.source, self.settings.label_from)
-        for image, row in join(images, self.target, packed.shards):
-            if image is not None and row is None:
-                yield image
-
     def write(self, packed: Pack, images: Iterable[ListedImage]) -> Pack:
         """Write images to new shards, and name each in `pack.json` when it is whole."""
-        packed = packed.model_copy(update={"status": "incomplete"})
-        packed.write(self.target)
+        packed = self._commit(packed, status="incomplete")
         self.progress.start("pack")
         cleaner = partial(clean, max_pixels=self.settings.max_pixels)
         with Guard(pickle.dumps(cleaner), self.settings.image_seconds) as guard:
             rows = self._rows(images, guard)
             while (row := next(rows, None)) is not None:
                 packed = self._write_shard(packed, chain([row], rows))
-        packed = packed.model_copy(update={"status": "complete"})
-        self.check_lock()
-        packed.write(self.target)
+        packed = self._commit(packed, status="complete")
         self.progress.finish()
         return packed
 
     def _rows(self, images: Iterable[ListedImage], guard: Guard) -> Iterator[Row]:
-        settings = self.settings
-        rules = Rules(settings.max_pixels)
-        loader = Loader(self.source, at_full_size, settings.max_bytes, rules)
+        rules = Rules(self.settings.max_pixels)
+        loader = Loader(self.source, at_full_size, self.settings.max_bytes, rules)
         ahead = read_ahead(in_order(images), loader.read, self.threads)
         refused = failed = 0
         for done, (image, data) in enumerate(ahead, 1):
@@ -240,9 +211,9 @@ class _Packer:
                     f"{failed} files in a row could not be read, at last {image.path}: {data}.",
                     "When the store answers again, the same command goes on.",
                 )
-            cleaned = _clean(loader, guard, image, data)
-            refused += isinstance(cleaned, Rejection)
-            yield _row(image, cleaned, _tag(image, data))
+            row = _row(image, data, _clean(loader, guard, image, data))
+            refused += row["reason"] is not None
+            yield row
             self.progress.update(done, refused)
 
     def _write_shard(self, packed: Pack, rows: Iterator[Row]) -> Pack:
@@ -261,15 +232,18 @@ class _Packer:
                 before += sum(row["source_size"] for row in group if not row["reason"])
                 after += sum(row["size"] for row in group)
         shard = Shard(name=name, images=images, bytes=after, first=first, last=last)
-        packed = packed.model_copy(
-            update={
-                "images": packed.images + images,
-                "refused": dict(sorted(refused.items())),
-                "bytes_before": packed.bytes_before + before,
-                "bytes_after": packed.bytes_after + after,
-                "shards": (*packed.shards, shard),
-            }
+        return self._commit(
+            packed,
+            images=packed.images + images,
+            refused=dict(sorted(refused.items())),
+            bytes_before=packed.bytes_before + before,
+            bytes_after=packed.bytes_after + after,
+            shards=(*packed.shards, shard),
         )
+
+    def _commit(self, packed: Pack, **changes: Any) -> Pack:
+        """Put `pack.json` in place with some changes, if the target is still held."""
+        packed = packed.model_copy(update=changes)
         self.check_lock()
         packed.write(self.target)
         return packed
@@ -279,8 +253,7 @@ def _clean(
     loader: Loader, guard: Guard, image: ListedImage, data: bytes | OSError | Rejection
 ) -> bytes | Rejection:
     """An image without its metadata, or the reason why there is none."""
-    refused = loader.refuse(image, data)
-    if refused:
+    if refused := loader.refuse(image, data):
         return refused
     data = cast("bytes", data)
     # A video is not sent to another process to learn that it is no image.
@@ -289,26 +262,21 @@ def _clean(
     return judged(image, cleaned)
 
 
-def _tag(image: ListedImage, data: bytes | OSError | Rejection) -> str | None:
-    """What will tell whether the file has changed; None where only its size does."""
-    whole = isinstance(data, bytes) and len(data) == image.size
-    return image.etag or (tag_of(cast("bytes", data)) if whole else None)
-
-
-def _row(image: ListedImage, cleaned: bytes | Rejection, tag: str | None) -> Row:
-    refused = cleaned if isinstance(cleaned, Rejection) else None
-    data = cleaned if isinstance(cleaned, bytes) else None
-    return {
+def _row(image: ListedImage, data: bytes | OSError | Rejection, cleaned: bytes | Rejection) -> Row:
+    # Of a file that was not read whole, only its size tells whether it has changed.
+    tag = tag_of(data) if isinstance(data, bytes) and len(data) == image.size else None
+    row: Row = {
         "path": image.path,
         "label": image.label,
-        "bytes": data,
-        "size": len(data or b""),
-        "sha256": None if data is None else hashlib.sha256(data).hexdigest(),
+        "size": 0,
         "source_size": image.size,
-        "source_tag": tag,
-        "reason": refused and refused.reason.value,
-        "detail": refused and refused.detail,
+        "source_tag": image.etag or tag,
+        "reason": None,
     }
+    if isinstance(cleaned, Rejection):
+        return row | {"reason": cleaned.reason.value, "detail": cleaned.detail}
+    checksum = hashlib.sha256(cleaned).hexdigest()
+    return row | {"size": len(cleaned), "bytes": cleaned, "sha256": checksum}
 
 
 @contextmanager

@@ -43,17 +43,14 @@ def read_ahead(
     waiting: deque[tuple[list[ListedImage], Future[list[T | OSError]]]] = deque()
     ahead = 0
 
-    def attempt(image: ListedImage) -> T | OSError:
-        try:
-            return read(image)
-        except OSError as error:
-            return error
-
     def attempt_all(group: list[ListedImage]) -> list[T | OSError]:
         """As many of a group as are read soon, and one at least."""
         begun, done = monotonic(), list[T | OSError]()
         for image in group:
-            done.append(attempt(image))
+            try:
+                done.append(read(image))
+            except OSError as error:
+                done.append(error)
             if monotonic() - begun > SOON_SECONDS:
                 break
         return done

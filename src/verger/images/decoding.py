@@ -2,8 +2,8 @@
 
 import re
 import threading
-import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
-from verger.images import rgb
+from verger.images import opening, rgb
 from verger.images.formats import bmp, boxes, jpeg, png, tiff, webp
-from verger.images.opening import FORMATS, NEEDS_HEIF, load, looks_like, open_image, sniff
 from verger.images.stripping import strip_metadata
 from verger.output.layout import Reason, Rejection, Special
 from verger.settings import MAX_IMAGE_PIXELS
@@ -80,6 +79,7 @@ def at_full_size(image: Image.Image) -> Image.Image:
     return image
 
 
+@opening.without_warnings()
 def decode(data: bytes, resize: Resize, rules: Rules = Rules()) -> Picture | Rejection:
     """Decode an image to 8-bit RGB.
 
@@ -87,7 +87,7 @@ def decode(data: bytes, resize: Resize, rules: Rules = Rules()) -> Picture | Rej
     of an animation is taken, 16 bits become 8, and colours become those of sRGB.
 
     Args:
-        data: the file's bytes, in any of `FORMATS` whatever its name.
+        data: the file's bytes, in any of `opening.FORMATS` whatever its name.
         resize: gives the picture its size.
         rules: how.
 
@@ -96,46 +96,35 @@ def decode(data: bytes, resize: Resize, rules: Rules = Rules()) -> Picture | Rej
     """
     if not data:
         return Rejection(Reason.EMPTY, "0 bytes")
-    known = sniff(data)
+    known = opening.sniff(data)
     if known is None:
-        return Rejection(Reason.NOT_AN_IMAGE, f"it begins like {looks_like(data)}")
-    if known not in FORMATS:
+        return Rejection(Reason.NOT_AN_IMAGE, f"it begins like {opening.looks_like(data)}")
+    if known not in opening.FORMATS:
         return Rejection(Reason.UNSUPPORTED, f"{known}; convert it to JPEG or PNG")
-    with warnings.catch_warnings():
-        # Pillow warns of damage; what is wrong is said below.
-        warnings.simplefilter("ignore")
-        outcome = _attempt(data, resize, rules, known)
-        for repair in _REPAIRS.get(known, ()):
-            if _is(outcome, Reason.CORRUPT, Reason.TRUNCATED, Reason.UNSUPPORTED):
-                repaired = _repaired(repair, data)
+    outcome = _attempt(data, resize, rules, known)
+    for repair in _REPAIRS.get(known, ()):
+        if _is(outcome, Reason.CORRUPT, Reason.TRUNCATED, Reason.UNSUPPORTED):
+            with suppress(ValueError):
+                repaired = repair(data)
                 again = _attempt(repaired, resize, rules, known) if repaired else outcome
                 # What is wrong is said of the file as it is.
                 outcome = again if isinstance(again, Picture) else outcome
-        if rules.accept_truncated and _is(outcome, Reason.TRUNCATED):
-            outcome = _partly(data, resize, rules, known) or outcome
-        return outcome
+    if rules.accept_truncated and _is(outcome, Reason.TRUNCATED):
+        outcome = _partly(data, resize, rules, known) or outcome
+    return outcome
 
 
 def _is(outcome: Picture | Rejection, *reasons: Reason) -> bool:
     return isinstance(outcome, Rejection) and outcome.reason in reasons
 
 
-Repair = Callable[[bytes], bytes | None]
-
-_REPAIRS: dict[str, tuple[Repair, ...]] = {
+_REPAIRS: dict[str, tuple[Callable[[bytes], bytes | None], ...]] = {
     "JPEG": (jpeg.mended, strip_metadata),
     "PNG": (strip_metadata,),
     "WEBP": (strip_metadata,),
     "TIFF": (tiff.pixels_only,),
 }
 """What is tried on a damaged file, by format, and loses no pixel: damage may be elsewhere."""
-
-
-def _repaired(repair: Repair, data: bytes) -> bytes | None:
-    try:
-        return repair(data)
-    except ValueError:
-        return None
 
 
 def _partly(data: bytes, resize: Resize, rules: Rules, known: str) -> Picture | None:
@@ -168,7 +157,7 @@ def _attempt(data: bytes, resize: Resize, rules: Rules, known: str) -> Picture |
     try:
         return _decode(data, resize, rules, known)
     except ImportError:
-        return Rejection(Reason.UNSUPPORTED, NEEDS_HEIF)
+        return Rejection(Reason.UNSUPPORTED, opening.NEEDS_HEIF)
     except (Image.DecompressionBombError, MemoryError) as error:
         return Rejection(Reason.TOO_LARGE, _describe(error))
     # A status goes back for each.
@@ -188,7 +177,7 @@ def _decode(data: bytes, resize: Resize, rules: Rules, known: str) -> Picture | 
                 image.draft(None, (rules.least, rules.least))
             if image.size != whole:
                 special.add(Special.SCALED)
-        load(image)
+        opening.load(image)
         profile = image.info.get("icc_profile") or b""
         if known == "JPEG2000":
             profile = boxes.jp2_profile(data)
@@ -221,7 +210,7 @@ def _opened(data: bytes, known: str, rules: Rules) -> Image.Image:
         if masked is not None:
             return masked
     try:
-        return open_image(boxes.without_metadata(data) if known == "HEIF" else data)
+        return opening.open_image(boxes.without_metadata(data) if known == "HEIF" else data)
     except UnidentifiedImageError:
         pair = tiff.grey_and_alpha_of_16_bits(data, rules.max_pixels) if known == "TIFF" else None
         if pair is None:

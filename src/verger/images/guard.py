@@ -5,10 +5,9 @@ import pickle
 import resource
 import signal
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from multiprocessing.connection import Connection
 from typing import Any
-
-from typing_extensions import Self
 
 from verger.errors import SetupError, VergerError
 from verger.output.layout import Reason, Rejection
@@ -17,8 +16,10 @@ MEMORY_BYTES = 4 * 2**30
 """What the process may allocate: several times the largest image that is decoded by default."""
 
 
-class Guard:
+class Guard(AbstractContextManager["Guard"]):
     """Calls a function in a child process, which is replaced when it dies or takes too long.
+
+    Nothing is started before it is needed.
 
     Args:
         function: pickled; called with one argument, it returns what can be pickled.
@@ -32,17 +33,9 @@ class Guard:
         self._pipe: Connection | None = None
         self._served = 0
 
-    def __enter__(self) -> Self:
-        """Nothing is started before it is needed."""
-        return self
-
     def __exit__(self, *_: object) -> None:
         """End the child."""
         self.close()
-
-    def close(self) -> None:
-        """End the child."""
-        self._kill()
 
     def __call__(self, argument: Any) -> Any:
         """The function's result, or a `Rejection` as `crashed` or `timeout`.
@@ -68,8 +61,8 @@ class Guard:
                 self._served += 1
                 return outcome
         except (EOFError, OSError):
-            return Rejection(Reason.CRASHED, f"decoding it {self._kill()}")
-        self._kill()
+            return Rejection(Reason.CRASHED, f"decoding it {self.close()}")
+        self.close()
         return Rejection(Reason.TIMEOUT, f"not decoded within {self.seconds:g} s")
 
     def _start(self) -> Connection:
@@ -85,11 +78,11 @@ class Guard:
                 self._pipe.recv()
                 return self._pipe
         except (EOFError, OSError) as error:
-            raise SetupError(f"The process that guards the decoder {self._kill()}.") from error
-        self._kill()
+            raise SetupError(f"The process that guards the decoder {self.close()}.") from error
+        self.close()
         raise SetupError("The process that guards the decoder does not start.")
 
-    def _kill(self) -> str:
+    def close(self) -> str:
         """End the child; returns how it ended."""
         child, self._child = self._child, None
         pipe, self._pipe = self._pipe, None

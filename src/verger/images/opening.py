@@ -4,7 +4,8 @@ import ctypes
 import io
 import re
 import threading
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
@@ -86,14 +87,13 @@ def claims_image(path: str) -> bool:
 _lifting = threading.Lock()
 
 
-def open_image(data: bytes, formats: Iterable[str] = FORMATS) -> Image.Image:
+def open_image(data: bytes, formats: tuple[str, ...] = FORMATS) -> Image.Image:
     """Open an image with Pillow, of any size: its pixels are not decoded yet.
 
     Raises:
         ImportError: it is HEIF, and the package that reads it is not there.
         Exception: what Pillow raises of damaged files.
     """
-    formats = tuple(formats)
     if "HEIF" in formats:
         if sniff(data) == "HEIF":
             _register_heif()
@@ -117,6 +117,14 @@ def load(image: Image.Image) -> None:
     # Of the formats that are read, TIFF alone looks at the limit again.
     with _any_size() if image.format == "TIFF" else nullcontext():
         image.load()
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Pillow warns of damage; what is wrong with a file is said by us. As a decorator, too."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @contextmanager

@@ -1,7 +1,5 @@
 """Pictures of any kind of pixel as 8-bit RGB on white, in the colours of sRGB."""
 
-from collections.abc import Callable
-
 import numpy as np
 from PIL import Image
 
@@ -37,26 +35,16 @@ def to_rgb(
         raise ValueError("pixels are floating-point numbers, of a range that is not known")
     if image.mode == "RGB" and "transparency" not in image.info and not profile:
         return image, False
-    changed = False
-
-    def convert(piece: Image.Image) -> Image.Image:
-        nonlocal changed
-        made, by_profile = _convert(piece, profile, inverted=inverted)
-        changed |= by_profile
-        return made
-
-    return _in_strips(image, convert), changed
-
-
-def _in_strips(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
     rows = max(1, _STRIP_PIXELS // image.width)
     if image.height <= rows:
-        return convert(image)
-    made = Image.new("RGB", image.size)
+        return _convert(image, profile, inverted=inverted)
+    made, changed = Image.new("RGB", image.size), False
     for top in range(0, image.height, rows):
         piece = image.crop((0, top, image.width, min(top + rows, image.height)))
-        made.paste(convert(piece), (0, top))
-    return made
+        converted, by_profile = _convert(piece, profile, inverted=inverted)
+        made.paste(converted, (0, top))
+        changed |= by_profile
+    return made, changed
 
 
 def _convert(image: Image.Image, profile: bytes, *, inverted: bool) -> tuple[Image.Image, bool]:

@@ -6,20 +6,16 @@ a profile what its colours need.
 """
 
 import struct
-from collections.abc import Callable
 
 from verger.images.formats.jpeg import strip_jpeg
 from verger.images.formats.png import strip_png
 from verger.images.formats.webp import strip_webp
-from verger.images.opening import sniff
+from verger.images.opening import sniff, without_warnings
 
-_STRIPPERS: dict[str, Callable[[bytes], bytes]] = {
-    "JPEG": strip_jpeg,
-    "PNG": strip_png,
-    "WEBP": strip_webp,
-}
+_STRIPPERS = {"JPEG": strip_jpeg, "PNG": strip_png, "WEBP": strip_webp}
 
 
+@without_warnings()
 def strip_metadata(data: bytes) -> bytes:
     """Remove all metadata but orientation and colours, and whatever follows the image.
 

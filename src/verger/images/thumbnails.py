@@ -3,18 +3,17 @@
 import base64
 import io
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from math import inf
 from time import monotonic
 
-import numpy as np
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 from PIL import Image
 
 from verger.errors import VergerError
 from verger.images.ahead import read_ahead
-from verger.images.decoding import Rules, decode
+from verger.images.decoding import Rules
 from verger.images.loading import Loader
 from verger.output.files import open_files
 from verger.output.layout import LISTING_SCHEMA, ListedImage, Outcome, Output, Rejection
@@ -35,13 +34,12 @@ MAX_BYTES = 64 * 2**20
 def find_images(output: Output, paths: set[str]) -> dict[str, ListedImage]:
     """Where images are, packed ones among them, by what the table of files says of them."""
     listed = {path: ListedImage(path, "", 0) for path in paths}
-    try:
+    # Else they are looked for under their paths.
+    with suppress(OSError, ValueError, VergerError):
         rows = open_files(output).dataset(Outcome.FEATURIZED)
         wanted = pc.field("path").isin(sorted(paths))
         for row in rows.to_table(columns=LISTING_SCHEMA.names, filter=wanted).to_pylist():
             listed[row["path"]] = ListedImage(**row)
-    except (OSError, ValueError, VergerError):  # they are looked for under their paths
-        pass
     return listed
 
 
@@ -92,19 +90,13 @@ def thumbnail_loader(folder: Location, side: int) -> Loader:
 def thumbnail(loader: Loader, image: ListedImage) -> bytes | None:
     """WebP of an image in the size that the loader gives it, or None where there is no image."""
     try:
-        data = loader.read_once(image)
+        picture = loader.decode(image, loader.read_once(image))
     except (OSError, ValueError, KeyError, VergerError):
         return None
-    if isinstance(data, Rejection):
+    if isinstance(picture, Rejection):
         return None
-    picture = decode(data, loader.resize, loader.rules)
-    return None if isinstance(picture, Rejection) else encode(picture.pixels)
-
-
-def encode(pixels: NDArray[np.uint8]) -> bytes:
-    """(height, width, 3) RGB as WebP."""
     stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "WEBP", quality=QUALITY, method=2)
+    Image.fromarray(picture.pixels).save(stream, "WEBP", quality=QUALITY, method=2)
     return stream.getvalue()
 
 

@@ -2,7 +2,6 @@
 
 import re
 import struct
-import warnings
 
 from PIL import Image
 from PIL.ExifTags import Base
@@ -22,11 +21,9 @@ def exif_block(orientation: int) -> bytes:
 def exif_orientation(exif: bytes, xmp: bytes) -> int:
     """What EXIF says, or XMP where EXIF says nothing: what Pillow would apply."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tags = Image.Exif()
-            tags.load(exif)
-            value = tags.get(Base.Orientation)
+        tags = Image.Exif()
+        tags.load(exif)
+        value = tags.get(Base.Orientation)
     except Exception:  # noqa: BLE001 - damaged tags raise nearly anything
         return UPRIGHT
     if value is not None:

@@ -2,7 +2,9 @@
 
 import re
 import struct
+from bisect import bisect_left
 from collections.abc import Iterator
+from contextlib import suppress
 from random import Random
 from typing import NamedTuple
 
@@ -153,7 +155,11 @@ def trimmed(data: bytes, original: bytes) -> bytes:
             since decoders find a way through damage that no structure describes.
     """
     whole = _planes(data)
-    if not _is_seen_as(whole, original):
+    try:
+        same = _planes(original) == whole
+    except (OSError, SyntaxError, ValueError):
+        same = True  # it is not decoded, since it lacks its end mark
+    if not same:
         raise ValueError("its structure is not all of it")
     while (shorter := _trimmed_once(data, whole)) != data:
         data = shorter
@@ -192,13 +198,10 @@ Parts = tuple[bytes, bytes, bytes]
 def _needed(parts: Parts, whole: bytes) -> int:
     """How many bytes of a scan, which has enough of them, make all pixels."""
     scan = parts[1]
-    least, enough = 0, len(scan)
-    while enough - least > 1:
-        middle = (least + enough) // 2
-        if _suffices(middle, parts, whole):
-            enough = middle
-        else:
-            least = middle
+    # The longest first: where effects are rounded away, the bytes kept hang on what is tried.
+    shorter = range(len(scan) - 1, 0, -1)
+    spare = bisect_left(shorter, True, key=lambda count: not _suffices(count, parts, whole))
+    enough = len(scan) - spare
     return enough + (scan[enough - 1 : enough + 1] == b"\xff\0")
 
 
@@ -222,14 +225,6 @@ _RESTARTS = b"".join(bytes((0xFF, 0xD0 + number % 8)) + _OTHERS[:16] for number 
 """The same where a scan is cut into pieces, of which decoders wait for the next."""
 
 
-def _is_seen_as(whole: bytes, data: bytes) -> bool:
-    """Whether a file decodes to some pixels, or does not, since it lacks its end mark."""
-    try:
-        return _planes(data) == whole
-    except (OSError, SyntaxError, ValueError):
-        return True
-
-
 def _planes(data: bytes) -> bytes:
     """The pixels of a JPEG, as they are stored."""
     with open_image(data, ("JPEG",)) as image:
@@ -239,13 +234,11 @@ def _planes(data: bytes) -> bytes:
 
 def why_not(data: bytes) -> str | None:
     """What a sound JPEG asks for that Pillow does not read; None where it is damaged."""
-    try:
+    with suppress(ValueError, struct.error, IndexError):
         for marker, start, _, _ in _walk(data):
             if marker in _FRAMES:
                 bits = data[start + 2]
                 if marker not in _FRAMES_READ:
                     return f"a JPEG of the kind SOF{marker - 0xC0}"
                 return "a JPEG of 12 bits" if bits == 12 else None  # noqa: PLR2004
-    except (ValueError, struct.error, IndexError):
-        return None
     return None

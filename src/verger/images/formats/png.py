@@ -2,7 +2,6 @@
 
 import io
 import struct
-import warnings
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -86,31 +85,26 @@ def _orientation(chunks: list[tuple[bytes, bytes]], animated: bool) -> int:
     header = _chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
     pixel = _chunk(b"IDAT", zlib.compress(bytes(2))) + _chunk(b"IEND", b"")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(b"".join((SIGNATURE, header, *texts, pixel)))) as image:
-                return turned(image.getexif().get(Base.Orientation))
+        with Image.open(io.BytesIO(b"".join((SIGNATURE, header, *texts, pixel)))) as image:
+            return turned(image.getexif().get(Base.Orientation))
     except Exception:  # noqa: BLE001 - damaged texts raise nearly anything
         return UPRIGHT
 
 
 def _profile(chunks: list[tuple[bytes, bytes]]) -> bytes:
     """The chunk of the profile, cut down; nothing where there is none, or a damaged one."""
-    cut = b""
+    profile = b""
     for kind, chunk in chunks:
         if kind == b"IDAT":
             break
         if kind == b"iCCP":  # of several, Pillow takes the last
             _, _, packed = chunk[8:-4].partition(b"\0")
-            cut = cut_profile(_unpacked(packed[1:], MAX_PROFILE_BYTES * 16) or b"")
+            try:
+                profile = zlib.decompressobj().decompress(packed[1:], MAX_PROFILE_BYTES * 16)
+            except zlib.error:
+                profile = b""
+    cut = cut_profile(profile)
     return _chunk(b"iCCP", b"icc\0\0" + zlib.compress(cut)) if cut else b""
-
-
-def _unpacked(packed: bytes, limit: int) -> bytes | None:
-    try:
-        return zlib.decompressobj().decompress(packed, limit)
-    except zlib.error:
-        return None
 
 
 def _exact(chunks: list[tuple[bytes, bytes]], header: bytes) -> Iterator[bytes]:

@@ -24,7 +24,6 @@ _PIXEL_TAGS = {
 """What decoding needs, the orientation and the profile; texts and resolutions may be damaged."""
 
 _SHORT, _LONG = 3, 4
-_SIZES = {_SHORT: ("H", 2), _LONG: ("I", 4)}
 
 
 @dataclass
@@ -46,7 +45,7 @@ class _Directory:
         if entry is None:
             return default
         kind = struct.unpack_from(self.order + "H", entry, 2)[0]
-        code, _ = _SIZES.get(kind, ("I", 4))
+        code = "H" if kind == _SHORT else "I"
         return int(struct.unpack_from(self.order + code, entry, 12 if self.big else 8)[0])
 
     def set(self, tag: int, *values: int) -> None:

@@ -1,6 +1,7 @@
 """WebP: chunks in a RIFF file; RFC 9649."""
 
 import struct
+from bisect import bisect_left
 from collections.abc import Iterator
 
 from verger.images.colours import cut_profile
@@ -69,19 +70,17 @@ def trimmed(data: bytes, original: bytes) -> bytes:
         if kind not in _FRAME:
             continue
 
-        def suffices(count: int, place: int = place) -> bool:
+        def lacks(count: int, place: int = place) -> bool:
+            """Whether so many bytes are too few."""
             try:
-                return _pixels(_shortened(chunks, place, count)) == whole
+                return _pixels(_shortened(chunks, place, count)) != whole
             except (OSError, SyntaxError, ValueError):
-                return False
+                return True
 
-        least, enough = 0, len(body) - _PADDING
-        if enough <= 0 or not suffices(enough):
-            continue
-        while enough - least > 1:
-            middle = (least + enough) // 2
-            least, enough = (least, middle) if suffices(middle) else (middle, enough)
-        chunks[place] = kind, body[:enough]
+        most = len(body) - _PADDING
+        if most > 0 and not lacks(most):
+            spare = bisect_left(range(most - 1, 0, -1), True, key=lacks)
+            chunks[place] = kind, body[: most - spare]
     return _file(b"".join(_chunk(*part) for part in chunks))
 
 
