@@ -257,10 +257,12 @@ def test_a_quota_says_how_many_machines(
     assert account_of(spot=spot).most_machines == machines
 
 
-def test_a_quota_of_two_is_refused_with_what_to_ask_for(aws) -> None:
-    aws.quotas["L-1216C47A"] = 2.0
+@pytest.mark.parametrize("spot", [False, True])
+def test_a_quota_of_two_is_refused_with_what_to_ask_for(aws, spot: bool) -> None:
+    # The primary machine is never a spot machine: more of those would not help.
+    aws.quotas = {"L-1216C47A": 2.0, "L-34B43A08": 0.0}
     with pytest.raises(RefusedError, match="may run 2 processors") as caught:
-        account_of()
+        account_of(spot=spot)
     assert "L-1216C47A" in caught.value.hint
 
 
