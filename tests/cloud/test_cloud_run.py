@@ -50,7 +50,6 @@ from verger.store.session import make_session
 
 REGION = "eu-west-3"
 STACK = Stack(
-    name="verger",
     region=REGION,
     account="123456789012",
     bucket="orchard",

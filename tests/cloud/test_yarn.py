@@ -32,7 +32,7 @@ pytestmark = pytest.mark.spark
 ENDS_AT = datetime.now(timezone.utc) + timedelta(hours=2)
 BUCKET = "orchard"
 STACK = Stack(
-    "verger", "eu-west-3", "123456789012", BUCKET, (BUCKET,), "service", "profile",
+    "eu-west-3", "123456789012", BUCKET, (BUCKET,), "service", "profile",
     "scheduler", ("subnet",), "security", "schedules",
 )  # fmt: skip
 SETTINGS = RunSettings(

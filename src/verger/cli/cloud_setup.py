@@ -41,7 +41,7 @@ def init(
 ) -> None:
     """Make the bucket, roles, network and budget that a cluster needs; again to change them."""
     with reporting(debug):
-        from verger.cloud.account import machines, stack
+        from verger.cloud.account import stack
         from verger.cloud.account.owned import NOTHING_OWNED, read_owned
         from verger.cloud.money import budget
         from verger.store.session import make_session
@@ -50,7 +50,7 @@ def init(
         session = make_session(region)
         with console.stage("stack"):
             if encrypt_disks:
-                machines.encrypt_disks(session, session.region_name)
+                stack.encrypt_disks(session, session.region_name)
             made = stack.create_stack(
                 session, session.region_name, bucket, others=also or (), owned=owned
             )

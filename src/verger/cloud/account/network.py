@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from verger.cloud.account.tags import TAGS
+from verger.cloud.account.cloudformation import TAGS
 from verger.errors import SetupError
 from verger.progress import TIME, Time
 from verger.store.errors import aws_errors
@@ -54,8 +54,7 @@ def find_endpoints(session: Any, region: str, network: str) -> list[str]:
         )
         return [
             endpoint["VpcEndpointId"]
-            for page in pages
-            for endpoint in page["VpcEndpoints"]
+            for endpoint in pages.search("VpcEndpoints[]")
             if endpoint["VpcEndpointType"] != "Gateway"
             and endpoint["State"].lower() not in {"deleted", "deleting"}
             and MANAGED not in {tag["Key"] for tag in endpoint.get("Tags", ())}
@@ -106,13 +105,10 @@ def _are_there(client: Any, network: str, endpoints: list[str]) -> bool:
 def _delete_groups(client: Any, network: str) -> list[str]:
     """Security groups name each other, so that their rules go first."""
     with aws_errors("delete the security groups of EMR"):
-        pages = client.get_paginator("describe_security_groups")
-        groups = [
-            group
-            for page in pages.paginate(Filters=[{"Name": "vpc-id", "Values": [network]}])
-            for group in page["SecurityGroups"]
-            if group["GroupName"] != "default"
-        ]
+        pages = client.get_paginator("describe_security_groups").paginate(
+            Filters=[{"Name": "vpc-id", "Values": [network]}]
+        )
+        groups = list(pages.search("SecurityGroups[?GroupName != 'default']"))
         for group in groups:
             if rules := group["IpPermissions"]:
                 client.revoke_security_group_ingress(GroupId=group["GroupId"], IpPermissions=rules)

@@ -6,8 +6,8 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from verger.cloud.account.cloudformation import TAGS
 from verger.cloud.account.stack import ALIVE, LOGS, Stack
-from verger.cloud.account.tags import TAGS
 from verger.cloud.jobs import schedule
 from verger.cloud.jobs.job import RELEASE, Cost, Job, State, undone_on_failure
 from verger.cloud.jobs.sizes import spark_sizes
@@ -53,16 +53,10 @@ def cluster_request(job: Job, stack: Stack) -> dict[str, Any]:
         fleets.append(_fleet("CORE", job, job.workers - spots))
     if spots:
         fleets.append(_fleet("TASK", job, spot=spots))
+    python = {"PYSPARK_PYTHON": properties["spark.pyspark.python"]}
+    export = {"Classification": "export", "Properties": python}
     configurations: list[dict[str, Any]] = [
-        {
-            "Classification": "spark-env",
-            "Configurations": [
-                {
-                    "Classification": "export",
-                    "Properties": {"PYSPARK_PYTHON": properties["spark.pyspark.python"]},
-                }
-            ],
-        },
+        {"Classification": "spark-env", "Configurations": [export]}
     ]
     if job.workers:
         labels = {
@@ -146,10 +140,11 @@ class Cluster:
         """
         with aws_errors(f"describe the {self.title}"):
             status = self._client.describe_cluster(ClusterId=self.id)["Cluster"]["Status"]
-            step = self._step() or {"Status": {"State": "PENDING"}}
-        done = step["Status"]["State"]
+            steps = self._client.list_steps(ClusterId=self.id)["Steps"]
+        step: dict[str, Any] = steps[0]["Status"] if steps else {"State": "PENDING"}
+        done = step["State"]
         change = status.get("StateChangeReason", {})
-        details = step["Status"].get("FailureDetails", {})
+        details = step.get("FailureDetails", {})
         code = change.get("Code", "")
         # EMR's own word is broad; that of EC2 says which machines there were not.
         errors = [one.get("ErrorCode", "") for one in status.get("ErrorDetails", ())]
@@ -166,10 +161,6 @@ class Cluster:
             case "RUNNING" | "WAITING" if done == "RUNNING":
                 return State("running")
         return State("ending", done == "COMPLETED", code, reason)
-
-    def _step(self) -> dict[str, Any] | None:
-        steps: list[dict[str, Any]] = self._client.list_steps(ClusterId=self.id)["Steps"]
-        return steps[0] if steps else None
 
     def stop(self) -> None:
         """Ask EMR to terminate it."""
@@ -205,7 +196,7 @@ class Cluster:
         hours = usd = 0.0
         with aws_errors(f"list the machines of the {self.title}"):
             pages = self._client.get_paginator("list_instances").paginate(ClusterId=self.id)
-            instances = [instance for page in pages for instance in page["Instances"]]
+            instances = list(pages.search("Instances[]"))
         for instance in instances:
             timeline = instance["Status"]["Timeline"]
             begun = timeline.get("CreationDateTime")
@@ -253,10 +244,10 @@ def list_clusters(session: Any, region: str, since: datetime | None = None) -> l
     which: dict[str, Any] = {"CreatedAfter": since} if since else {"ClusterStates": ALIVE}
     clusters = []
     with aws_errors(f"list the clusters in {region}"):
-        for page in client.get_paginator("list_clusters").paginate(**which):
-            for entry in page["Clusters"]:
-                described = client.describe_cluster(ClusterId=entry["Id"])["Cluster"]
-                tags = {tag["Key"]: tag["Value"] for tag in described.get("Tags", ())}
-                if tags.get("application") == TAGS["application"]:
-                    clusters.append(Cluster(session, region, entry["Id"], tags))
+        pages = client.get_paginator("list_clusters").paginate(**which)
+        for cluster in pages.search("Clusters[].Id"):
+            described = client.describe_cluster(ClusterId=cluster)["Cluster"]
+            tags = {tag["Key"]: tag["Value"] for tag in described.get("Tags", ())}
+            if tags.get("application") == TAGS["application"]:
+                clusters.append(Cluster(session, region, cluster, tags))
     return clusters

@@ -7,8 +7,8 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Literal, Protocol
 
+from verger.cloud.account.cloudformation import TAGS
 from verger.cloud.account.stack import Stack
-from verger.cloud.account.tags import TAGS
 from verger.errors import SetupError, VergerError
 from verger.progress import Progress
 from verger.store.location import Location
