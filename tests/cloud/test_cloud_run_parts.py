@@ -263,7 +263,10 @@ def test_the_step_s_error_is_read_from_its_logs(env, port: int) -> None:
     step = "_verger/logs/j-9/steps/s-1/stderr.gz"
     make_client(port).put_object(Bucket="orchard", Key=step, Body=gzip.compress(b"Exit 1\n"))
     cluster = Cluster(make_session(), REGION, "j-9")
-    assert logs.error_of(cluster, STACK) == ["Error: It failed.", "Do this."]
+    assert logs.find_error(map(logs.read_log, cluster.logs(STACK))) == [
+        "Error: It failed.",
+        "Do this.",
+    ]
 
 
 def test_the_logs_of_the_latest_job_are_shown_by_the_command(

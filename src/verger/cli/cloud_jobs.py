@@ -195,7 +195,7 @@ def logs(
     """Show why a job failed, in its own words."""
     with reporting(debug):
         from verger.cloud.account.stack import find_stack
-        from verger.cloud.jobs.logs import error_of, follow_logs
+        from verger.cloud.jobs.logs import find_error, follow_logs, read_log
         from verger.store.session import make_session
 
         jobs = _look(days).running
@@ -212,7 +212,7 @@ def logs(
             console.say(f"{one.title}: {state.phase} {state.code} {state.reason}".rstrip())
             return
         state = one.state()
-        lines = error_of(one, stack)
+        lines = find_error(map(read_log, one.logs(stack)))
         console.say(f"{one.title}: {state.phase} {state.code} {state.reason}".rstrip())
         for line in lines or ["There is no log yet; it comes within minutes."]:
             console.say(line)

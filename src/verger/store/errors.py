@@ -136,8 +136,5 @@ def _meaning_of_aws(error: Any, action: str) -> SetupError:
 
 
 _DENIED = {
-    "AccessDenied",
-    "AccessDeniedException",
-    "UnauthorizedOperation",
-    "UnauthorizedException",
-}
+    "AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "UnauthorizedException",
+}  # fmt: skip

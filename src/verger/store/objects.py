@@ -31,12 +31,10 @@ def names(path: str) -> list[str]:
     bucket, key = bucket_and_key(path)
     prefix = f"{key}/" if key else ""
     pages = s3_client().get_paginator("list_objects_v2")
-    below: set[str] = set()
     with bucket_errors(bucket):
-        for page in pages.paginate(Bucket=bucket, Prefix=prefix, Delimiter="/"):
-            keys = [entry["Key"] for entry in page.get("Contents", ())]
-            keys += [entry["Prefix"] for entry in page.get("CommonPrefixes", ())]
-            below.update(key.removeprefix(prefix).rstrip("/") for key in keys)
+        found = pages.paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
+        keys = found.search("[Contents[].Key, CommonPrefixes[].Prefix][]")
+        below = {key.removeprefix(prefix).rstrip("/") for key in keys}
     return sorted(below - {""})
 
 

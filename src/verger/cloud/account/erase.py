@@ -41,11 +41,10 @@ def list_versions(session: Any, place: Location) -> Iterator[Version]:
     bucket, key = bucket_and_key(place.path)
     pages = session.client("s3").get_paginator("list_object_versions")
     with bucket_errors(bucket):
-        for page in pages.paginate(Bucket=bucket, Prefix=key):
-            for kind in ("Versions", "DeleteMarkers"):
-                for entry in page.get(kind, ()):
-                    if _is_below(entry["Key"], key):
-                        yield Version(entry["Key"], entry["VersionId"], entry.get("Size", 0))
+        found = pages.paginate(Bucket=bucket, Prefix=key).search("[Versions, DeleteMarkers][]")
+        for entry in found:
+            if _is_below(entry["Key"], key):
+                yield Version(entry["Key"], entry["VersionId"], entry.get("Size", 0))
 
 
 def erase(session: Any, place: Location, progress: Progress) -> list[Version]:
@@ -74,10 +73,8 @@ def erase(session: Any, place: Location, progress: Progress) -> list[Version]:
         progress.update(len(erased))
     with bucket_errors(bucket):
         pages = client.get_paginator("list_multipart_uploads")
-        for page in pages.paginate(Bucket=bucket, Prefix=key):
-            for upload in page.get("Uploads", ()):
-                if not _is_below(upload["Key"], key):
-                    continue
+        for upload in pages.paginate(Bucket=bucket, Prefix=key).search("[Uploads][]"):
+            if _is_below(upload["Key"], key):
                 client.abort_multipart_upload(
                     Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"]
                 )
@@ -155,14 +152,9 @@ def _is_below(key: str, place: str) -> bool:
 
 
 def _delete(client: Any, bucket: str, versions: list[Version]) -> None:
+    keys = [{"Key": version.key, "VersionId": version.id} for version in versions]
     with bucket_errors(bucket):
-        answer = client.delete_objects(
-            Bucket=bucket,
-            Delete={
-                "Objects": [{"Key": version.key, "VersionId": version.id} for version in versions],
-                "Quiet": True,
-            },
-        )
+        answer = client.delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
     # Each object has an answer of its own, under a status of 200 for all.
     for failed in answer.get("Errors", ()):
         raise SetupError(

@@ -66,20 +66,15 @@ def problem_of(
     if state.succeeded and status in {"complete", None}:
         return None
     if status == "deadline":
-        return DeadlineReached(
-            "The money was spent before all images were done.",
-            goes_on,
-        )
+        return DeadlineReached("The money was spent before all images were done.", goes_on)
     end = ends_at(running)
     if end is not None and now >= end:
         return DeadlineReached(
-            f"The {running.title} did not end in time, and was ended: its job hung.",
-            goes_on,
+            f"The {running.title} did not end in time, and was ended: its job hung.", goes_on
         )
     if state.code in {"USER_REQUEST", "CANCELLED"}:
         return SetupError(
-            f"The {running.title} was stopped by someone: {state.reason}".rstrip(": "),
-            goes_on,
+            f"The {running.title} was stopped by someone: {state.reason}".rstrip(": "), goes_on
         )
     if hint := HINTS.get(state.code):
         return SetupError(

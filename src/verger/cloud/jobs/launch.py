@@ -13,13 +13,7 @@ from verger.cloud.jobs.failures import AGAIN, ON, problem_of
 from verger.cloud.jobs.job import OUTPUT_TAG, WORK_TAG, Cost, Running, State, ends_at, output_digest
 from verger.cloud.jobs.prepare import Launch, make_job
 from verger.cloud.money import prices
-from verger.errors import (
-    DefectError,
-    InputError,
-    SetupError,
-    UsageError,
-    VergerError,
-)
+from verger.errors import DefectError, InputError, SetupError, UsageError, VergerError
 from verger.images.listing import at_least_one, list_input
 from verger.output.files import open_files
 from verger.output.layout import Output, check_foreign, check_no_run
@@ -33,13 +27,11 @@ class Outcome:
     """How a run on AWS ended well.
 
     Attributes:
-        title: what ran, and has ended.
         manifest: of the output.
         cost: in US dollars; None where AWS did not say.
         eur: the same in euros.
     """
 
-    title: str
     manifest: Manifest
     cost: Cost | None
     eur: float | None
@@ -51,7 +43,6 @@ class Ended:
 
     Attributes:
         session: of boto3, for the region where it ran.
-        stack: with which it ran.
         running: the job.
         manifest: of its output; None where it wrote none.
         problem: what went wrong, if anything did.
@@ -60,7 +51,6 @@ class Ended:
     """
 
     session: Any
-    stack: Stack
     running: Running
     manifest: Manifest | None
     problem: VergerError | None
@@ -87,7 +77,7 @@ def launch(wanted: Launch, progress: Progress) -> Outcome:
         raise DefectError(f"The {ended.running.title} succeeded and left no manifest in {output}.")
     if wanted.download is not None:
         download.download(ended.session, output, wanted.download, progress)
-    return Outcome(ended.running.title, ended.manifest, ended.cost, ended.eur)
+    return Outcome(ended.manifest, ended.cost, ended.eur)
 
 
 def see_through(wanted: Launch, progress: Progress) -> Ended:
@@ -97,13 +87,14 @@ def see_through(wanted: Launch, progress: Progress) -> Ended:
         VergerError: as `launch`, of all that goes wrong before or beside the job itself.
     """
     started = _start(wanted, progress)
-    running, stack, output = started.running, started.stack, Output(wanted.run.output)
+    running, output = started.running, Output(wanted.run.output)
     shown = None if wanted.notebook else started.listed
     state, cost, eur = _follow(running, output, shown, started.word, progress, time=wanted.time)
     manifest = _manifest(output, started.before)
     goes_on = AGAIN if wanted.notebook else ON
-    problem = problem_of(running, stack, state, manifest, now=wanted.time.now(), goes_on=goes_on)
-    return Ended(started.session, stack, running, manifest, problem, cost, eur)
+    now = wanted.time.now()
+    problem = problem_of(running, started.stack, state, manifest, now=now, goes_on=goes_on)
+    return Ended(started.session, running, manifest, problem, cost, eur)
 
 
 def start(wanted: Launch, progress: Progress) -> Running:

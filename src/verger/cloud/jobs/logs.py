@@ -3,6 +3,7 @@
 import re
 import zlib
 from collections.abc import Callable, Iterable
+from itertools import takewhile
 
 from verger.cloud.account.stack import Stack
 from verger.cloud.jobs.job import Running, State
@@ -50,26 +51,14 @@ def find_error(texts: Iterable[str]) -> list[str]:
     return texts[0].splitlines()[-LAST_LINES:] if texts else []
 
 
-def error_of(running: Running, stack: Stack) -> list[str]:
-    """The lines that say why a job failed; none while its logs are not in the bucket.
-
-    Raises:
-        VergerError: the bucket is forbidden, or does not answer.
-    """
-    return find_error(read_log(file) for file in running.logs(stack))
-
-
 def _own_words(lines: list[str]) -> list[str]:
     """`Error: …` and what follows it, up to the next line of Spark's log."""
     starts = [number for number, line in enumerate(lines) if line.startswith("Error: ")]
     if not starts:
         return []
-    words = [lines[starts[-1]]]
-    for line in lines[starts[-1] + 1 :]:
-        if not line.strip() or _LOG4J.match(line):
-            break
-        words.append(line)
-    return words
+    after = lines[starts[-1] + 1 :]
+    more = takewhile(lambda line: line.strip() and not _LOG4J.match(line), after)
+    return [lines[starts[-1]], *more]
 
 
 def _traceback(lines: list[str]) -> list[str]:

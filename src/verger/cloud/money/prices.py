@@ -10,7 +10,7 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from verger.errors import SetupError
 from verger.progress import utc_now
@@ -33,15 +33,8 @@ RATES_URL = "https://www.ecb.europa.eu/stats/eurofxref/eurofxref-daily.xml"
 TIMEOUT_SECONDS = 10
 
 
-_FROM_AWS = "AWS price list (pricing:GetProducts)"
-
-
-class _Record(BaseModel):
-    # Prices that an earlier version refreshed had some that are not wanted any more.
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class RegionPrices(_Record):
+# What an earlier version refreshed has prices that are not wanted any more.
+class RegionPrices(BaseModel, extra="ignore", frozen=True):
     """Prices in a region; machines and EMR's share by type."""
 
     machine_hour: dict[str, float]
@@ -57,7 +50,7 @@ class RegionPrices(_Record):
     """Whether AWS' own price list gave them; those of the package are partly remembered."""
 
 
-class Prices(_Record):
+class Prices(BaseModel, extra="ignore", frozen=True):
     """`prices.json`."""
 
     dated: date
@@ -167,9 +160,10 @@ def refresh(
         fetched = {name: _ask(client, name) for name in regions or old.regions}
     regions = {**old.regions, **fetched}
     rate, rate_date = _euros(rates_url)
+    from_aws = all(one.compared for one in regions.values())
     new = Prices(
         dated=today,
-        source=_FROM_AWS if all(one.compared for one in regions.values()) else old.source,
+        source="AWS price list (pricing:GetProducts)" if from_aws else old.source,
         spot_share=old.spot_share,
         eur_per_usd=rate,
         eur_dated=rate_date,
@@ -207,9 +201,8 @@ def spot_now(session: Any, region: str, machines: Iterable[str]) -> dict[str, fl
             ProductDescriptions=["Linux/UNIX"],
             StartTime=utc_now(),
         )
-        for page in pages:
-            for entry in page["SpotPriceHistory"]:
-                spot.setdefault(entry["InstanceType"], []).append(float(entry["SpotPrice"]))
+        for entry in pages.search("SpotPriceHistory[]"):
+            spot.setdefault(entry["InstanceType"], []).append(float(entry["SpotPrice"]))
     return {machine: sum(prices) / len(prices) for machine, prices in spot.items()}
 
 
@@ -271,18 +264,17 @@ def _prices(client: Any, service: str, **filters: str) -> dict[tuple[str, str], 
         ],
     )
     found: dict[tuple[str, str], float] = {}
-    for page in pages:
-        for text in page["PriceList"]:
-            offer = json.loads(text)
-            attributes = offer["product"]["attributes"]
-            if attributes.get("softwareType", "EMR") != "EMR":
-                continue
-            usage = re.sub(r"^[A-Z]{2,4}\d?-", "", attributes.get("usagetype", ""))
-            for term in offer.get("terms", {}).get("OnDemand", {}).values():
-                for step in term["priceDimensions"].values():
-                    key = usage, step["unit"].lower()
-                    usd = float(step["pricePerUnit"].get("USD", 0))
-                    found[key] = max(usd, found.get(key, 0))
+    for text in pages.search("PriceList[]"):
+        offer = json.loads(text)
+        attributes = offer["product"]["attributes"]
+        if attributes.get("softwareType", "EMR") != "EMR":
+            continue
+        usage = re.sub(r"^[A-Z]{2,4}\d?-", "", attributes.get("usagetype", ""))
+        for term in offer.get("terms", {}).get("OnDemand", {}).values():
+            for step in term["priceDimensions"].values():
+                key = usage, step["unit"].lower()
+                usd = float(step["pricePerUnit"].get("USD", 0))
+                found[key] = max(usd, found.get(key, 0))
     return found
 
 
