@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from itertools import takewhile
 
 from verger.cloud.account.stack import Stack
-from verger.cloud.jobs.job import Running, State
+from verger.cloud.jobs.cluster import Cluster
+from verger.cloud.jobs.job import State
 from verger.progress import Time
 from verger.store import storage
 from verger.store.location import Location
@@ -76,7 +77,7 @@ def _traceback(lines: list[str]) -> list[str]:
     return [line for line in lines if line.startswith(("Exception in thread", "Caused by:"))][-2:]
 
 
-def follow_logs(running: Running, stack: Stack, say: Callable[[str], None], time: Time) -> State:
+def follow_logs(running: Cluster, stack: Stack, say: Callable[[str], None], time: Time) -> State:
     """Show a job's words as they arrive in the bucket, until it has ended; EMR brings them late.
 
     Args:
