@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from fake_aws import AwsError, FakeAws
 from stores import FAKE_KEYS, aws_settings, make_bucket, moto_server
+from verger.cli import cloud_setup
 from verger.cli.main import app
 from verger.cloud.account import limits
 from verger.cloud.account.permissions import policy
@@ -46,7 +47,8 @@ def aws(port: int, monkeypatch) -> Iterator[FakeAws]:
     """An account in which all is well, and where a run has its stack."""
     fake = FakeAws()
     made = sessions.make_session
-    monkeypatch.setattr(sessions, "make_session", lambda *a, **k: fake.install(made(*a, **k)))
+    for module in (sessions, cloud_setup):
+        monkeypatch.setattr(module, "make_session", lambda *a, **k: fake.install(made(*a, **k)))
     have_stack(monkeypatch, STACK)
     with aws_settings(port, monkeypatch):
         yield fake
