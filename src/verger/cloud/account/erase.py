@@ -11,6 +11,7 @@ from verger.progress import TIME, Progress, Time
 from verger.store.errors import bucket_errors
 from verger.store.listing import PAGE_SIZE
 from verger.store.location import Location, bucket_and_key
+from verger.store.objects import delete_keys
 
 LATE_TRIES = 5
 """How often a bucket is emptied again: EMR's logs may come some minutes after the machines went."""
@@ -68,7 +69,9 @@ def erase(session: Any, place: Location, progress: Progress) -> list[Version]:
     versions = list_versions(session, place)
     progress.start("erase")
     while batch := list(islice(versions, PAGE_SIZE)):
-        _delete(client, bucket, batch)
+        keys = [{"Key": version.key, "VersionId": version.id} for version in batch]
+        with bucket_errors(bucket):
+            delete_keys(client, bucket, keys, versions=True)
         erased += batch
         progress.update(len(erased))
     with bucket_errors(bucket):
@@ -149,15 +152,3 @@ def by_folder(erased: list[Version]) -> dict[str, tuple[int, int]]:
 def _is_below(key: str, place: str) -> bool:
     """Whether a key is at or below a place, or anywhere if that is a whole bucket."""
     return not place or key == place or key.startswith(f"{place}/")
-
-
-def _delete(client: Any, bucket: str, versions: list[Version]) -> None:
-    keys = [{"Key": version.key, "VersionId": version.id} for version in versions]
-    with bucket_errors(bucket):
-        answer = client.delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
-    # Each object has an answer of its own, under a status of 200 for all.
-    for failed in answer.get("Errors", ()):
-        raise SetupError(
-            f"s3://{bucket}/{failed['Key']} cannot be erased ({failed['Code']}).",
-            "Give the credentials s3:DeleteObjectVersion; the same command goes on.",
-        )

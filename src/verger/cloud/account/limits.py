@@ -134,10 +134,9 @@ def check_clock(session: Any, now: Callable[[], datetime] = utc_now) -> None:
     there = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
     off = (now() - there).total_seconds()
     if abs(off) > CLOCK_SECONDS:
-        minutes = off / 60
         raise SetupError(
-            f"The clock of this machine is {abs(minutes):.0f} minutes "
-            f"{'ahead of' if minutes > 0 else 'behind'} AWS'.",
+            f"The clock of this machine is {abs(off) / 60:.0f} minutes "
+            f"{'ahead of' if off > 0 else 'behind'} AWS'.",
             "Set it: machines are ended at a time of day.",
         )
 

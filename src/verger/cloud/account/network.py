@@ -61,7 +61,7 @@ def find_endpoints(session: Any, region: str, network: str) -> list[str]:
         ]
 
 
-def free_network(session: Any, region: str, network: str, time: Time = TIME) -> list[str]:
+def free_network(session: Any, region: str, network: str, time: Time = TIME) -> None:
     """Take away what EMR made in a network, or it cannot be deleted: endpoints, security groups.
 
     Args:
@@ -69,9 +69,6 @@ def free_network(session: Any, region: str, network: str, time: Time = TIME) -> 
         region: where.
         network: id of the VPC.
         time: by which it waits for endpoints to go.
-
-    Returns:
-        Ids of what was taken away.
 
     Raises:
         SetupError: AWS refuses, as it does while machines still use them, or an endpoint stays.
@@ -90,7 +87,7 @@ def free_network(session: Any, region: str, network: str, time: Time = TIME) -> 
                 f"The endpoints {', '.join(endpoints)} are still being deleted.",
                 "Give the same command again in some minutes.",
             )
-    return endpoints + _delete_groups(client, network)
+    _delete_groups(client, network)
 
 
 def _are_there(client: Any, network: str, endpoints: list[str]) -> bool:
@@ -102,7 +99,7 @@ def _are_there(client: Any, network: str, endpoints: list[str]) -> bool:
     )
 
 
-def _delete_groups(client: Any, network: str) -> list[str]:
+def _delete_groups(client: Any, network: str) -> None:
     """Security groups name each other, so that their rules go first."""
     with aws_errors("delete the security groups of EMR"):
         pages = client.get_paginator("describe_security_groups").paginate(
@@ -116,4 +113,3 @@ def _delete_groups(client: Any, network: str) -> list[str]:
                 client.revoke_security_group_egress(GroupId=group["GroupId"], IpPermissions=rules)
         for group in groups:
             client.delete_security_group(GroupId=group["GroupId"])
-    return [group["GroupId"] for group in groups]

@@ -5,6 +5,7 @@ import re
 from collections.abc import Collection, Iterable
 from datetime import date
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -133,15 +134,12 @@ def load() -> Prices:
     return refreshed if refreshed.dated >= packaged.dated else packaged
 
 
-def refresh(
-    session: Any, regions: Iterable[str] | None = None, *, rates_url: str = RATES_URL
-) -> Prices:
+def refresh(session: Any, regions: Iterable[str] | None = None) -> Prices:
     """Ask AWS for its prices and the European Central Bank for its rate, and keep both.
 
     Args:
         session: a session of boto3; its credentials need pricing:GetProducts.
         regions: whose prices; by default all that have some already.
-        rates_url: where the rate comes from.
 
     Raises:
         SetupError: one of them does not answer, or not as expected; nothing is changed then.
@@ -159,7 +157,7 @@ def refresh(
     with aws_errors("show its price list"):
         fetched = {name: _ask(client, name) for name in regions or old.regions}
     regions = {**old.regions, **fetched}
-    rate, rate_date = _euros(rates_url)
+    rate, rate_date = _euros(RATES_URL)
     from_aws = all(one.compared for one in regions.values())
     new = Prices(
         dated=today,
@@ -217,12 +215,21 @@ def _ask(client: Any, region: str) -> RegionPrices:
     s3 = _prices(client, "AmazonS3", regionCode=region)
     # A volume has three prices: of what it stores, of requests a second, of bytes a second.
     disks = _prices(client, "AmazonEC2", regionCode=region, volumeApiName="gp3")
-    machine_hour = {
-        machine: usd
-        for types in MACHINES.values()
-        for machine in types
-        if (usd := _machine_hour(client, region, machine))
-    }
+    machine_hour = {}
+    for machine in chain(*MACHINES.values()):
+        offers = _prices(
+            client,
+            "AmazonEC2",
+            regionCode=region,
+            instanceType=machine,
+            operatingSystem="Linux",
+            tenancy="Shared",
+            preInstalledSw="NA",
+            capacitystatus="Used",
+        )
+        # Reserved capacity that is not used, and hosts of one's own, have other words.
+        if usd := offers.get((f"BoxUsage:{machine}", "hrs")):
+            machine_hour[machine] = usd
     return RegionPrices(
         machine_hour=machine_hour,
         emr_hour={name: _one(emr, f"BoxUsage:{name}", "Hrs", region) for name in machine_hour},
@@ -232,22 +239,6 @@ def _ask(client: Any, region: str) -> RegionPrices:
         s3_get_thousand=1000 * _one(s3, "Requests-Tier2", "Requests", region),
         compared=True,
     )
-
-
-def _machine_hour(client: Any, region: str, machine: str) -> float | None:
-    """On demand; None where the region has no such machine."""
-    offers = _prices(
-        client,
-        "AmazonEC2",
-        regionCode=region,
-        instanceType=machine,
-        operatingSystem="Linux",
-        tenancy="Shared",
-        preInstalledSw="NA",
-        capacitystatus="Used",
-    )
-    # Reserved capacity that is not used, and hosts of one's own, have other words.
-    return offers.get((f"BoxUsage:{machine}", "hrs"))
 
 
 def _prices(client: Any, service: str, **filters: str) -> dict[tuple[str, str], float]:
