@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from verger.cli import run as run_commands
 from verger.cli.main import app
-from verger.cloud.jobs.command import job_command
+from verger.cloud.jobs.submit import job_command
 from verger.settings import RunSettings, options_for
 
 UNUSUAL = {

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from fake_aws import AwsError, FakeAws
 from stores import FAKE_KEYS, aws_settings, make_bucket, moto_server
+from verger.cli import cloud_setup
 from verger.cli.main import app
 from verger.cloud.account import limits
 from verger.cloud.account.permissions import policy
@@ -46,7 +47,8 @@ def aws(port: int, monkeypatch) -> Iterator[FakeAws]:
     """An account in which all is well, and where a run has its stack."""
     fake = FakeAws()
     made = sessions.make_session
-    monkeypatch.setattr(sessions, "make_session", lambda *a, **k: fake.install(made(*a, **k)))
+    for module in (sessions, cloud_setup):
+        monkeypatch.setattr(module, "make_session", lambda *a, **k: fake.install(made(*a, **k)))
     have_stack(monkeypatch, STACK)
     with aws_settings(port, monkeypatch):
         yield fake
@@ -257,10 +259,12 @@ def test_a_quota_says_how_many_machines(
     assert account_of(spot=spot).most_machines == machines
 
 
-def test_a_quota_of_two_is_refused_with_what_to_ask_for(aws) -> None:
-    aws.quotas["L-1216C47A"] = 2.0
+@pytest.mark.parametrize("spot", [False, True])
+def test_a_quota_of_two_is_refused_with_what_to_ask_for(aws, spot: bool) -> None:
+    # The primary machine is never a spot machine: more of those would not help.
+    aws.quotas = {"L-1216C47A": 2.0, "L-34B43A08": 0.0}
     with pytest.raises(RefusedError, match="may run 2 processors") as caught:
-        account_of()
+        account_of(spot=spot)
     assert "L-1216C47A" in caught.value.hint
 
 

@@ -12,9 +12,8 @@ from nbformat import NotebookNode
 from typer.testing import CliRunner
 
 from verger.cli.main import app
-from verger.cloud.jobs.command import notebook_command
 from verger.cloud.jobs.notebook import _check_is_notebook, execute_notebook
-from verger.cloud.jobs.submit import submit_arguments
+from verger.cloud.jobs.submit import notebook_command, submit_arguments
 from verger.errors import DeadlineReached, InputError, SetupError
 from verger.settings import RunSettings
 from verger.store import storage

@@ -49,7 +49,6 @@ from verger.store.session import make_session
 
 REGION = "eu-west-3"
 STACK = Stack(
-    name="verger",
     region=REGION,
     account="123456789012",
     bucket="orchard",
@@ -742,7 +741,7 @@ def test_what_does_not_go_together_is_refused(aws) -> None:
 
 def test_logs_are_followed_as_they_come(aws, heard: Heard, monkeypatch) -> None:
     monkeypatch.setattr("verger.cloud.account.stack.find_stack", lambda *_: STACK)
-    monkeypatch.setattr("verger.store.session.make_session", places.make_session)
+    monkeypatch.setattr(cloud_jobs, "make_session", places.make_session)
     assert CliRunner().invoke(app, [*WORDS, "--detach"]).exit_code == 0
     key = "_verger/logs/j-1/containers/application_1/container_1_0001_01_000001/stderr.gz"
     texts = ["first\n", "first\nsecond\n", "first\nsecond\nlast\n"]

@@ -20,10 +20,9 @@ from verger.cli.main import app
 from verger.cloud.jobs import download, inventory, logs
 from verger.cloud.jobs.bundle import ENTRY
 from verger.cloud.jobs.cluster import Cluster, cluster_request, list_clusters, start_cluster
-from verger.cloud.jobs.command import job_command
-from verger.cloud.jobs.job import Job, State, ends_at
+from verger.cloud.jobs.job import Job, State
 from verger.cloud.jobs.schedule import schedule_request
-from verger.cloud.jobs.submit import spark_properties, submit_arguments
+from verger.cloud.jobs.submit import job_command, spark_properties, submit_arguments
 from verger.errors import InputError, SetupError
 from verger.progress import Progress, Time
 from verger.settings import RunSettings
@@ -246,7 +245,7 @@ def test_a_cluster_is_found_by_its_tags_shown_and_stopped(env, heard: Heard) -> 
     assert "Nothing of verger runs" in verger("cloud", "status", env=env).stdout
     (past,) = list_clusters(session, REGION, since=datetime.now(timezone.utc) - timedelta(days=1))
     assert past.id == started.id
-    assert ends_at(past) == job.ends_at.replace(microsecond=0)
+    assert past.ends_at == job.ends_at.replace(microsecond=0)
     paid = verger("cloud", "costs", env=env)
     assert job.run_id in paid.stdout, paid.stderr
     assert "Without tax" in paid.stdout
@@ -263,7 +262,10 @@ def test_the_step_s_error_is_read_from_its_logs(env, port: int) -> None:
     step = "_verger/logs/j-9/steps/s-1/stderr.gz"
     make_client(port).put_object(Bucket="orchard", Key=step, Body=gzip.compress(b"Exit 1\n"))
     cluster = Cluster(make_session(), REGION, "j-9")
-    assert logs.error_of(cluster, STACK) == ["Error: It failed.", "Do this."]
+    assert logs.find_error(map(logs.read_log, cluster.logs(STACK))) == [
+        "Error: It failed.",
+        "Do this.",
+    ]
 
 
 def test_the_logs_of_the_latest_job_are_shown_by_the_command(

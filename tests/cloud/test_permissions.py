@@ -16,8 +16,8 @@ from helpers import verger
 from policies import as_list, mistakes_in, reference
 from stores import aws_settings, forget, make_bucket, moto_server
 from verger.cloud.account import cloudformation, erase, limits, network
-from verger.cloud.account.machines import encrypt_disks
 from verger.cloud.account.permissions import policy
+from verger.cloud.account.stack import encrypt_disks
 from verger.cloud.jobs.cluster import list_clusters
 from verger.errors import InputError, SetupError
 from verger.progress import Progress

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
+from unittest import mock
 
 import boto3
 import moto.ec2
@@ -54,8 +55,8 @@ class Fake:
 
 
 @contextmanager
-def bank(body: bytes, status: int = 200, seconds: float = 0) -> Iterator[str]:
-    """Rates of the day on loopback; yields the URL."""
+def bank(body: bytes, status: int = 200, seconds: float = 0) -> Iterator[None]:
+    """Rates of the day on loopback, in the place of the bank's."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -69,8 +70,10 @@ def bank(body: bytes, status: int = 200, seconds: float = 0) -> Iterator[str]:
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/rates.xml"
     try:
-        yield f"http://127.0.0.1:{server.server_port}/rates.xml"
+        with mock.patch.object(prices, "RATES_URL", url):
+            yield
     finally:
         server.shutdown()
         server.server_close()
@@ -147,8 +150,8 @@ def test_the_package_has_prices_of_all_regions_but_the_sovereign_cloud() -> None
 def test_refreshed_prices_replace_those_of_the_package() -> None:
     client, stub = price_list()
     old = prices.load()
-    with stub, bank(RATES) as url:
-        new = prices.refresh(Fake(client), ["eu-central-1"], rates_url=url)
+    with stub, bank(RATES):
+        new = prices.refresh(Fake(client), ["eu-central-1"])
     stub.assert_no_pending_responses()
     here = new.regions["eu-central-1"]
     assert here.machine_hour == {"m7g.xlarge": 0.2, "m6i.xlarge": 0.2}
@@ -179,16 +182,16 @@ def test_refreshed_prices_replace_those_of_the_package() -> None:
 def test_a_refresh_that_fails_changes_nothing(without, body, status, words) -> None:
     client, stub = price_list(without=without)
     old = prices.load()
-    with stub, bank(body, status) as url, pytest.raises(SetupError, match=words):
-        prices.refresh(Fake(client), ["eu-central-1"], rates_url=url)
+    with stub, bank(body, status), pytest.raises(SetupError, match=words):
+        prices.refresh(Fake(client), ["eu-central-1"])
     assert prices.load() == old
 
 
 def test_a_bank_that_never_answers_is_not_waited_for(monkeypatch) -> None:
     monkeypatch.setattr(prices, "TIMEOUT_SECONDS", 0.1)
     client, stub = price_list()
-    with stub, bank(RATES, seconds=0.5) as url, pytest.raises(SetupError, match="timed out"):
-        prices.refresh(Fake(client), ["eu-central-1"], rates_url=url)
+    with stub, bank(RATES, seconds=0.5), pytest.raises(SetupError, match="timed out"):
+        prices.refresh(Fake(client), ["eu-central-1"])
 
 
 def test_a_refusal_of_the_price_list_is_explained() -> None:

@@ -23,7 +23,7 @@ from verger.settings import RunSettings
 from verger.store.location import Location
 from verger.store.session import make_session
 
-WANTED = smoke.Smoke(REGION, time=Time(CLOCK.now, CLOCK.sleep))
+TIME = Time(CLOCK.now, CLOCK.sleep)
 
 
 @pytest.fixture(scope="module")
@@ -119,15 +119,15 @@ def assert_asked_once(aws: FakeAws, bucket: str) -> None:
 def test_a_right_to_the_new_bucket_that_is_missing_makes_none(aws, port: int) -> None:
     aws.granted = policy("run", ("orchard",), STACK.account)
     with pytest.raises(SetupError, match="Rights: missing: s3:ListBucket"):
-        smoke.smoke(aws.install(make_session()), WANTED, run_here, Heard())
+        smoke.smoke(aws.install(make_session()), run_here, Heard(), time=TIME)
     assert make_client(port).list_buckets()["Buckets"] == []
 
 
 def test_it_runs_compares_costs_and_leaves_nothing(aws, port: int) -> None:
     at_step(aws, 2, lambda: run_there(aws, port, 1e-4))
-    kept = smoke.Transcript(Heard(), WANTED.time)
+    kept = smoke.Transcript(Heard(), TIME)
     session = aws.install(make_session())
-    done = smoke.smoke(session, WANTED, run_here, kept)
+    done = smoke.smoke(session, run_here, kept, time=TIME)
     assert done.images == 15
     assert 0 < done.largest < smoke.TOLERANCE
     assert done.eur is not None
@@ -146,7 +146,7 @@ def test_it_runs_compares_costs_and_leaves_nothing(aws, port: int) -> None:
 def test_another_result_is_a_defect_and_even_so_all_is_removed(aws, port: int) -> None:
     at_step(aws, 2, lambda: run_there(aws, port, 0.5))
     with pytest.raises(DefectError, match=r"differ from those of this machine by up to 0\.5"):
-        smoke.smoke(aws.install(make_session()), WANTED, run_here, Heard())
+        smoke.smoke(aws.install(make_session()), run_here, Heard(), time=TIME)
     assert not aws.runs
     assert make_client(port).list_buckets()["Buckets"] == []
 
@@ -155,7 +155,7 @@ def test_a_stack_that_was_there_stays_with_what_it_holds(aws, port: int) -> None
     stacks.create_stack(None, REGION, "orchard")
     make_client(port).put_object(Bucket="orchard", Key="in/a.jpg", Body=b"1")
     at_step(aws, 2, lambda: run_there(aws, port))
-    smoke.smoke(aws.install(make_session()), WANTED, run_here, Heard())
+    smoke.smoke(aws.install(make_session()), run_here, Heard(), time=TIME)
     assert_asked_once(aws, "orchard")
     left = [one["Key"] for one in make_client(port).list_objects_v2(Bucket="orchard")["Contents"]]
     assert "in/a.jpg" in left
@@ -168,7 +168,7 @@ def test_a_stack_that_was_there_stays_with_what_it_holds(aws, port: int) -> None
 def test_an_account_that_is_not_ready_spends_nothing(aws, port: int) -> None:
     aws.quotas["L-1216C47A"] = 2.0
     with pytest.raises(Exception, match="Quotas: The account may run 2 processors"):
-        smoke.smoke(aws.install(make_session()), WANTED, run_here, Heard())
+        smoke.smoke(aws.install(make_session()), run_here, Heard(), time=TIME)
     assert make_client(port).list_buckets()["Buckets"] == []
     assert "RunJobFlow" not in aws.names
 
@@ -181,7 +181,7 @@ def test_what_cannot_be_removed_is_said(aws, port: int, monkeypatch) -> None:
 
     monkeypatch.setattr(stacks, "delete_stack", refuse)
     heard = Heard()
-    smoke.smoke(aws.install(make_session()), WANTED, run_here, heard)
+    smoke.smoke(aws.install(make_session()), run_here, heard, time=TIME)
     assert "Not all is removed: Subnet1 failed" in heard.said
     assert "verger cloud destroy --region eu-west-3 --purge --bucket verger-smoke-" in heard.said
 

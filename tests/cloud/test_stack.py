@@ -17,7 +17,7 @@ from policies import mistakes_in
 from stores import FAKE_KEYS, aws_settings, make_bucket, make_client, moto_server
 from verger.cli.main import app
 from verger.cloud.account import cloudformation, erase, limits, network, owned, stack
-from verger.cloud.account.tags import TAGS
+from verger.cloud.account.cloudformation import TAGS
 from verger.cloud.money import budget
 from verger.errors import InputError, RefusedError, SetupError, UsageError
 from verger.progress import Progress, Time

@@ -16,11 +16,10 @@ from helpers import assert_same_features, go, matrix_of, rejected_of
 from stores import aws_settings, download, make_bucket, seaweedfs, upload
 from verger.cloud.account.stack import Stack
 from verger.cloud.jobs.cluster import cluster_request
-from verger.cloud.jobs.command import job_command, notebook_command
 from verger.cloud.jobs.delivery import deliver, make_bundle
 from verger.cloud.jobs.job import Job
 from verger.cloud.jobs.sizes import spark_sizes
-from verger.cloud.jobs.submit import spark_properties
+from verger.cloud.jobs.submit import job_command, notebook_command, spark_properties
 from verger.datasets.packing import pack
 from verger.progress import Progress
 from verger.settings import RunSettings
@@ -32,7 +31,7 @@ pytestmark = pytest.mark.spark
 ENDS_AT = datetime.now(timezone.utc) + timedelta(hours=2)
 BUCKET = "orchard"
 STACK = Stack(
-    "verger", "eu-west-3", "123456789012", BUCKET, (BUCKET,), "service", "profile",
+    "eu-west-3", "123456789012", BUCKET, (BUCKET,), "service", "profile",
     "scheduler", ("subnet",), "security", "schedules",
 )  # fmt: skip
 SETTINGS = RunSettings(

@@ -13,8 +13,7 @@ from verger.cli.cloud_jobs import (
     status,
     stop,
 )
-from verger.cli.cloud_setup import check, destroy, init, policy
-from verger.cli.cloud_smoke import smoke
+from verger.cli.cloud_setup import check, destroy, init, policy, smoke
 
 cloud_app = typer.Typer(
     no_args_is_help=True,

@@ -1,24 +1,17 @@
 """The commands that plan, upload and show prices."""
 
-import sys
 from typing import Annotated
 
 import typer
 
 from verger.cli import console
-from verger.cli.options import (
-    Arch,
-    Debug,
-    Json,
-    LabelFrom,
-    MaxCost,
-    Region,
-    Spot,
-    Workers,
-)
+from verger.cli.options import Arch, Debug, Json, LabelFrom, MaxCost, Region, Spot, Workers
 from verger.cli.reporting import reporting
+from verger.errors import UsageError
 from verger.networks.registry import work_of
 from verger.settings import MOST_VIEWS, NETWORKS, check_network
+from verger.store.location import Location
+from verger.store.session import make_session
 
 
 def _check_network(name: str) -> str:
@@ -50,22 +43,39 @@ def plan(
     """Say what a run would take and cost, before a euro is spent."""
     with reporting(debug):
         from verger.cli import cloud_plan
+        from verger.cloud.money.plan import CORE_RATES, make_plan
+        from verger.cloud.money.prices import load
 
         if network not in NETWORKS:
             console.stderr.print(
                 f"The time that {network} takes is not known: that of MobileNetV2 is taken."
             )
-        cloud_plan.plan(
-            source,
-            images,
-            region,
-            workers=workers,
-            arch=arch,
-            spot=spot,
-            work=work_of(network, views),
-            max_cost=max_cost,
-            as_json=json,
-        )
+        if (source is None) == (images is None):
+            raise UsageError("Give either INPUT or --images.", "verger cloud plan --images 67692")
+        where, live = cloud_plan.region_and_spot(source, region)
+        count = images if source is None else cloud_plan.count(source)
+        known = load()
+        plans = {
+            (kind, on_spot): make_plan(
+                count or 0,
+                where,
+                workers=workers,
+                arch=kind,
+                spot=on_spot,
+                work=work_of(network, views),
+                max_cost=max_cost,
+                prices=known,
+                spot_usd=live,
+            )
+            for kind in dict.fromkeys((arch, *CORE_RATES))
+            for on_spot in (spot, not spot)
+        }
+        chosen = plans[arch, spot]
+        if json:
+            cloud_plan.print_json(plans.values())
+        else:
+            cloud_plan.show_plans(chosen, plans.values(), live)
+        chosen.check_ceiling()
 
 
 def upload(
@@ -81,29 +91,23 @@ def upload(
 ) -> None:
     """Upload images without their metadata; give it again to go on or add."""
     with reporting(debug):
+        from verger.cli.pack import show_pack
         from verger.cloud.account.upload import upload_images, upload_packed
-        from verger.store.location import Location
-        from verger.store.session import make_session
 
         session = make_session()
         places = Location.parse(source), Location.parse(target)
-        with console.progress() as shown:
-            if pack:
-                packed = upload_packed(session, *places, shown, label_from=label_from)
-            else:
-                done = upload_images(session, *places, shown)
         if pack:
-            from verger.cli.pack import show_pack
-
+            with console.progress() as shown:
+                packed = upload_packed(session, *places, shown, label_from=label_from)
             if json:
                 console.write_json(packed)
             else:
                 show_pack(packed, places[1])
             return
+        with console.progress() as shown:
+            done = upload_images(session, *places, shown)
         if json:
-            from pydantic import TypeAdapter
-
-            sys.stdout.buffer.write(TypeAdapter(type(done)).dump_json(done, indent=2) + b"\n")
+            console.write_json(done)
             return
         size = done.bytes_sent / 2**20
         console.say(f"{done.sent:,} sent ({size:,.1f} MiB), {done.present:,} were there already")
@@ -126,7 +130,6 @@ def prices(
     with reporting(debug):
         from verger.cli.cloud_plan import show_prices
         from verger.cloud.money import prices as price_list
-        from verger.store.session import make_session
 
         if refresh:
             with console.stage("prices"):

@@ -3,30 +3,23 @@
 from datetime import timedelta, timezone
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from verger.cli import console
-from verger.cli.options import (
-    Arch,
-    Debug,
-    Json,
-    MaxCost,
-    Region,
-    Spot,
-    Workers,
-    with_settings,
-)
+from verger.cli.options import Arch, Debug, Json, MaxCost, Region, Spot, Workers, with_settings
 from verger.cli.reporting import reporting
-from verger.errors import InputError, SetupError, UsageError
+from verger.errors import InputError, SetupError, UsageError, VergerError
 from verger.progress import TIME, utc_now
 from verger.settings import options_for
+from verger.store.location import Location
+from verger.store.session import make_session
 
 if TYPE_CHECKING:
+    from verger.cloud.jobs.cluster import Cluster
     from verger.cloud.jobs.inventory import Inventory
-    from verger.cloud.jobs.job import Running
     from verger.settings import RunSettings
 
 
@@ -67,19 +60,19 @@ def run(
         download=download,
         time=TIME,
     )
-    if print_request or detach:
-        if download or (print_request and detach):
-            raise UsageError(
-                "--print-request, --detach and --download do not go together.", "Give one of them."
-            )
+    if [print_request, detach, download is not None].count(True) > 1:
+        raise UsageError(
+            "--print-request, --detach and --download do not go together.", "Give one of them."
+        )
+    if print_request:
         with console.progress() as shown:
-            if detach:
-                start(wanted, shown)
-                return
             wish = request(wanted, shown)
         console.say(dumps(wish, indent=2))
         return
     with console.progress() as shown:
+        if detach:
+            start(wanted, shown)
+            return
         outcome = launch(wanted, shown)
     if json:
         console.write_json(outcome.manifest)
@@ -121,7 +114,6 @@ def execute_notebook(
 ) -> None:
     """Execute a notebook as the driver of a cluster: what `notebook` has a cluster do."""
     from verger.cloud.jobs.notebook import execute_notebook
-    from verger.store.location import Location
 
     given = settings.model_dump(include={*NOTEBOOK}, exclude_defaults=True)
     execute_notebook(
@@ -133,18 +125,12 @@ def execute_notebook(
     )
 
 
-def deliver(
-    *,
-    region: Region = None,
-    arch: Arch = "arm64",
-    debug: Debug = False,
-) -> None:
+def deliver(*, region: Region = None, arch: Arch = "arm64", debug: Debug = False) -> None:
     """Upload packages, code and network, which the request of --print-request names."""
     with reporting(debug):
         from verger.cloud.account.stack import find_stack
         from verger.cloud.jobs.delivery import deliver as upload
         from verger.cloud.jobs.delivery import make_bundle
-        from verger.store.session import make_session
 
         session = make_session(region)
         stack = find_stack(session, session.region_name)
@@ -195,8 +181,7 @@ def logs(
     """Show why a job failed, in its own words."""
     with reporting(debug):
         from verger.cloud.account.stack import find_stack
-        from verger.cloud.jobs.logs import error_of, follow_logs
-        from verger.store.session import make_session
+        from verger.cloud.jobs.logs import find_error, follow_logs, read_log
 
         jobs = _look(days).running
         chosen = [one for one in jobs if job is None or one.id == job]
@@ -208,13 +193,11 @@ def logs(
         one = max(chosen, key=lambda each: each.tags.get("run", ""))
         stack = find_stack(make_session(one.region), one.region)
         if follow:
-            state = follow_logs(one, stack, console.say, TIME)
-            console.say(f"{one.title}: {state.phase} {state.code} {state.reason}".rstrip())
-            return
-        state = one.state()
-        lines = error_of(one, stack)
-        console.say(f"{one.title}: {state.phase} {state.code} {state.reason}".rstrip())
-        for line in lines or ["There is no log yet; it comes within minutes."]:
+            state, lines = follow_logs(one, stack, console.say, TIME), []
+        else:
+            state, lines = one.state(), find_error(map(read_log, one.logs(stack)))
+            lines = lines or ["There is no log yet; it comes within minutes."]
+        for line in (f"{one.title}: {state.phase} {state.code} {state.reason}".rstrip(), *lines):
             console.say(line)
 
 
@@ -226,7 +209,6 @@ def costs(
     """Show what runs have cost, from the hours that machines were there."""
     with reporting(debug):
         from verger.cloud.money.prices import load
-        from verger.errors import VergerError
 
         known = load()
         table = Table("Job", "Run", "Used", "EUR", box=None, padding=(0, 2, 0, 0))
@@ -250,7 +232,6 @@ def costs(
 
 def _look(days: int | None = None) -> "Inventory":
     from verger.cloud.jobs.inventory import take_inventory
-    from verger.store.session import make_session
 
     since = utc_now() - timedelta(days=days) if days else None
     with console.stage("look"):
@@ -272,9 +253,8 @@ def _nothing(inventory: "Inventory") -> str:
     return f"Nothing of verger runs on AWS{where}."
 
 
-def _cost(running: "Running") -> str:
+def _cost(running: "Cluster") -> str:
     from verger.cloud.money.prices import load
-    from verger.errors import VergerError
 
     try:
         return f"{running.cost().usd * load().eur_per_usd:.2f} EUR so far"
@@ -282,8 +262,6 @@ def _cost(running: "Running") -> str:
         return f"cost not known ({error.message})"
 
 
-def _end(running: Any) -> str:
-    from verger.cloud.jobs.job import ends_at
-
-    end = ends_at(running)
+def _end(running: "Cluster") -> str:
+    end = running.ends_at
     return f"; ends by {end.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC" if end else ""

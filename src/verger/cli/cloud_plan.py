@@ -1,77 +1,32 @@
 """Plans and prices as tables."""
 
+import json
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 from rich.table import Table
 
 from verger.cli import console
-from verger.errors import UsageError
-
-if TYPE_CHECKING:
-    from verger.cloud.money.plan import Plan
-    from verger.cloud.money.prices import Prices
+from verger.cloud.money.plan import (
+    CORE_RATES,
+    ENDING_MINUTES,
+    FIXED_MINUTES,
+    PUBLISHED,
+    START_MINUTES,
+    Plan,
+)
+from verger.cloud.money.prices import MACHINES, Prices, spot_now
+from verger.errors import SetupError, UsageError, VergerError
+from verger.store.location import Location
+from verger.store.regions import check_cloud_region
+from verger.store.session import make_session
 
 ARCHITECTURES = {"arm64": "Graviton (arm64)", "x86_64": "Intel (x86_64)"}
 
 
-def plan(
-    source: str | None,
-    images: int | None,
-    region: str | None,
-    *,
-    workers: int | None,
-    arch: str,
-    spot: bool,
-    work: float,
-    max_cost: float,
-    as_json: bool,
-) -> None:
-    """Print a plan beside its alternatives.
-
-    Raises:
-        UsageError: neither or both of an input and a number of images are given.
-        RefusedError: the region is outside the European Union, or the ceiling is too low.
-    """
-    from verger.cloud.money.plan import CORE_RATES, make_plan
-    from verger.cloud.money.prices import load
-
-    if (source is None) == (images is None):
-        raise UsageError("Give either INPUT or --images.", "verger cloud plan --images 67692")
-    where, live = _region_and_spot(source, region)
-    count = images if source is None else _count(source)
-    known = load()
-    plans = {
-        (kind, on_spot): make_plan(
-            count or 0,
-            where,
-            workers=workers,
-            arch=kind,
-            spot=on_spot,
-            work=work,
-            max_cost=max_cost,
-            prices=known,
-            spot_usd=live,
-        )
-        for kind in dict.fromkeys((arch, *CORE_RATES))
-        for on_spot in (spot, not spot)
-    }
-    chosen = plans[arch, spot]
-    if as_json:
-        _print_json(list(plans.values()))
-    else:
-        is_live = all(known.machines(where, kind)[0] in (live or {}) for kind in CORE_RATES)
-        _show(chosen, list(plans.values()), is_live)
-    chosen.check_ceiling()
-
-
-def _region_and_spot(source: str | None, region: str | None) -> tuple[str, dict[str, float] | None]:
+def region_and_spot(source: str | None, region: str | None) -> tuple[str, dict[str, float] | None]:
     """Where to plan for, and the spot prices of now if the credentials allow to ask for them."""
-    from verger.cloud.money import prices
-    from verger.errors import SetupError, VergerError
-    from verger.store.regions import check_cloud_region
-    from verger.store.session import make_session
-
     if region is not None:
         check_cloud_region(region)
     try:
@@ -83,7 +38,6 @@ def _region_and_spot(source: str | None, region: str | None) -> tuple[str, dict[
     where: str = made.region_name
     if source is not None and source.startswith("s3://"):
         from verger.cloud.account.upload import check_place
-        from verger.store.location import Location
 
         bucket_region = check_place(made, Location.parse(source))
         if region is not None and region != bucket_region:
@@ -92,9 +46,9 @@ def _region_and_spot(source: str | None, region: str | None) -> tuple[str, dict[
                 "Machines read in their own region.",
             )
         where = bucket_region
-    machines = [machine for types in prices.MACHINES.values() for machine in types]
+    machines = [machine for types in MACHINES.values() for machine in types]
     try:
-        return where, prices.spot_now(made, where, machines)
+        return where, spot_now(made, where, machines)
     except VergerError as error:
         console.stderr.print(
             f"Spot prices of now are not known ({error.message}); a typical share is taken.",
@@ -104,11 +58,10 @@ def _region_and_spot(source: str | None, region: str | None) -> tuple[str, dict[
         return where, None
 
 
-def _count(source: str) -> int:
+def count(source: str) -> int:
     """The images of an input: those that a pack names, or all files."""
     from verger.images.listing import list_images
     from verger.packs.format import read_pack
-    from verger.store.location import Location
 
     place = Location.parse(source)
     with console.stage("count"):
@@ -116,9 +69,8 @@ def _count(source: str) -> int:
         return packed.images if packed else sum(1 for _ in list_images(place))
 
 
-def _show(chosen: "Plan", plans: list["Plan"], is_live: bool) -> None:
-    from verger.cloud.money.plan import ENDING_MINUTES, FIXED_MINUTES, PUBLISHED, START_MINUTES
-
+def show_plans(chosen: Plan, plans: Iterable[Plan], live: dict[str, float] | None) -> None:
+    """Print a plan beside its alternatives; `live` has the spot prices of now, if known."""
     table = Table(title=f"{chosen.images:,} images in {chosen.region}", title_justify="left")
     for name in ("", "processors", "machines", "images/s", "minutes", "EUR", "EUR an hour"):
         table.add_column(name, justify="left" if name in {"", "processors"} else "right")
@@ -134,6 +86,8 @@ def _show(chosen: "Plan", plans: list["Plan"], is_live: bool) -> None:
         )
     console.stdout.print(table)
     prices = chosen.prices
+    preferred = {prices.machines(chosen.region, arch)[0] for arch in CORE_RATES}
+    is_live = preferred <= (live or {}).keys()
     spot = "of now" if is_live else f"typical, {prices.spot_share:.0%} of on demand"
     hours = chosen.deadline_minutes / 60
     start = "{:.0f} to {:.0f}".format(*START_MINUTES)
@@ -157,7 +111,7 @@ def _show(chosen: "Plan", plans: list["Plan"], is_live: bool) -> None:
     )
 
 
-def show_prices(prices: "Prices") -> None:
+def show_prices(prices: Prices) -> None:
     """Print the prices of all regions."""
     table = Table(title=f"USD an hour on {prices.dated}, without tax", title_justify="left")
     machines = sorted({name for known in prices.regions.values() for name in known.machine_hour})
@@ -176,9 +130,8 @@ def show_prices(prices: "Prices") -> None:
     console.say(f"1 USD = {prices.eur_per_usd} EUR on {prices.eur_dated} ({prices.eur_source})")
 
 
-def _print_json(plans: list["Plan"]) -> None:
-    import json
-
+def print_json(plans: Iterable[Plan]) -> None:
+    """Print plans for scripts."""
     rows: list[dict[str, Any]] = [
         {
             "images": plan.images,

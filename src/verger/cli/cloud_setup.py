@@ -1,10 +1,13 @@
-"""The commands that set up, look at and erase what verger has in an account."""
+"""The commands that set up, look at, try and erase what verger has in an account."""
 
 import csv
+from dataclasses import asdict
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.table import Table
 from rich.text import Text
 
 from verger.cli import console
@@ -12,6 +15,8 @@ from verger.cli.options import Arch, Debug, Json, Region
 from verger.cli.reporting import reporting
 from verger.errors import SetupError, UsageError, VergerError
 from verger.progress import TIME
+from verger.store.location import Location
+from verger.store.session import make_session
 
 if TYPE_CHECKING:
     from verger.cloud.account.stack import Stack
@@ -41,16 +46,15 @@ def init(
 ) -> None:
     """Make the bucket, roles, network and budget that a cluster needs; again to change them."""
     with reporting(debug):
-        from verger.cloud.account import machines, stack
+        from verger.cloud.account import stack
         from verger.cloud.account.owned import NOTHING_OWNED, read_owned
         from verger.cloud.money import budget
-        from verger.store.session import make_session
 
         owned = read_owned(bring_your_own) if bring_your_own else NOTHING_OWNED
         session = make_session(region)
         with console.stage("stack"):
             if encrypt_disks:
-                machines.encrypt_disks(session, session.region_name)
+                stack.encrypt_disks(session, session.region_name)
             made = stack.create_stack(
                 session, session.region_name, bucket, others=also or (), owned=owned
             )
@@ -85,7 +89,6 @@ def destroy(
     with reporting(debug):
         from verger.cloud.account import stack
         from verger.cloud.account.erase import delete_bucket, is_gone
-        from verger.store.session import make_session
 
         if (place or listing) and not purge:
             raise UsageError("--place and --list go with --purge.", "Add --purge to erase data.")
@@ -116,34 +119,27 @@ def destroy(
         if gone and kept:
             with console.progress() as shown:
                 delete_bucket(session, kept.bucket, shown, TIME)
-        _say_destroyed(kept.bucket if kept else None, gone, _delete_budget(session, where))
+        budget = _delete_budget(session, where)
+        console.say("The stack is gone, and what EMR left in its network.")
+        if kept:
+            console.say(f"The bucket {kept.bucket} {'is gone' if gone else 'stays'}.")
+        console.say(budget)
 
 
 def check(
-    *,
-    region: Region = None,
-    arch: Arch = "arm64",
-    json: Json = False,
-    debug: Debug = False,
+    *, region: Region = None, arch: Arch = "arm64", json: Json = False, debug: Debug = False
 ) -> None:
     """Look for what would stop a run, before the first euro; nothing is made or changed.
 
     Ends with exit code 5 or 6 where something does.
     """
     with reporting(debug):
-        from rich.table import Table
-
-        from verger.cloud.jobs.check import Finding, check_account, raise_first
-        from verger.store.session import make_session
+        from verger.cloud.jobs.check import check_account, raise_first
 
         session = make_session(region)
-        findings: list[Finding] = []
         with console.stage("check"):
-            findings += check_account(session, session.region_name, arch)
+            findings = list(check_account(session, session.region_name, arch))
         if json:
-            from dataclasses import asdict
-            from json import dumps
-
             console.say(dumps([asdict(one) for one in findings], indent=2))
         else:
             table = Table(box=None, padding=(0, 2, 0, 0))
@@ -154,6 +150,41 @@ def check(
                 table.add_row(*(Text(text) for text in row))
             console.stdout.print(table)
         raise_first(findings)
+
+
+def smoke(
+    *,
+    region: Region = None,
+    arch: Arch = "arm64",
+    max_cost: Annotated[float, typer.Option(help="The ceiling in euros.", min=0.01)] = 0.5,
+    transcript: Annotated[
+        Path, typer.Option(help="Where it is written down, without numbers of accounts.")
+    ] = Path("verger-smoke.txt"),
+    debug: Debug = False,
+) -> None:
+    """Run 200 rendered images on a cluster of one worker, compare, and remove everything.
+
+    It takes about a quarter of an hour and should cost less than 0.15 EUR.
+    """
+    with reporting(debug):
+        from verger import chain
+        from verger.cloud.jobs import smoke as smoke_test
+        from verger.version import VERSION
+
+        session = make_session(region)
+        with console.progress() as shown:
+            kept = smoke_test.Transcript(shown, TIME)
+            kept.note(f"verger {VERSION}, {session.region_name}, {arch}, {TIME.now():%Y-%m-%d}")
+            try:
+                done = smoke_test.smoke(
+                    session, chain.run, kept, arch=arch, max_cost=max_cost, time=TIME
+                )
+            finally:
+                transcript.write_text("\n".join(kept.lines) + "\n", encoding="utf-8")
+        console.say(
+            f"{done.images} images on a cluster give what they give here. {transcript} has it all; "
+            "send it to the project, which has no recorded run yet."
+        )
 
 
 def policy(
@@ -167,8 +198,6 @@ def policy(
 ) -> None:
     """Print the policy of AWS with the least rights that somebody needs."""
     with reporting(debug):
-        from json import dumps
-
         from verger.cloud.account.permissions import policy as policy_for
 
         if who not in {"run", "setup"}:
@@ -192,13 +221,6 @@ def _delete_budget(session: Any, region: str) -> str:
             "may look finds it in the console, under Budgets."
         )
     return "The budget is gone."
-
-
-def _say_destroyed(bucket: str | None, purged: bool, budget: str) -> None:
-    console.say("The stack is gone, and what EMR left in its network.")
-    if bucket:
-        console.say(f"The bucket {bucket} {'is gone' if purged else 'stays'}.")
-    console.say(budget)
 
 
 def _show_stack(made: "Stack", email: str, monthly_usd: float, encrypted: bool) -> None:
@@ -225,7 +247,6 @@ def _purge(session: Any, wanted: list[str], listing: Path | None, yes: bool) -> 
     """Erase the objects of places, after asking; say what was erased."""
     from verger.cloud.account.buckets import check_buckets
     from verger.cloud.account.erase import by_folder, erase, list_versions
-    from verger.store.location import Location
 
     places = [Location.parse(text) for text in dict.fromkeys(wanted)]
     for place in places:

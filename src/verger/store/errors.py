@@ -45,14 +45,6 @@ def no_credentials() -> SetupError:
     )
 
 
-def no_region() -> SetupError:
-    """What to say where nothing says in which region to work: a guess would look elsewhere."""
-    return SetupError(
-        "No AWS region is set.",
-        "Set AWS_REGION to the region of the bucket, such as eu-west-3, or give --region.",
-    )
-
-
 def credentials_problem(error: Any) -> SetupError | None:
     """What is wrong with the credentials, if that is what an error of any AWS service says."""
     code = str(error.response.get("Error", {}).get("Code", ""))
@@ -136,8 +128,5 @@ def _meaning_of_aws(error: Any, action: str) -> SetupError:
 
 
 _DENIED = {
-    "AccessDenied",
-    "AccessDeniedException",
-    "UnauthorizedOperation",
-    "UnauthorizedException",
-}
+    "AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "UnauthorizedException",
+}  # fmt: skip

@@ -32,6 +32,7 @@ class Lease:
 
     def __init__(self, path: str, seconds: float = LEASE_SECONDS) -> None:
         self.path = path
+        self._place = dict(zip(("Bucket", "Key"), bucket_and_key(path), strict=True))
         self.seconds = seconds
         owner = {"host": socket.gethostname(), "pid": os.getpid(), "id": uuid.uuid4().hex}
         self._body = json.dumps(owner).encode()
@@ -62,12 +63,11 @@ class Lease:
         """Give it back, if it is still ours; a store that does not answer lets it expire."""
         self._stopped.set()
         self._thread.join(RELEASE_SECONDS)
-        bucket, key = bucket_and_key(self.path)
-        with suppress(VergerError), bucket_errors(bucket):
+        with suppress(VergerError), bucket_errors(self.path):
             # Whoever pressed Ctrl-C does not wait for minutes.
             quick = s3_client(patient=False)
             if not self._lost and self._read(quick) == self._body:
-                quick.delete_object(Bucket=bucket, Key=key)
+                quick.delete_object(**self._place)
 
     def _keep(self) -> None:
         while not self._stopped.wait(self.seconds / 4) and not self._lost:
@@ -82,13 +82,10 @@ class Lease:
         """Write it on a condition; whether it is ours now."""
         from botocore.exceptions import ClientError
 
-        bucket, key = bucket_and_key(self.path)
         at = time.time()
-        with bucket_errors(bucket):
+        with bucket_errors(self.path):
             try:
-                answer = s3_client().put_object(
-                    Bucket=bucket, Key=key, Body=self._body, **condition
-                )
+                answer = s3_client().put_object(**self._place, Body=self._body, **condition)
                 self._etag = answer["ETag"]
             except ClientError as error:
                 code = error.response.get("Error", {}).get("Code")
@@ -98,23 +95,21 @@ class Lease:
                 # A put whose answer was lost is repeated, and then meets its own work.
                 if self._read(s3_client()) != self._body:
                     return False
-                self._etag = s3_client().head_object(Bucket=bucket, Key=key)["ETag"]
+                self._etag = s3_client().head_object(**self._place)["ETag"]
         self._renewed = at
         return True
 
     def _read(self, client: Any) -> bytes | None:
-        bucket, key = bucket_and_key(self.path)
         try:
-            return bytes(client.get_object(Bucket=bucket, Key=key)["Body"].read())
+            return bytes(client.get_object(**self._place)["Body"].read())
         except client.exceptions.NoSuchKey:
             return None
 
     def _abandoned(self) -> str | None:
         """The ETag of a lease that its owner no longer renews."""
-        bucket, key = bucket_and_key(self.path)
-        with bucket_errors(bucket):
+        with bucket_errors(self.path):
             try:
-                answer = s3_client().get_object(Bucket=bucket, Key=key)
+                answer = s3_client().get_object(**self._place)
             except s3_client().exceptions.NoSuchKey:
                 return None  # given back just now
         date = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])

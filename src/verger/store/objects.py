@@ -1,6 +1,7 @@
 """Objects of S3: whether they are there, read, written, deleted."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from verger.errors import SetupError, VergerError
 from verger.store.client import s3_client
@@ -31,12 +32,10 @@ def names(path: str) -> list[str]:
     bucket, key = bucket_and_key(path)
     prefix = f"{key}/" if key else ""
     pages = s3_client().get_paginator("list_objects_v2")
-    below: set[str] = set()
     with bucket_errors(bucket):
-        for page in pages.paginate(Bucket=bucket, Prefix=prefix, Delimiter="/"):
-            keys = [entry["Key"] for entry in page.get("Contents", ())]
-            keys += [entry["Prefix"] for entry in page.get("CommonPrefixes", ())]
-            below.update(key.removeprefix(prefix).rstrip("/") for key in keys)
+        found = pages.paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
+        keys = found.search("[Contents[].Key, CommonPrefixes[].Prefix][]")
+        below = {key.removeprefix(prefix).rstrip("/") for key in keys}
     return sorted(below - {""})
 
 
@@ -75,7 +74,8 @@ def delete(path: str) -> None:
                 for entry in page.get("Contents", ())
                 if entry["Key"] == key or entry["Key"].startswith(f"{key}/")
             ]
-            _delete_keys(bucket, keys)
+            if keys:
+                delete_keys(s3_client(), bucket, keys)
         _delete_empty_folders(bucket, f"{key}/")
 
 
@@ -86,19 +86,24 @@ def delete_many(paths: Sequence[str], check: Callable[[], None]) -> None:
         keys = [{"Key": bucket_and_key(path)[1]} for path in paths[start : start + PAGE_SIZE]]
         check()
         with bucket_errors(bucket):
-            _delete_keys(bucket, keys)
+            delete_keys(s3_client(), bucket, keys)
 
 
-def _delete_keys(bucket: str, keys: list[dict[str, str]]) -> None:
-    """Delete up to a thousand keys in one request."""
-    if not keys:
-        return
-    answer = s3_client().delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
+def delete_keys(
+    client: Any, bucket: str, keys: list[dict[str, str]], *, versions: bool = False
+) -> None:
+    """Delete up to a thousand keys, or versions of them, in one request.
+
+    Raises:
+        SetupError: one of them cannot be deleted.
+    """
+    answer = client.delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
+    done, right = ("erased", "DeleteObjectVersion") if versions else ("deleted", "DeleteObject")
     # Each object has an answer of its own, under a status of 200 for all.
     for failed in answer.get("Errors", ()):
         raise SetupError(
-            f"s3://{bucket}/{failed['Key']} cannot be deleted ({failed['Code']}).",
-            "Give the credentials s3:DeleteObject; the same command goes on.",
+            f"s3://{bucket}/{failed['Key']} cannot be {done} ({failed['Code']}).",
+            f"Give the credentials s3:{right}; the same command goes on.",
         )
 
 

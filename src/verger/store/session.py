@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from verger.errors import SetupError
-from verger.store.errors import no_credentials, no_region
+from verger.store.errors import no_credentials
 from verger.store.regions import check_endpoint, check_region
 
 GUARDED = ("cloudformation", "ec2", "emr", "s3", "scheduler", "service-quotas")
@@ -34,15 +34,17 @@ def make_session(region: str | None = None, *, inside_eu: bool = True) -> Any:
     import boto3
 
     with settings_errors():
-        session = boto3.Session()
         # boto3 itself knows AWS_DEFAULT_REGION and the profile only.
-        name = region or os.environ.get("AWS_REGION") or session.region_name
+        session = boto3.Session(region_name=region or os.environ.get("AWS_REGION") or None)
+        name = session.region_name
         if not name:
-            raise no_region()
+            # A guess would look elsewhere.
+            raise SetupError(
+                "No AWS region is set.",
+                "Set AWS_REGION to the region of the bucket, such as eu-west-3, or give --region.",
+            )
         if inside_eu:
             check_region(name)
-        if name != session.region_name:
-            session = boto3.Session(region_name=name)
         has_credentials = session.get_credentials() is not None
     if inside_eu and not has_credentials:
         raise no_credentials()

@@ -7,7 +7,6 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from uuid import uuid4
 
@@ -26,14 +25,11 @@ PARTIAL_SECONDS = 3600
 """A part of a file that has not grown for so long belongs to a process that was killed."""
 
 
-@cache
-def _local() -> fs.FileSystem:
-    return fs.LocalFileSystem()
-
-
 def file_system(location: Location) -> fs.FileSystem:
     """Arrow's file system for a location; credentials on S3 come from the AWS chain alone."""
-    return arrow_file_system(bucket_and_key(location.path)[0]) if location.is_s3 else _local()
+    if location.is_s3:
+        return arrow_file_system(bucket_and_key(location.path)[0])
+    return fs.LocalFileSystem()
 
 
 def exists(location: Location) -> bool:

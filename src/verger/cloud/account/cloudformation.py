@@ -8,6 +8,13 @@ from verger.store.errors import aws_errors
 
 STACK_NAME = "verger"
 
+TAGS = {
+    "application": "verger",
+    # AWS' own policy for EMR's service role lets it touch only what has this tag.
+    "for-use-with-amazon-emr-managed-policies": "true",
+}
+"""On all that the stack makes. A cluster needs both tags, or its roles may not touch it."""
+
 FAILED = {"CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"}
 """States from which a stack can only be deleted."""
 
@@ -18,11 +25,6 @@ POLL_SECONDS = 5
 def template() -> str:
     """The template of the stack."""
     return files("verger.cloud.account").joinpath("stack.yaml").read_text()
-
-
-def make_client(session: Any, region: str) -> Any:
-    """Of CloudFormation, for the functions below."""
-    return session.client("cloudformation", region_name=region)
 
 
 def describe(client: Any) -> dict[str, Any] | None:
@@ -49,16 +51,18 @@ def outputs_of(described: dict[str, Any]) -> dict[str, str]:
     return {one["OutputKey"]: one["OutputValue"] for one in described.get("Outputs", ())}
 
 
+def parameters_of(described: dict[str, Any]) -> dict[str, str]:
+    """The same of its parameters."""
+    return {one["ParameterKey"]: one["ParameterValue"] for one in described.get("Parameters", ())}
+
+
 def apply(
-    client: Any,
-    described: dict[str, Any] | None,
-    parameters: dict[str, str],
-    tags: dict[str, str],
+    client: Any, described: dict[str, Any] | None, parameters: dict[str, str], tags: dict[str, str]
 ) -> None:
     """Make the stack or change it, and wait until that is done; some minutes.
 
     Args:
-        client: of `make_client`.
+        client: of CloudFormation.
         described: of `describe`.
         parameters: of the template.
         tags: of all that the stack makes.

@@ -11,6 +11,7 @@ from verger.progress import TIME, Progress, Time
 from verger.store.errors import bucket_errors
 from verger.store.listing import PAGE_SIZE
 from verger.store.location import Location, bucket_and_key
+from verger.store.objects import delete_keys
 
 LATE_TRIES = 5
 """How often a bucket is emptied again: EMR's logs may come some minutes after the machines went."""
@@ -41,11 +42,10 @@ def list_versions(session: Any, place: Location) -> Iterator[Version]:
     bucket, key = bucket_and_key(place.path)
     pages = session.client("s3").get_paginator("list_object_versions")
     with bucket_errors(bucket):
-        for page in pages.paginate(Bucket=bucket, Prefix=key):
-            for kind in ("Versions", "DeleteMarkers"):
-                for entry in page.get(kind, ()):
-                    if _is_below(entry["Key"], key):
-                        yield Version(entry["Key"], entry["VersionId"], entry.get("Size", 0))
+        found = pages.paginate(Bucket=bucket, Prefix=key).search("[Versions, DeleteMarkers][]")
+        for entry in found:
+            if _is_below(entry["Key"], key):
+                yield Version(entry["Key"], entry["VersionId"], entry.get("Size", 0))
 
 
 def erase(session: Any, place: Location, progress: Progress) -> list[Version]:
@@ -69,15 +69,15 @@ def erase(session: Any, place: Location, progress: Progress) -> list[Version]:
     versions = list_versions(session, place)
     progress.start("erase")
     while batch := list(islice(versions, PAGE_SIZE)):
-        _delete(client, bucket, batch)
+        keys = [{"Key": version.key, "VersionId": version.id} for version in batch]
+        with bucket_errors(bucket):
+            delete_keys(client, bucket, keys, versions=True)
         erased += batch
         progress.update(len(erased))
     with bucket_errors(bucket):
         pages = client.get_paginator("list_multipart_uploads")
-        for page in pages.paginate(Bucket=bucket, Prefix=key):
-            for upload in page.get("Uploads", ()):
-                if not _is_below(upload["Key"], key):
-                    continue
+        for upload in pages.paginate(Bucket=bucket, Prefix=key).search("[Uploads][]"):
+            if _is_below(upload["Key"], key):
                 client.abort_multipart_upload(
                     Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"]
                 )
@@ -152,20 +152,3 @@ def by_folder(erased: list[Version]) -> dict[str, tuple[int, int]]:
 def _is_below(key: str, place: str) -> bool:
     """Whether a key is at or below a place, or anywhere if that is a whole bucket."""
     return not place or key == place or key.startswith(f"{place}/")
-
-
-def _delete(client: Any, bucket: str, versions: list[Version]) -> None:
-    with bucket_errors(bucket):
-        answer = client.delete_objects(
-            Bucket=bucket,
-            Delete={
-                "Objects": [{"Key": version.key, "VersionId": version.id} for version in versions],
-                "Quiet": True,
-            },
-        )
-    # Each object has an answer of its own, under a status of 200 for all.
-    for failed in answer.get("Errors", ()):
-        raise SetupError(
-            f"s3://{bucket}/{failed['Key']} cannot be erased ({failed['Code']}).",
-            "Give the credentials s3:DeleteObjectVersion; the same command goes on.",
-        )

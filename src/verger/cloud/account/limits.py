@@ -1,8 +1,8 @@
 """What an account may start in a region, and what the region has: asked before anything starts."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -101,23 +101,17 @@ def find_capacity(
     zones = find_zones(session, region, subnets, machines)
     found = frozenset[str]().union(*(zone.machines for zone in zones)) & takes
     if not found:
-        raise no_machines(zones, machines)
+        raise SetupError(
+            f"None of {', '.join(sorted({zone.name for zone in zones}))} has a machine that verger "
+            f"takes ({', '.join(machines)}).",
+            "Take another --arch, or a bucket in another region.",
+        )
     quotas = read_quotas(session, region)
     most = largest_cluster(quotas, processors, spot=spot)
     if most < 1:
-        short = min(quotas.values(), key=lambda quota: quota.free) if spot else None
-        raise too_small(short or quotas[ON_DEMAND_QUOTA], processors, region)
+        raise too_small(quotas[ON_DEMAND_QUOTA], processors, region)
     usable = tuple(zone.subnet for zone in zones if zone.machines & takes)
     return Capacity(found, usable, most, quotas)
-
-
-def no_machines(zones: Iterable[Zone], machines: Iterable[str]) -> SetupError:
-    """What to say where no zone has what EMR could take."""
-    return SetupError(
-        f"None of {', '.join(sorted({zone.name for zone in zones}))} has a machine that verger "
-        f"takes ({', '.join(machines)}).",
-        "Take another --arch, or a bucket in another region.",
-    )
 
 
 def too_small(quota: Quota, processors: int, region: str) -> RefusedError:
@@ -129,34 +123,20 @@ def too_small(quota: Quota, processors: int, region: str) -> RefusedError:
     )
 
 
-def clock_error(session: Any, now: Callable[[], datetime] = utc_now) -> timedelta:
-    """How far the clock of this machine is ahead of AWS'.
-
-    Args:
-        session: a session of boto3.
-        now: the time on this machine.
-
-    Raises:
-        SetupError: AWS refuses.
-    """
-    with aws_errors("say who asks"):
-        answer = session.client("sts").get_caller_identity()
-    there = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
-    return now() - there
-
-
 def check_clock(session: Any, now: Callable[[], datetime] = utc_now) -> None:
     """Refuse a clock by which machines would be ended too late or too early.
 
     Raises:
         SetupError: it is off by more than `CLOCK_SECONDS`, or AWS refuses.
     """
-    off = clock_error(session, now)
-    if abs(off.total_seconds()) > CLOCK_SECONDS:
-        minutes = off.total_seconds() / 60
+    with aws_errors("say who asks"):
+        answer = session.client("sts").get_caller_identity()
+    there = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+    off = (now() - there).total_seconds()
+    if abs(off) > CLOCK_SECONDS:
         raise SetupError(
-            f"The clock of this machine is {abs(minutes):.0f} minutes "
-            f"{'ahead of' if minutes > 0 else 'behind'} AWS'.",
+            f"The clock of this machine is {abs(off) / 60:.0f} minutes "
+            f"{'ahead of' if off > 0 else 'behind'} AWS'.",
             "Set it: machines are ended at a time of day.",
         )
 
@@ -185,18 +165,13 @@ def _used(session: Any, region: str) -> dict[str, int]:
     """Processors of machines that run or start, by the quota that counts them."""
     used = dict.fromkeys(QUOTA_NAMES, 0)
     pages = session.client("ec2", region_name=region).get_paginator("describe_instances")
+    active = {"Name": "instance-state-name", "Values": ["pending", "running"]}
     with aws_errors("list the machines that run"):
-        for page in pages.paginate(
-            Filters=[{"Name": "instance-state-name", "Values": ["pending", "running"]}]
-        ):
-            for reservation in page["Reservations"]:
-                for instance in reservation["Instances"]:
-                    if not instance["InstanceType"].startswith(STANDARD):
-                        continue
-                    spot = instance.get("InstanceLifecycle") == "spot"
-                    cpu = instance["CpuOptions"]
-                    count = cpu["CoreCount"] * cpu["ThreadsPerCore"]
-                    used[SPOT_QUOTA if spot else ON_DEMAND_QUOTA] += count
+        for one in pages.paginate(Filters=[active]).search("Reservations[].Instances[]"):
+            if one["InstanceType"].startswith(STANDARD):
+                spot = one.get("InstanceLifecycle") == "spot"
+                count = one["CpuOptions"]["CoreCount"] * one["CpuOptions"]["ThreadsPerCore"]
+                used[SPOT_QUOTA if spot else ON_DEMAND_QUOTA] += count
     return used
 
 
@@ -233,9 +208,8 @@ def offered_machines(
             LocationType="availability-zone",
             Filters=[{"Name": "instance-type", "Values": list(machines)}],
         )
-        for page in pages:
-            for offer in page["InstanceTypeOfferings"]:
-                offered.setdefault(offer["Location"], set()).add(offer["InstanceType"])
+        for offer in pages.search("InstanceTypeOfferings[]"):
+            offered.setdefault(offer["Location"], set()).add(offer["InstanceType"])
     return {zone: frozenset(types) for zone, types in offered.items()}
 
 
@@ -284,7 +258,6 @@ def largest_cluster(quotas: dict[str, Quota], processors: int, *, spot: bool) ->
 
     Spot machines that are not to be had are replaced by others on demand, so that those count too.
     """
-    codes: Collection[str] = (ON_DEMAND_QUOTA, SPOT_QUOTA) if spot else (ON_DEMAND_QUOTA,)
-    machines = [quotas[code].free // processors for code in codes]
+    machines = quotas[ON_DEMAND_QUOTA].free // processors
     # One worker and the primary machine are never spot machines.
-    return min(machines[0], machines[1] + 2) if spot else machines[0]
+    return min(machines, quotas[SPOT_QUOTA].free // processors + 2) if spot else machines

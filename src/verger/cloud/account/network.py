@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from verger.cloud.account.tags import TAGS
+from verger.cloud.account.cloudformation import TAGS
 from verger.errors import SetupError
 from verger.progress import TIME, Time
 from verger.store.errors import aws_errors
@@ -54,15 +54,14 @@ def find_endpoints(session: Any, region: str, network: str) -> list[str]:
         )
         return [
             endpoint["VpcEndpointId"]
-            for page in pages
-            for endpoint in page["VpcEndpoints"]
+            for endpoint in pages.search("VpcEndpoints[]")
             if endpoint["VpcEndpointType"] != "Gateway"
             and endpoint["State"].lower() not in {"deleted", "deleting"}
             and MANAGED not in {tag["Key"] for tag in endpoint.get("Tags", ())}
         ]
 
 
-def free_network(session: Any, region: str, network: str, time: Time = TIME) -> list[str]:
+def free_network(session: Any, region: str, network: str, time: Time = TIME) -> None:
     """Take away what EMR made in a network, or it cannot be deleted: endpoints, security groups.
 
     Args:
@@ -70,9 +69,6 @@ def free_network(session: Any, region: str, network: str, time: Time = TIME) -> 
         region: where.
         network: id of the VPC.
         time: by which it waits for endpoints to go.
-
-    Returns:
-        Ids of what was taken away.
 
     Raises:
         SetupError: AWS refuses, as it does while machines still use them, or an endpoint stays.
@@ -91,7 +87,7 @@ def free_network(session: Any, region: str, network: str, time: Time = TIME) -> 
                 f"The endpoints {', '.join(endpoints)} are still being deleted.",
                 "Give the same command again in some minutes.",
             )
-    return endpoints + _delete_groups(client, network)
+    _delete_groups(client, network)
 
 
 def _are_there(client: Any, network: str, endpoints: list[str]) -> bool:
@@ -103,16 +99,13 @@ def _are_there(client: Any, network: str, endpoints: list[str]) -> bool:
     )
 
 
-def _delete_groups(client: Any, network: str) -> list[str]:
+def _delete_groups(client: Any, network: str) -> None:
     """Security groups name each other, so that their rules go first."""
     with aws_errors("delete the security groups of EMR"):
-        pages = client.get_paginator("describe_security_groups")
-        groups = [
-            group
-            for page in pages.paginate(Filters=[{"Name": "vpc-id", "Values": [network]}])
-            for group in page["SecurityGroups"]
-            if group["GroupName"] != "default"
-        ]
+        pages = client.get_paginator("describe_security_groups").paginate(
+            Filters=[{"Name": "vpc-id", "Values": [network]}]
+        )
+        groups = list(pages.search("SecurityGroups[?GroupName != 'default']"))
         for group in groups:
             if rules := group["IpPermissions"]:
                 client.revoke_security_group_ingress(GroupId=group["GroupId"], IpPermissions=rules)
@@ -120,4 +113,3 @@ def _delete_groups(client: Any, network: str) -> list[str]:
                 client.revoke_security_group_egress(GroupId=group["GroupId"], IpPermissions=rules)
         for group in groups:
             client.delete_security_group(GroupId=group["GroupId"])
-    return [group["GroupId"] for group in groups]

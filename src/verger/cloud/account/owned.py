@@ -2,18 +2,16 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from verger.errors import InputError, UsageError
 
 
-class Owned(BaseModel):
+class Owned(BaseModel, extra="forbid", frozen=True):
     """What is there already; what is left out is made.
 
     `docs/howto/own-network.md` says what each has to allow.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     bucket: bool = False
     """Whether the bucket is there already; its rules are left as they are then."""

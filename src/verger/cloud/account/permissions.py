@@ -73,13 +73,12 @@ def missing_rights(session: Any, arn: str, document: dict[str, Any]) -> list[str
             pages = client.get_paginator("simulate_principal_policy").paginate(
                 PolicySourceArn=_principal(arn),
                 ActionNames=statement["Action"],
-                ResourceArns=[_example(one) for one in _as_list(statement["Resource"])],
+                ResourceArns=_examples(statement["Resource"]),
                 ContextEntries=list(_context(statement.get("Condition", {}))),
             )
             missing += [
                 result["EvalActionName"]
-                for page in pages
-                for result in page["EvaluationResults"]
+                for result in pages.search("EvaluationResults[]")
                 if result["EvalDecision"] != "allowed"
             ]
     return list(dict.fromkeys(missing))
@@ -98,12 +97,9 @@ def _principal(arn: str) -> str:
     raise SetupError(f"The rights of {arn} cannot be simulated.", "Take a user or a role.")
 
 
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
-def _example(pattern: str) -> str:
-    return pattern if pattern == "*" else pattern.replace("*", "verger")
+def _examples(resource: str | list[str]) -> list[str]:
+    patterns = [resource] if isinstance(resource, str) else resource
+    return [one if one == "*" else one.replace("*", "verger") for one in patterns]
 
 
 def _context(condition: dict[str, Any]) -> Iterator[dict[str, Any]]:

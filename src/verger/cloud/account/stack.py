@@ -6,10 +6,10 @@ from typing import Any
 
 from verger.cloud.account import cloudformation
 from verger.cloud.account.buckets import arn_of, check_buckets, check_is_free
+from verger.cloud.account.cloudformation import TAGS
 from verger.cloud.account.limits import default_disk_key
 from verger.cloud.account.network import find_networks, find_subnets, free_network
 from verger.cloud.account.owned import NOTHING_OWNED, Owned
-from verger.cloud.account.tags import TAGS
 from verger.errors import InputError, SetupError
 from verger.progress import TIME, Time
 from verger.store.errors import aws_errors
@@ -30,7 +30,6 @@ class Stack:
     """What `verger cloud init` made.
 
     Attributes:
-        name: of the stack.
         region: where all of it is.
         account: its number.
         bucket: the stack's own.
@@ -46,7 +45,6 @@ class Stack:
         cluster_tags: of the customer's, for clusters.
     """
 
-    name: str
     region: str
     account: str
     bucket: str
@@ -74,13 +72,40 @@ def find_stack(session: Any, region: str) -> Stack:
         RefusedError: the region is not inside the European Union.
     """
     check_cloud_region(region)
-    described = cloudformation.describe(cloudformation.make_client(session, region))
+    described = cloudformation.describe(session.client("cloudformation", region_name=region))
     if described is None or "OutputKey" not in str(described.get("Outputs")):
         raise SetupError(
             f"There is nothing of verger in {region} yet.",
             f"Make it: verger cloud init --bucket NAME --region {region}",
         )
-    return _stack_of(described, region)
+    outputs = cloudformation.outputs_of(described)
+
+    def output(name: str) -> str:
+        if name not in outputs:
+            raise SetupError(
+                f"The stack {described['StackName']} in {region} is {described['StackStatus']} and "
+                f"has no {name}.",
+                "Give the command of `verger cloud init` again.",
+            )
+        return outputs[name]
+
+    # CloudFormation has no empty outputs.
+    tags = [tag.partition("=") for tag in output("ClusterTags").split(",") if tag]
+    return Stack(
+        region=region,
+        account=output("Account"),
+        bucket=output("Bucket"),
+        buckets=tuple(output("Buckets").split(",")),
+        service_role=output("ServiceRole"),
+        instance_profile=output("InstanceProfile"),
+        scheduler_role=output("SchedulerRole"),
+        subnets=tuple(output("Subnets").split(",")),
+        security_configuration=output("SecurityConfiguration"),
+        schedule_group=output("ScheduleGroup"),
+        disk_key=outputs.get("DiskKey", ""),
+        prefix=output("Prefix").removeprefix("/"),
+        cluster_tags=tuple((key, value) for key, _, value in tags),
+    )
 
 
 def create_stack(
@@ -114,7 +139,7 @@ def create_stack(
                 f"The bucket {other} is in {where}, the stack in {region}.",
                 f"Machines read in their own region only: verger cloud init --region {where}",
             )
-    client = cloudformation.make_client(session, region)
+    client = session.client("cloudformation", region_name=region)
     described = cloudformation.describe(client)
     if described is not None and described["StackStatus"] in cloudformation.FAILED:
         delete_stack(session, region)
@@ -145,6 +170,19 @@ def create_stack(
     return find_stack(session, region)
 
 
+def encrypt_disks(session: Any, region: str) -> None:
+    """Have AWS encrypt all new disks of the account in a region, those of clusters among them.
+
+    EMR's own encryption of disks needs a key service that a network without internet reaches only
+    through an endpoint that is paid by the hour.
+
+    Raises:
+        SetupError: AWS refuses.
+    """
+    with aws_errors("encrypt new disks"):
+        session.client("ec2", region_name=region).enable_ebs_encryption_by_default()
+
+
 def running_clusters(session: Any, region: str) -> list[str]:
     """The ids of clusters that are not over and are verger's, or have machines in its network.
 
@@ -155,8 +193,10 @@ def running_clusters(session: Any, region: str) -> list[str]:
     client = session.client("emr", region_name=region)
     with aws_errors("list the clusters"):
         pages = client.get_paginator("list_clusters").paginate(ClusterStates=ALIVE)
-        ids = [running["Id"] for page in pages for running in page["Clusters"]]
-        described = [client.describe_cluster(ClusterId=running)["Cluster"] for running in ids]
+        described = [
+            client.describe_cluster(ClusterId=running)["Cluster"]
+            for running in pages.search("Clusters[].Id")
+        ]
     return [
         running["Id"]
         for running in described
@@ -186,8 +226,8 @@ def kept_bucket(session: Any, region: str) -> Kept | None:
     Raises:
         SetupError: AWS refuses.
     """
-    described = cloudformation.describe(cloudformation.make_client(session, region)) or {}
-    given = {one["ParameterKey"]: one["ParameterValue"] for one in described.get("Parameters", ())}
+    client = session.client("cloudformation", region_name=region)
+    given = cloudformation.parameters_of(cloudformation.describe(client) or {})
     if "Bucket" not in given:
         return None
     return Kept(given["Bucket"], given.get("OwnBucket") != "yes", f"{given.get('Prefix', '')}{OWN}")
@@ -201,7 +241,7 @@ def delete_stack(session: Any, region: str, time: Time = TIME) -> None:
     Raises:
         SetupError: AWS refuses, or a cluster still uses the stack.
     """
-    client = cloudformation.make_client(session, region)
+    client = session.client("cloudformation", region_name=region)
     for network in find_networks(session, region):
         free_network(session, region, network, time)
     described = cloudformation.describe(client)
@@ -212,42 +252,10 @@ def delete_stack(session: Any, region: str, time: Time = TIME) -> None:
         cloudformation.wait(client, described["StackId"], "stack_delete_complete")
 
 
-def _stack_of(described: dict[str, Any], region: str) -> Stack:
-    outputs = cloudformation.outputs_of(described)
-
-    def output(name: str) -> str:
-        if name not in outputs:
-            raise SetupError(
-                f"The stack {described['StackName']} in {region} is {described['StackStatus']} and "
-                f"has no {name}.",
-                "Give the command of `verger cloud init` again.",
-            )
-        return outputs[name]
-
-    # CloudFormation has no empty outputs.
-    tags = [tag.partition("=") for tag in output("ClusterTags").split(",") if tag]
-    return Stack(
-        name=described["StackName"],
-        region=region,
-        account=output("Account"),
-        bucket=output("Bucket"),
-        buckets=tuple(output("Buckets").split(",")),
-        service_role=output("ServiceRole"),
-        instance_profile=output("InstanceProfile"),
-        scheduler_role=output("SchedulerRole"),
-        subnets=tuple(output("Subnets").split(",")),
-        security_configuration=output("SecurityConfiguration"),
-        schedule_group=output("ScheduleGroup"),
-        disk_key=outputs.get("DiskKey", ""),
-        prefix=output("Prefix").removeprefix("/"),
-        cluster_tags=tuple((key, value) for key, _, value in tags),
-    )
-
-
 def _own_parameters(owned: Owned, described: dict[str, Any] | None) -> dict[str, str]:
     """What is there already; a stack that knew it keeps it where nothing else is said."""
-    given = (described or {}).get("Parameters", ()) if owned == NOTHING_OWNED else ()
-    before = {one["ParameterKey"]: one["ParameterValue"] for one in given}
+    knows = described if described and owned == NOTHING_OWNED else {}
+    before = cloudformation.parameters_of(knows)
     return {name: before.get(name, value) for name, value in owned.parameters.items()}
 
 

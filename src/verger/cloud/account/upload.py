@@ -1,8 +1,9 @@
 """Images to a bucket: packed, or as they are; either way without their metadata."""
 
 import hashlib
-from dataclasses import dataclass, field
 from typing import Any
+
+from pydantic import BaseModel
 
 from verger.cloud.account.buckets import check_buckets, check_store
 from verger.datasets import packing
@@ -25,8 +26,7 @@ MAX_BYTES: int = RunSettings.model_fields["max_bytes"].default
 """Larger files stay here: a run would reject them."""
 
 
-@dataclass
-class Uploaded:
+class Uploaded(BaseModel):
     """What became of the images of a folder.
 
     Attributes:
@@ -38,7 +38,7 @@ class Uploaded:
 
     sent: int = 0
     present: int = 0
-    refused: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = {}
     bytes_sent: int = 0
 
 

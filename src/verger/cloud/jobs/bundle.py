@@ -11,7 +11,6 @@ import tarfile
 import tempfile
 import zipfile
 from importlib.metadata import distribution
-from importlib.resources import files
 from pathlib import Path, PurePath
 from typing import Literal
 
@@ -82,11 +81,9 @@ def pack_environment(folder: Path, arch: Architecture) -> Path:
     Raises:
         SetupError: pip is missing, or cannot get a wheel.
     """
-    lock = files("verger.cloud.jobs") / "locks" / f"{arch}.lock"
-    digest = hashlib.sha256(lock.read_bytes() + "".join((*UNUSED, *SERVICES)).encode()).hexdigest()[
-        :12
-    ]
-    archive = folder / f"environment-{arch}-{digest}.tar.gz"
+    lock = PACKAGE / "cloud/jobs/locks" / f"{arch}.lock"
+    digest = hashlib.sha256(lock.read_bytes() + "".join((*UNUSED, *SERVICES)).encode())
+    archive = folder / f"environment-{arch}-{digest.hexdigest()[:12]}.tar.gz"
     if archive.exists():
         return archive
     if importlib.util.find_spec("pip") is None:
@@ -98,15 +95,14 @@ def pack_environment(folder: Path, arch: Architecture) -> Path:
     platforms = [f"--platform=manylinux_{glibc}_{machine}" for glibc in GLIBC]
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        packages, requirements = Path(scratch, "packages"), Path(scratch, "requirements.txt")
-        requirements.write_bytes(lock.read_bytes())
+        packages = Path(scratch, "packages")
         done = subprocess.run(  # noqa: S603 - no shell, and no word of it comes from outside
             [
                 sys.executable, "-m", "pip", "install", "--no-input", "--quiet",
                 "--disable-pip-version-check",
                 "--target", packages, "--python-version", PYTHON, *platforms,
                 "--platform", f"manylinux2014_{machine}", "--only-binary=:all:", "--no-deps",
-                "--no-compile", "--require-hashes", "--requirement", requirements,
+                "--no-compile", "--require-hashes", "--requirement", lock,
             ],
             capture_output=True, text=True, check=False,
         )  # fmt: skip

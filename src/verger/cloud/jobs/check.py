@@ -80,13 +80,11 @@ def check_account(
         yield Finding("Set-up", "note", error.message, error.hint)
     buckets = stack.buckets if stack else (bucket,) if bucket else ()
     yield _found("Rights", lambda: _rights(session, stack, buckets))
-    quotas = _found("Quotas", lambda: _quotas(session, region))
-    yield quotas
+    yield _found("Quotas", lambda: _quotas(session, region))
     yield _found("Machines", lambda: _machines(session, region, stack, arch))
     yield _found("Key of disks", lambda: _disk_key(session, region, stack))
-    if stack is not None:
-        known = stack
-        yield _found("Buckets", lambda: _buckets(session, region, known))
+    if (known := stack) is not None:
+        yield _found("Buckets", lambda: _buckets(session, known))
     yield _found("Left behind", lambda: _left_behind(session, region))
     yield _found("Prices", lambda: _prices(region))
 
@@ -219,14 +217,14 @@ def _disk_key(session: Any, region: str, stack: Stack | None) -> tuple[Level, st
     return "ok", "AWS' own, or none", ""
 
 
-def _buckets(session: Any, region: str, stack: Stack) -> tuple[Level, str, str]:
+def _buckets(session: Any, stack: Stack) -> tuple[Level, str, str]:
     for bucket, where in check_buckets(session, stack.buckets).items():
-        if where != region:
+        if where != stack.region:
             raise InputError(
-                f"{bucket} is in {where}, not in {region}.",
+                f"{bucket} is in {where}, not in {stack.region}.",
                 "Machines read and write in their own region only: copy it.",
             )
-    return "ok", f"{', '.join(stack.buckets)} in {region}", ""
+    return "ok", f"{', '.join(stack.buckets)} in {stack.region}", ""
 
 
 def _left_behind(session: Any, region: str) -> tuple[Level, str, str]:

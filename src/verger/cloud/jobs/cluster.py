@@ -6,15 +6,15 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from verger.cloud.account.cloudformation import TAGS
 from verger.cloud.account.stack import ALIVE, LOGS, Stack
-from verger.cloud.account.tags import TAGS
 from verger.cloud.jobs import schedule
-from verger.cloud.jobs.job import RELEASE, Cost, Job, State, undone_on_failure
+from verger.cloud.jobs.job import END_TAG, RELEASE, RUN_TAG, Cost, Job, State
 from verger.cloud.jobs.sizes import spark_sizes
 from verger.cloud.jobs.submit import submit_arguments
 from verger.cloud.money import prices
 from verger.cloud.money.plan import DISK_GB, HOURS_A_MONTH
-from verger.errors import SetupError
+from verger.errors import SetupError, VergerError
 from verger.progress import Progress, utc_now
 from verger.store import storage
 from verger.store.errors import aws_errors
@@ -53,16 +53,10 @@ def cluster_request(job: Job, stack: Stack) -> dict[str, Any]:
         fleets.append(_fleet("CORE", job, job.workers - spots))
     if spots:
         fleets.append(_fleet("TASK", job, spot=spots))
+    python = {"PYSPARK_PYTHON": properties["spark.pyspark.python"]}
+    export = {"Classification": "export", "Properties": python}
     configurations: list[dict[str, Any]] = [
-        {
-            "Classification": "spark-env",
-            "Configurations": [
-                {
-                    "Classification": "export",
-                    "Properties": {"PYSPARK_PYTHON": properties["spark.pyspark.python"]},
-                }
-            ],
-        },
+        {"Classification": "spark-env", "Configurations": [export]}
     ]
     if job.workers:
         labels = {
@@ -122,7 +116,14 @@ def _fleet(role: str, job: Job, on_demand: int = 0, spot: int = 0) -> dict[str, 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster of ours."""
+    """A cluster of ours: a job that was started.
+
+    Attributes:
+        session: of boto3.
+        region: where it is.
+        id: EMR's.
+        tags: see `Job.tags`.
+    """
 
     session: Any
     region: str
@@ -133,6 +134,12 @@ class Cluster:
     def title(self) -> str:
         """What it is, in words."""
         return f"cluster {self.id} in {self.region}"
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """When it is ended at the latest."""
+        text = self.tags.get(END_TAG)
+        return datetime.fromisoformat(text) if text else None
 
     @cached_property
     def _client(self) -> Any:
@@ -146,10 +153,11 @@ class Cluster:
         """
         with aws_errors(f"describe the {self.title}"):
             status = self._client.describe_cluster(ClusterId=self.id)["Cluster"]["Status"]
-            step = self._step() or {"Status": {"State": "PENDING"}}
-        done = step["Status"]["State"]
+            steps = self._client.list_steps(ClusterId=self.id)["Steps"]
+        step: dict[str, Any] = steps[0]["Status"] if steps else {"State": "PENDING"}
+        done = step["State"]
         change = status.get("StateChangeReason", {})
-        details = step["Status"].get("FailureDetails", {})
+        details = step.get("FailureDetails", {})
         code = change.get("Code", "")
         # EMR's own word is broad; that of EC2 says which machines there were not.
         errors = [one.get("ErrorCode", "") for one in status.get("ErrorDetails", ())]
@@ -167,17 +175,20 @@ class Cluster:
                 return State("running")
         return State("ending", done == "COMPLETED", code, reason)
 
-    def _step(self) -> dict[str, Any] | None:
-        steps: list[dict[str, Any]] = self._client.list_steps(ClusterId=self.id)["Steps"]
-        return steps[0] if steps else None
-
     def stop(self) -> None:
-        """Ask EMR to terminate it."""
+        """Ask EMR to terminate it; returns at once."""
         with aws_errors(f"terminate the {self.title}"):
             self._client.terminate_job_flows(JobFlowIds=[self.id])
 
+    def not_ended(self, state: State) -> SetupError:
+        """What to say where it was told to end long ago, and has not."""
+        return SetupError(
+            f"The {self.title} was told to end and is still {state.phase}.",
+            "Look at it in AWS' console, under EMR; it costs money until it has ended.",
+        )
+
     def clean_up(self) -> None:
-        """Delete its schedule."""
+        """Delete its schedule, once it has ended."""
         schedule.delete_schedule(self.session, self.region, self.id)
 
     def logs(self, stack: Stack) -> list[Location]:
@@ -205,7 +216,7 @@ class Cluster:
         hours = usd = 0.0
         with aws_errors(f"list the machines of the {self.title}"):
             pages = self._client.get_paginator("list_instances").paginate(ClusterId=self.id)
-            instances = [instance for page in pages for instance in page["Instances"]]
+            instances = list(pages.search("Instances[]"))
         for instance in instances:
             timeline = instance["Status"]["Timeline"]
             begun = timeline.get("CreationDateTime")
@@ -232,15 +243,33 @@ def start_cluster(session: Any, stack: Stack, job: Job, progress: Progress) -> C
     On any failure and on Ctrl-C nothing is left running.
 
     Raises:
-        SetupError: AWS refuses.
+        SetupError: AWS refuses, or does not say whether something runs.
     """
     client = session.client("emr", region_name=stack.region)
-    with undone_on_failure(job, lambda: list_clusters(session, stack.region), progress):
+    try:
         with aws_errors("start a cluster"):
             made = client.run_job_flow(**cluster_request(job, stack))
         cluster = Cluster(session, stack.region, made["JobFlowId"], job.tags)
         schedule.create_schedule(session, stack, cluster.id, job.ends_at)
+    except BaseException:
+        _stop_started(session, stack.region, job, progress)
+        raise
     return cluster
+
+
+def _stop_started(session: Any, region: str, job: Job, progress: Progress) -> None:
+    """End what a start left: its request may have arrived though the answer did not."""
+    try:
+        for cluster in list_clusters(session, region):
+            if cluster.tags.get(RUN_TAG) == job.run_id:
+                cluster.stop()
+                progress.note(f"The {cluster.title} was told to end before it began.")
+                cluster.clean_up()
+    except VergerError as error:
+        raise SetupError(
+            f"AWS does not say whether {job.name} was started: {error.message}",
+            "It may run, and cost money. Look, and stop it: verger cloud status, verger cloud stop",
+        ) from error
 
 
 def list_clusters(session: Any, region: str, since: datetime | None = None) -> list[Cluster]:
@@ -253,10 +282,10 @@ def list_clusters(session: Any, region: str, since: datetime | None = None) -> l
     which: dict[str, Any] = {"CreatedAfter": since} if since else {"ClusterStates": ALIVE}
     clusters = []
     with aws_errors(f"list the clusters in {region}"):
-        for page in client.get_paginator("list_clusters").paginate(**which):
-            for entry in page["Clusters"]:
-                described = client.describe_cluster(ClusterId=entry["Id"])["Cluster"]
-                tags = {tag["Key"]: tag["Value"] for tag in described.get("Tags", ())}
-                if tags.get("application") == TAGS["application"]:
-                    clusters.append(Cluster(session, region, entry["Id"], tags))
+        pages = client.get_paginator("list_clusters").paginate(**which)
+        for cluster in pages.search("Clusters[].Id"):
+            described = client.describe_cluster(ClusterId=cluster)["Cluster"]
+            tags = {tag["Key"]: tag["Value"] for tag in described.get("Tags", ())}
+            if tags.get("application") == TAGS["application"]:
+                clusters.append(Cluster(session, region, cluster, tags))
     return clusters

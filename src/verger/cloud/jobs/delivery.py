@@ -54,12 +54,8 @@ def make_bundle(
     environment, code = pack_environment(folder, arch), pack_code(folder)
     progress.finish()
     progress.start("backbone")
-    network = {name: field.default for name, field in RunSettings.model_fields.items()}
-    if settings is not None:
-        network = settings.model_dump()
-    backbone = load_backbone(
-        network["weights"], network["engine"], network["precision"], network["network"]
-    )
+    run = settings or RunSettings.model_construct()
+    backbone = load_backbone(run.weights, run.engine, run.precision, run.network)
     digest = hashlib.sha256(backbone.payload).hexdigest()[:12]
     saved = folder / f"backbone-{digest}.zip"
     if not saved.exists():

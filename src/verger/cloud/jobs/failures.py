@@ -5,7 +5,8 @@ from datetime import datetime
 
 from verger.cloud.account.stack import Stack
 from verger.cloud.jobs import logs
-from verger.cloud.jobs.job import Running, State, ends_at
+from verger.cloud.jobs.cluster import Cluster
+from verger.cloud.jobs.job import State
 from verger.errors import (
     DeadlineReached,
     InputError,
@@ -44,7 +45,7 @@ HINTS = {
 
 
 def problem_of(
-    running: Running,
+    running: Cluster,
     stack: Stack,
     state: State,
     manifest: Manifest | None,
@@ -66,20 +67,15 @@ def problem_of(
     if state.succeeded and status in {"complete", None}:
         return None
     if status == "deadline":
-        return DeadlineReached(
-            "The money was spent before all images were done.",
-            goes_on,
-        )
-    end = ends_at(running)
+        return DeadlineReached("The money was spent before all images were done.", goes_on)
+    end = running.ends_at
     if end is not None and now >= end:
         return DeadlineReached(
-            f"The {running.title} did not end in time, and was ended: its job hung.",
-            goes_on,
+            f"The {running.title} did not end in time, and was ended: its job hung.", goes_on
         )
     if state.code in {"USER_REQUEST", "CANCELLED"}:
         return SetupError(
-            f"The {running.title} was stopped by someone: {state.reason}".rstrip(": "),
-            goes_on,
+            f"The {running.title} was stopped by someone: {state.reason}".rstrip(": "), goes_on
         )
     if hint := HINTS.get(state.code):
         return SetupError(
@@ -89,7 +85,7 @@ def problem_of(
     return _explain(running, stack, state)
 
 
-def _explain(running: Running, stack: Stack, state: State) -> VergerError:
+def _explain(running: Cluster, stack: Stack, state: State) -> VergerError:
     try:
         texts = [logs.read_log(file) for file in running.logs(stack)]
     except VergerError:

@@ -5,8 +5,9 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import TypeVar
 
+from verger.cloud.jobs.cluster import Cluster
 from verger.cloud.jobs.inventory import STOP_MINUTES
-from verger.cloud.jobs.job import Running, State, not_ended
+from verger.cloud.jobs.job import State
 from verger.errors import SetupError, VergerError
 from verger.output.files import open_files
 from verger.output.layout import Outcome, Output
@@ -27,7 +28,7 @@ Answer = TypeVar("Answer")
 
 
 def follow(
-    running: Running,
+    running: Cluster,
     output: Output,
     listed: int | None,
     ends_at: datetime | None,
@@ -72,7 +73,7 @@ def follow(
             _patiently(running.stop, progress, time)
             told, since = True, time.now()
         elif told and time.now() > since + timedelta(minutes=STOP_MINUTES):
-            raise not_ended(running, state)
+            raise running.not_ended(state)
         time.sleep(time.poll_seconds)
 
 

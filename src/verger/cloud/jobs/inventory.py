@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from verger.cloud.jobs.cluster import list_clusters
-from verger.cloud.jobs.job import Running, not_ended
+from verger.cloud.jobs.cluster import Cluster, list_clusters
 from verger.errors import VergerError
 from verger.progress import TIME, Progress, Time
 from verger.store.regions import EU_REGIONS, OPT_IN
@@ -25,7 +24,7 @@ class Inventory:
         off: regions that are off in the account, or that do not know these credentials.
     """
 
-    running: tuple[Running, ...]
+    running: tuple[Cluster, ...]
     unseen: dict[str, str]
     off: tuple[str, ...] = ()
 
@@ -41,7 +40,7 @@ def take_inventory(session: Any, since: datetime | None = None) -> Inventory:
         SetupError: no region answers.
     """
     partition = session.get_partition_for_region(session.region_name)
-    running: list[Running] = []
+    running: list[Cluster] = []
     unseen: dict[str, str] = {}
     off: list[str] = []
     problem: VergerError | None = None
@@ -77,7 +76,7 @@ def _is_off(region: str, error: VergerError) -> bool:
 _OFF = {"UnrecognizedClientException", "InvalidClientTokenId"}
 
 
-def stop_all(running: Sequence[Running], progress: Progress, time: Time = TIME) -> None:
+def stop_all(running: Sequence[Cluster], progress: Progress, time: Time = TIME) -> None:
     """Stop jobs, wait until AWS says that each has ended, and take away what is left of them.
 
     Raises:
@@ -101,7 +100,7 @@ def stop_all(running: Sequence[Running], progress: Progress, time: Time = TIME) 
         raise problems[0]
 
 
-def wait_until_ended(running: Running, progress: Progress, time: Time) -> None:
+def wait_until_ended(running: Cluster, progress: Progress, time: Time) -> None:
     """Wait until AWS says that it has ended.
 
     Raises:
@@ -113,4 +112,4 @@ def wait_until_ended(running: Running, progress: Progress, time: Time) -> None:
             return
         progress.update(0)
         time.sleep(time.poll_seconds)
-    raise not_ended(running, state)
+    raise running.not_ended(state)

@@ -1,16 +1,12 @@
 """A job on AWS: what is asked for, and what is known of it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from typing import Literal, Protocol
+from typing import Literal
 
-from verger.cloud.account.stack import Stack
-from verger.cloud.account.tags import TAGS
-from verger.errors import SetupError, VergerError
-from verger.progress import Progress
+from verger.cloud.account.cloudformation import TAGS
 from verger.store.location import Location
 
 RELEASE = "emr-7.14.0"
@@ -100,88 +96,6 @@ class Cost:
     usd: float
 
 
-class Running(Protocol):
-    """A job that was started."""
-
-    @property
-    def id(self) -> str:
-        """Of the cluster."""
-
-    @property
-    def region(self) -> str:
-        """Where it is."""
-
-    @property
-    def title(self) -> str:
-        """What it is, in words, with its id and region."""
-
-    @property
-    def tags(self) -> Mapping[str, str]:
-        """See `Job.tags`."""
-
-    def state(self) -> State:
-        """Ask AWS how it stands."""
-
-    def stop(self) -> None:
-        """Ask AWS to end it; returns at once."""
-
-    def clean_up(self) -> None:
-        """Take away what is left of it once it has ended."""
-
-    def logs(self, stack: Stack) -> list[Location]:
-        """Where its own words are, those of the driver first."""
-
-    def cost(self) -> Cost:
-        """What it has cost so far."""
-
-
-def not_ended(running: Running, state: State) -> SetupError:
-    """What to say of a job that was told to end long ago, and has not."""
-    return SetupError(
-        f"The {running.title} was told to end and is still {state.phase}.",
-        "Look at it in AWS' console, under EMR; it costs money until it has ended.",
-    )
-
-
 def output_digest(output: Location) -> str:
     """Of an output's place, since a tag takes neither all characters nor all lengths."""
     return sha256(output.uri.encode()).hexdigest()[:16]
-
-
-def ends_at(running: Running) -> datetime | None:
-    """When a job is ended at the latest."""
-    text = running.tags.get(END_TAG)
-    return datetime.fromisoformat(text) if text else None
-
-
-@contextmanager
-def undone_on_failure(
-    job: Job, find: Callable[[], Sequence[Running]], progress: Progress
-) -> Iterator[None]:
-    """Leave nothing running when a start fails, or when Ctrl-C comes in the middle of it.
-
-    Args:
-        job: what is started.
-        find: lists what of ours runs in its region: a request may have arrived though its answer
-            did not.
-        progress: is told what was stopped.
-
-    Raises:
-        SetupError: AWS does not say whether something runs.
-    """
-    try:
-        yield
-    except BaseException:
-        try:
-            for running in find():
-                if running.tags.get(RUN_TAG) == job.run_id:
-                    running.stop()
-                    progress.note(f"The {running.title} was told to end before it began.")
-                    running.clean_up()
-        except VergerError as error:
-            raise SetupError(
-                f"AWS does not say whether {job.name} was started: {error.message}",
-                "It may run, and cost money. Look, and stop it: verger cloud status, "
-                "verger cloud stop",
-            ) from error
-        raise

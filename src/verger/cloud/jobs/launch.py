@@ -8,18 +8,12 @@ from verger.cloud.account import places
 from verger.cloud.account.stack import Stack
 from verger.cloud.jobs import download, follow
 from verger.cloud.jobs.check import check_before_run
-from verger.cloud.jobs.cluster import cluster_request, list_clusters, start_cluster
+from verger.cloud.jobs.cluster import Cluster, cluster_request, list_clusters, start_cluster
 from verger.cloud.jobs.failures import AGAIN, ON, problem_of
-from verger.cloud.jobs.job import OUTPUT_TAG, WORK_TAG, Cost, Running, State, ends_at, output_digest
+from verger.cloud.jobs.job import OUTPUT_TAG, WORK_TAG, Cost, State, output_digest
 from verger.cloud.jobs.prepare import Launch, make_job
 from verger.cloud.money import prices
-from verger.errors import (
-    DefectError,
-    InputError,
-    SetupError,
-    UsageError,
-    VergerError,
-)
+from verger.errors import DefectError, InputError, SetupError, UsageError, VergerError
 from verger.images.listing import at_least_one, list_input
 from verger.output.files import open_files
 from verger.output.layout import Output, check_foreign, check_no_run
@@ -33,13 +27,11 @@ class Outcome:
     """How a run on AWS ended well.
 
     Attributes:
-        title: what ran, and has ended.
         manifest: of the output.
         cost: in US dollars; None where AWS did not say.
         eur: the same in euros.
     """
 
-    title: str
     manifest: Manifest
     cost: Cost | None
     eur: float | None
@@ -51,7 +43,6 @@ class Ended:
 
     Attributes:
         session: of boto3, for the region where it ran.
-        stack: with which it ran.
         running: the job.
         manifest: of its output; None where it wrote none.
         problem: what went wrong, if anything did.
@@ -60,8 +51,7 @@ class Ended:
     """
 
     session: Any
-    stack: Stack
-    running: Running
+    running: Cluster
     manifest: Manifest | None
     problem: VergerError | None
     cost: Cost | None
@@ -87,7 +77,7 @@ def launch(wanted: Launch, progress: Progress) -> Outcome:
         raise DefectError(f"The {ended.running.title} succeeded and left no manifest in {output}.")
     if wanted.download is not None:
         download.download(ended.session, output, wanted.download, progress)
-    return Outcome(ended.running.title, ended.manifest, ended.cost, ended.eur)
+    return Outcome(ended.manifest, ended.cost, ended.eur)
 
 
 def see_through(wanted: Launch, progress: Progress) -> Ended:
@@ -97,16 +87,17 @@ def see_through(wanted: Launch, progress: Progress) -> Ended:
         VergerError: as `launch`, of all that goes wrong before or beside the job itself.
     """
     started = _start(wanted, progress)
-    running, stack, output = started.running, started.stack, Output(wanted.run.output)
+    running, output = started.running, Output(wanted.run.output)
     shown = None if wanted.notebook else started.listed
     state, cost, eur = _follow(running, output, shown, started.word, progress, time=wanted.time)
     manifest = _manifest(output, started.before)
     goes_on = AGAIN if wanted.notebook else ON
-    problem = problem_of(running, stack, state, manifest, now=wanted.time.now(), goes_on=goes_on)
-    return Ended(started.session, stack, running, manifest, problem, cost, eur)
+    now = wanted.time.now()
+    problem = problem_of(running, started.stack, state, manifest, now=now, goes_on=goes_on)
+    return Ended(started.session, running, manifest, problem, cost, eur)
 
 
-def start(wanted: Launch, progress: Progress) -> Running:
+def start(wanted: Launch, progress: Progress) -> None:
     """Start a job and leave it to itself; the same launch, given again, follows it.
 
     Raises:
@@ -117,7 +108,6 @@ def start(wanted: Launch, progress: Progress) -> Running:
         f"{started.word} {_how_to_stop(started.running)}. The same command without --detach "
         "follows it; its results are in the bucket."
     )
-    return started.running
 
 
 def request(wanted: Launch, progress: Progress) -> dict[str, Any]:
@@ -139,7 +129,7 @@ def request(wanted: Launch, progress: Progress) -> dict[str, Any]:
 class _Started:
     session: Any
     stack: Stack
-    running: Running
+    running: Cluster
     listed: int
     before: str | None
     word: str
@@ -190,7 +180,7 @@ def _check_output(wanted: Launch, output: Output) -> None:
         check_foreign(output)
 
 
-def _find(session: object, stack: Stack, wanted: Launch) -> Running | None:
+def _find(session: object, stack: Stack, wanted: Launch) -> Cluster | None:
     """A job of ours that does the same to the same output.
 
     Raises:
@@ -208,14 +198,14 @@ def _find(session: object, stack: Stack, wanted: Launch) -> Running | None:
     return None
 
 
-def _how_to_stop(running: Running) -> str:
-    end = ends_at(running)
+def _how_to_stop(running: Cluster) -> str:
+    end = running.ends_at
     latest = f", at the latest at {end.astimezone(timezone.utc):%H:%M} UTC" if end else ""
     return f"It ends by itself with its work{latest}. To stop it now: verger cloud stop"
 
 
 def _follow(
-    running: Running,
+    running: Cluster,
     output: Output,
     listed: int | None,
     word: str,
@@ -226,7 +216,7 @@ def _follow(
     """Follow a job to its end, and take away what is left of it; how it ended, and its cost."""
     try:
         progress.note(f"{word} {_how_to_stop(running)}")
-        state = follow.follow(running, output, listed, ends_at(running), progress, time=time)
+        state = follow.follow(running, output, listed, running.ends_at, progress, time=time)
     except BaseException:
         progress.note(
             f"As far as is known, the {running.title} still runs and costs money. "
@@ -265,7 +255,7 @@ def _manifest(output: Output, before: str | None) -> Manifest | None:
     return None if manifest.started_at == before else manifest
 
 
-def _cost(running: Running, progress: Progress) -> tuple[Cost | None, float | None]:
+def _cost(running: Cluster, progress: Progress) -> tuple[Cost | None, float | None]:
     try:
         cost = running.cost()
         eur = cost.usd * prices.load().eur_per_usd

@@ -3,9 +3,11 @@
 import re
 import zlib
 from collections.abc import Callable, Iterable
+from itertools import takewhile
 
 from verger.cloud.account.stack import Stack
-from verger.cloud.jobs.job import Running, State
+from verger.cloud.jobs.cluster import Cluster
+from verger.cloud.jobs.job import State
 from verger.progress import Time
 from verger.store import storage
 from verger.store.location import Location
@@ -50,26 +52,14 @@ def find_error(texts: Iterable[str]) -> list[str]:
     return texts[0].splitlines()[-LAST_LINES:] if texts else []
 
 
-def error_of(running: Running, stack: Stack) -> list[str]:
-    """The lines that say why a job failed; none while its logs are not in the bucket.
-
-    Raises:
-        VergerError: the bucket is forbidden, or does not answer.
-    """
-    return find_error(read_log(file) for file in running.logs(stack))
-
-
 def _own_words(lines: list[str]) -> list[str]:
     """`Error: …` and what follows it, up to the next line of Spark's log."""
     starts = [number for number, line in enumerate(lines) if line.startswith("Error: ")]
     if not starts:
         return []
-    words = [lines[starts[-1]]]
-    for line in lines[starts[-1] + 1 :]:
-        if not line.strip() or _LOG4J.match(line):
-            break
-        words.append(line)
-    return words
+    after = lines[starts[-1] + 1 :]
+    more = takewhile(lambda line: line.strip() and not _LOG4J.match(line), after)
+    return [lines[starts[-1]], *more]
 
 
 def _traceback(lines: list[str]) -> list[str]:
@@ -87,7 +77,7 @@ def _traceback(lines: list[str]) -> list[str]:
     return [line for line in lines if line.startswith(("Exception in thread", "Caused by:"))][-2:]
 
 
-def follow_logs(running: Running, stack: Stack, say: Callable[[str], None], time: Time) -> State:
+def follow_logs(running: Cluster, stack: Stack, say: Callable[[str], None], time: Time) -> State:
     """Show a job's words as they arrive in the bucket, until it has ended; EMR brings them late.
 
     Args:

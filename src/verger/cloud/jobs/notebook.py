@@ -12,10 +12,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from verger.cloud.jobs.command import executed
 from verger.cloud.jobs.job import RUN_TAG
 from verger.cloud.jobs.launch import see_through
 from verger.cloud.jobs.prepare import Launch
+from verger.cloud.jobs.submit import executed
 from verger.errors import DeadlineReached, InputError, SetupError, UsageError, VergerError
 from verger.progress import Progress, utc_now
 from verger.store import storage
@@ -113,9 +113,10 @@ def execute_notebook(
     )
     if (notebook.nbformat, notebook.nbformat_minor) < FIRST_WITH_IDS:
         del injected["id"]
-    notebook.cells = _with_parameters(
-        [_unexecuted(cell) for cell in notebook.cells if SPARKMAGIC not in _tags(cell)], injected
-    )
+    cells = [_unexecuted(cell) for cell in notebook.cells if SPARKMAGIC not in _tags(cell)]
+    after = (place for place, cell in enumerate(cells, start=1) if PARAMETERS in _tags(cell))
+    cells.insert(next(after, 0), injected)
+    notebook.cells = cells
 
     def write_copy() -> None:
         storage.write_bytes(target, nbformat.writes(notebook).encode())
@@ -163,12 +164,6 @@ def _unexecuted(cell: Any) -> Any:
     if cell.cell_type == "code":
         cell.outputs, cell.execution_count = [], None
     return cell
-
-
-def _with_parameters(cells: list[Any], injected: Any) -> list[Any]:
-    places = [number for number, cell in enumerate(cells) if PARAMETERS in _tags(cell)]
-    place = places[0] + 1 if places else 0
-    return [*cells[:place], injected, *cells[place:]]
 
 
 def _tags(cell: Any) -> list[str]:

@@ -9,10 +9,9 @@ from verger.cloud.account import limits, places
 from verger.cloud.account.stack import Stack
 from verger.cloud.jobs import delivery
 from verger.cloud.jobs.bundle import Architecture
-from verger.cloud.jobs.command import job_command, notebook_command
 from verger.cloud.jobs.job import RELEASE, Job
 from verger.cloud.jobs.sizes import with_full_waves
-from verger.cloud.jobs.submit import spark_properties
+from verger.cloud.jobs.submit import job_command, notebook_command, spark_properties
 from verger.cloud.money import prices
 from verger.cloud.money.plan import PROCESSORS, Plan, make_plan
 from verger.errors import RefusedError, SetupError

@@ -1,6 +1,7 @@
 """The clock in the account: it ends a cluster though the laptop is shut and the driver hangs."""
 
 import json
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any
 
@@ -52,8 +53,5 @@ def delete_schedule(session: Any, region: str, cluster: str) -> None:
         SetupError: AWS refuses.
     """
     client = session.client("scheduler", region_name=region)
-    with aws_errors("delete the schedule"):
-        try:
-            client.delete_schedule(Name=cluster, GroupName=STACK_NAME)
-        except client.exceptions.ResourceNotFoundException:
-            return
+    with aws_errors("delete the schedule"), suppress(client.exceptions.ResourceNotFoundException):
+        client.delete_schedule(Name=cluster, GroupName=STACK_NAME)

@@ -34,23 +34,6 @@ TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
-class Smoke:
-    """What is asked for.
-
-    Attributes:
-        region: where.
-        arch: of the processors.
-        max_cost: in euros.
-        time: by which it waits.
-    """
-
-    region: str
-    arch: Architecture = "arm64"
-    max_cost: float = 0.5
-    time: Time = TIME
-
-
-@dataclass(frozen=True)
 class Smoked:
     """What came out.
 
@@ -102,33 +85,42 @@ def without_accounts(text: str) -> str:
 
 
 def smoke(
-    session: Any, wanted: Smoke, run_here: Callable[[RunSettings], object], progress: Progress
+    session: Any,
+    run_here: Callable[[RunSettings], object],
+    progress: Progress,
+    *,
+    arch: Architecture = "arm64",
+    max_cost: float = 0.5,
+    time: Time = TIME,
 ) -> Smoked:
     """Run a few rendered images on a cluster of one worker, compare, and remove everything.
 
     A stack that was there before stays; what the smoke test put into its bucket goes.
 
     Args:
-        session: a session of boto3.
-        wanted: what is asked for.
+        session: a session of boto3, for the region where to run.
         run_here: runs the same on this machine.
         progress: who is told how far it is.
+        arch: of the processors.
+        max_cost: in euros.
+        time: by which it waits.
 
     Raises:
         DefectError: the cluster's result is another than that of this machine.
         VergerError: as `check.raise_first` and `launch.launch`, after all was removed.
     """
     name = f"verger-smoke-{secrets.token_hex(4)}"
-    findings = list(check_account(session, wanted.region, wanted.arch, bucket=name))
+    region = session.region_name
+    findings = list(check_account(session, region, arch, bucket=name))
     for one in findings:
         progress.note(f"{one.what}: {one.level}, {one.found}")
     raise_first(findings)
     try:
-        stack = stacks.find_stack(session, wanted.region)
+        stack = stacks.find_stack(session, region)
         is_new = False
     except SetupError:
         progress.note(f"Making the stack, with the bucket {name}.")
-        stack, is_new = stacks.create_stack(session, wanted.region, name), True
+        stack, is_new = stacks.create_stack(session, region, name), True
     place = Location(f"s3://{stack.bucket}/{stack.key(stacks.TEMPORARY, name)}")
     try:
         with tempfile.TemporaryDirectory() as scratch:
@@ -136,24 +128,22 @@ def smoke(
             write_demo_images(images, images=IMAGES)
             run_here(RunSettings(input=Location(str(images)), output=Location(f"{scratch}/here")))
             upload_images(session, Location(str(images)), place.child("in"), progress)
-            return _compare_both(wanted, place, Path(scratch), progress)
+            wanted = Launch(
+                run=RunSettings(input=place.child("in"), output=place.child("out")),
+                workers=1,
+                arch=arch,
+                max_cost=max_cost,
+                download=Path(scratch, "there"),
+                checked=True,
+                time=time,
+            )
+            return _compare_both(wanted, Path(scratch), progress)
     finally:
-        _remove(session, wanted, stack.bucket if is_new else None, place, progress)
+        _remove(session, stack.bucket if is_new else None, place, progress, time)
 
 
-def _compare_both(wanted: Smoke, place: Location, scratch: Path, progress: Progress) -> Smoked:
-    outcome = launch(
-        Launch(
-            run=RunSettings(input=place.child("in"), output=place.child("out")),
-            workers=1,
-            arch=wanted.arch,
-            max_cost=wanted.max_cost,
-            download=scratch / "there",
-            checked=True,
-            time=wanted.time,
-        ),
-        progress,
-    )
+def _compare_both(wanted: Launch, scratch: Path, progress: Progress) -> Smoked:
+    outcome = launch(wanted, progress)
     here, there = _features(scratch / "here"), _features(scratch / "there")
     if here.keys() != there.keys():
         raise DefectError(f"{len(here)} images have features here and {len(there)} on the cluster.")
@@ -178,18 +168,18 @@ def _features(output: Path) -> dict[str, np.ndarray]:
 
 
 def _remove(
-    session: Any, wanted: Smoke, bucket: str | None, place: Location, progress: Progress
+    session: Any, bucket: str | None, place: Location, progress: Progress, time: Time
 ) -> None:
     """Take away what was made; what cannot be is said, since it is what the reader has to do."""
     try:
         erase(session, place, progress)
         if bucket is not None:
             erase(session, Location(f"s3://{bucket}"), progress)
-            stacks.delete_stack(session, wanted.region, wanted.time)
-            delete_bucket(session, bucket, progress, wanted.time)
+            stacks.delete_stack(session, session.region_name, time)
+            delete_bucket(session, bucket, progress, time)
         progress.note("All that it made is removed.")
     except VergerError as error:
-        again = f"verger cloud destroy --region {wanted.region} --purge"
+        again = f"verger cloud destroy --region {session.region_name} --purge"
         progress.note(
             f"Not all is removed: {error.message} "
             + (f"Give: {again} --bucket {bucket}" if bucket else f"Erase {place}.")

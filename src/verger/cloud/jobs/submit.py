@@ -1,6 +1,10 @@
-"""How verger's job is given to Spark: the same words for EMR and plain YARN."""
+"""What verger is told on a cluster, and how it is given to Spark: in the same words on any YARN."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from verger.settings import RunSettings, options_for
+from verger.store.location import Location
 
 PYTHONPATH = "code:environment"
 """Where Spark unpacks verger's code and its packages, beside each process."""
@@ -46,3 +50,32 @@ def submit_arguments(
     settings = [word for item in properties.items() for word in ("--conf", "=".join(item))]
     backbone = properties["spark.files"].rpartition("/")[2]
     return ["--deploy-mode", "cluster", *settings, entry, *command, "--weights", backbone]
+
+
+def job_command(run: RunSettings, deadline: datetime) -> tuple[str, ...]:
+    """The words of `verger run` for a cluster, without its weights."""
+    words = ["run", str(run.input), str(run.output), "--deadline", f"{deadline:%Y-%m-%dT%H:%M:%SZ}"]
+    return (*words, *_options(run, options_for("cluster")))
+
+
+def notebook_command(
+    run: RunSettings, notebook: str, run_id: str, deadline: datetime
+) -> tuple[str, ...]:
+    """The words of `verger cloud execute-notebook`, which is what a cluster does with one."""
+    words = ["cloud", "execute-notebook", notebook, executed(run.output, run_id).uri]
+    words += ["--input", str(run.input), "--output", str(run.output)]
+    words += ["--deadline", f"{deadline:%Y-%m-%dT%H:%M:%SZ}"]
+    return (*words, *_options(run, options_for("notebook")))
+
+
+def executed(output: Location, run_id: str) -> Location:
+    """Where the executed copy of a notebook goes."""
+    return output.child("executed", f"{run_id}.ipynb")
+
+
+def _options(run: RunSettings, names: tuple[str, ...]) -> list[str]:
+    words: list[str] = []
+    for name, value in run.model_dump(include={*names}, exclude_defaults=True).items():
+        option = "--" + name.replace("_", "-")
+        words += [option] if value is True else [option, str(value)]
+    return words

@@ -1,5 +1,6 @@
 """An AWS Budget: somebody is told when the account's month becomes expensive."""
 
+from contextlib import suppress
 from typing import Any
 
 from verger.store.errors import aws_errors
@@ -60,8 +61,5 @@ def delete_budget(session: Any, account: str, region: str) -> None:
         SetupError: AWS refuses.
     """
     client = session.client("budgets")
-    with aws_errors("delete the budget"):
-        try:
-            client.delete_budget(AccountId=account, BudgetName=budget_name(region))
-        except client.exceptions.NotFoundException:
-            return
+    with aws_errors("delete the budget"), suppress(client.exceptions.NotFoundException):
+        client.delete_budget(AccountId=account, BudgetName=budget_name(region))

@@ -210,17 +210,15 @@ def make_plan(
     working = workers or ALONE_CORES
     slow, fast = working * min(cores) * rates[0], working * cores[0] * rates[1]
 
-    def hourly(machine: str) -> float:
-        """Of the cluster. One worker is never a spot machine: it holds the driver."""
+    # One worker is never a spot machine: it holds the driver.
+    spots = max(workers - 1, 0) if spot else 0
+
+    def hourly(machine: str, spots: int) -> float:
+        """Of the cluster, of whose machines so many cost what spot machines do."""
         full = here.machine_hour[machine]
-        cheap = (spot_usd or {}).get(machine, full * prices.spot_share) if spot else full
-        spots = max(workers - 1, 0)
+        cheap = (spot_usd or {}).get(machine, full * prices.spot_share)
         others = here.emr_hour[machine] + here.ebs_gb_month * DISK_GB / HOURS_A_MONTH
         return (machine_count - spots) * full + spots * cheap + machine_count * others
-
-    def at_most(machine: str) -> float:
-        others = here.emr_hour[machine] + here.ebs_gb_month * DISK_GB / HOURS_A_MONTH
-        return machine_count * (here.machine_hour[machine] + others)
 
     requests = (images * here.s3_get_thousand + PUTS * here.s3_put_thousand) / 1000
     stored = images * STORED_BYTES / 1e9 * here.s3_gb_month
@@ -236,9 +234,9 @@ def make_plan(
             START_MINUTES[0] + FIXED_MINUTES[0] + images / fast / 60,
             START_MINUTES[1] + FIXED_MINUTES[1] + images / slow / 60,
         ),
-        usd_per_hour=hourly(machines[0]),
-        dear_usd_per_hour=max(map(hourly, machines)),
-        most_usd_per_hour=max(map(at_most, machines)),
+        usd_per_hour=hourly(machines[0], spots),
+        dear_usd_per_hour=max(hourly(machine, spots) for machine in machines),
+        most_usd_per_hour=max(hourly(machine, 0) for machine in machines),
         usd_fixed=requests + stored,
         eur_per_usd=prices.eur_per_usd,
         max_cost=max_cost,

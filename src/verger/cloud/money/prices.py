@@ -5,12 +5,13 @@ import re
 from collections.abc import Collection, Iterable
 from datetime import date
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from verger.errors import SetupError
 from verger.progress import utc_now
@@ -33,15 +34,8 @@ RATES_URL = "https://www.ecb.europa.eu/stats/eurofxref/eurofxref-daily.xml"
 TIMEOUT_SECONDS = 10
 
 
-_FROM_AWS = "AWS price list (pricing:GetProducts)"
-
-
-class _Record(BaseModel):
-    # Prices that an earlier version refreshed had some that are not wanted any more.
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class RegionPrices(_Record):
+# What an earlier version refreshed has prices that are not wanted any more.
+class RegionPrices(BaseModel, extra="ignore", frozen=True):
     """Prices in a region; machines and EMR's share by type."""
 
     machine_hour: dict[str, float]
@@ -57,7 +51,7 @@ class RegionPrices(_Record):
     """Whether AWS' own price list gave them; those of the package are partly remembered."""
 
 
-class Prices(_Record):
+class Prices(BaseModel, extra="ignore", frozen=True):
     """`prices.json`."""
 
     dated: date
@@ -140,15 +134,12 @@ def load() -> Prices:
     return refreshed if refreshed.dated >= packaged.dated else packaged
 
 
-def refresh(
-    session: Any, regions: Iterable[str] | None = None, *, rates_url: str = RATES_URL
-) -> Prices:
+def refresh(session: Any, regions: Iterable[str] | None = None) -> Prices:
     """Ask AWS for its prices and the European Central Bank for its rate, and keep both.
 
     Args:
         session: a session of boto3; its credentials need pricing:GetProducts.
         regions: whose prices; by default all that have some already.
-        rates_url: where the rate comes from.
 
     Raises:
         SetupError: one of them does not answer, or not as expected; nothing is changed then.
@@ -166,10 +157,11 @@ def refresh(
     with aws_errors("show its price list"):
         fetched = {name: _ask(client, name) for name in regions or old.regions}
     regions = {**old.regions, **fetched}
-    rate, rate_date = _euros(rates_url)
+    rate, rate_date = _euros(RATES_URL)
+    from_aws = all(one.compared for one in regions.values())
     new = Prices(
         dated=today,
-        source=_FROM_AWS if all(one.compared for one in regions.values()) else old.source,
+        source="AWS price list (pricing:GetProducts)" if from_aws else old.source,
         spot_share=old.spot_share,
         eur_per_usd=rate,
         eur_dated=rate_date,
@@ -207,9 +199,8 @@ def spot_now(session: Any, region: str, machines: Iterable[str]) -> dict[str, fl
             ProductDescriptions=["Linux/UNIX"],
             StartTime=utc_now(),
         )
-        for page in pages:
-            for entry in page["SpotPriceHistory"]:
-                spot.setdefault(entry["InstanceType"], []).append(float(entry["SpotPrice"]))
+        for entry in pages.search("SpotPriceHistory[]"):
+            spot.setdefault(entry["InstanceType"], []).append(float(entry["SpotPrice"]))
     return {machine: sum(prices) / len(prices) for machine, prices in spot.items()}
 
 
@@ -224,12 +215,21 @@ def _ask(client: Any, region: str) -> RegionPrices:
     s3 = _prices(client, "AmazonS3", regionCode=region)
     # A volume has three prices: of what it stores, of requests a second, of bytes a second.
     disks = _prices(client, "AmazonEC2", regionCode=region, volumeApiName="gp3")
-    machine_hour = {
-        machine: usd
-        for types in MACHINES.values()
-        for machine in types
-        if (usd := _machine_hour(client, region, machine))
-    }
+    machine_hour = {}
+    for machine in chain(*MACHINES.values()):
+        offers = _prices(
+            client,
+            "AmazonEC2",
+            regionCode=region,
+            instanceType=machine,
+            operatingSystem="Linux",
+            tenancy="Shared",
+            preInstalledSw="NA",
+            capacitystatus="Used",
+        )
+        # Reserved capacity that is not used, and hosts of one's own, have other words.
+        if usd := offers.get((f"BoxUsage:{machine}", "hrs")):
+            machine_hour[machine] = usd
     return RegionPrices(
         machine_hour=machine_hour,
         emr_hour={name: _one(emr, f"BoxUsage:{name}", "Hrs", region) for name in machine_hour},
@@ -239,22 +239,6 @@ def _ask(client: Any, region: str) -> RegionPrices:
         s3_get_thousand=1000 * _one(s3, "Requests-Tier2", "Requests", region),
         compared=True,
     )
-
-
-def _machine_hour(client: Any, region: str, machine: str) -> float | None:
-    """On demand; None where the region has no such machine."""
-    offers = _prices(
-        client,
-        "AmazonEC2",
-        regionCode=region,
-        instanceType=machine,
-        operatingSystem="Linux",
-        tenancy="Shared",
-        preInstalledSw="NA",
-        capacitystatus="Used",
-    )
-    # Reserved capacity that is not used, and hosts of one's own, have other words.
-    return offers.get((f"BoxUsage:{machine}", "hrs"))
 
 
 def _prices(client: Any, service: str, **filters: str) -> dict[tuple[str, str], float]:
@@ -271,18 +255,17 @@ def _prices(client: Any, service: str, **filters: str) -> dict[tuple[str, str], 
         ],
     )
     found: dict[tuple[str, str], float] = {}
-    for page in pages:
-        for text in page["PriceList"]:
-            offer = json.loads(text)
-            attributes = offer["product"]["attributes"]
-            if attributes.get("softwareType", "EMR") != "EMR":
-                continue
-            usage = re.sub(r"^[A-Z]{2,4}\d?-", "", attributes.get("usagetype", ""))
-            for term in offer.get("terms", {}).get("OnDemand", {}).values():
-                for step in term["priceDimensions"].values():
-                    key = usage, step["unit"].lower()
-                    usd = float(step["pricePerUnit"].get("USD", 0))
-                    found[key] = max(usd, found.get(key, 0))
+    for text in pages.search("PriceList[]"):
+        offer = json.loads(text)
+        attributes = offer["product"]["attributes"]
+        if attributes.get("softwareType", "EMR") != "EMR":
+            continue
+        usage = re.sub(r"^[A-Z]{2,4}\d?-", "", attributes.get("usagetype", ""))
+        for term in offer.get("terms", {}).get("OnDemand", {}).values():
+            for step in term["priceDimensions"].values():
+                key = usage, step["unit"].lower()
+                usd = float(step["pricePerUnit"].get("USD", 0))
+                found[key] = max(usd, found.get(key, 0))
     return found
 
 
