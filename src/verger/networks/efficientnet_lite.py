@@ -8,35 +8,20 @@ arXiv:1905.11946; the Lite family: github.com/tensorflow/tpu, models/official/ef
 import io
 import math
 import zipfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from verger.networks.registry import BOTH, EFFICIENTNET_LITE2, MOBILENET_V2
-from verger.networks.torch_file import read_torch_weights
 from verger.networks.weights import Array, bundled_bytes
 
 STAGES = ((1, 1), (2, 2), (2, 2), (3, 2), (3, 1), (4, 2), (1, 1))
 """Of each stage the blocks of B0 and the stride of the first; widths are in the weights."""
 
+SHAPE = [1, EFFICIENTNET_LITE2.side, EFFICIENTNET_LITE2.side, 3]
 DEPTH = 1.2
 EPSILON = 1e-3
 """Of batch normalisation, in all EfficientNets."""
-
-
-def build_from_file(weights: Path, *, both: bool) -> Any:
-    """The `openvino.Model`, alone or beside MobileNetV2.
-
-    Args:
-        weights: the published PyTorch file, whose digest is known.
-        both: put the features of the bundled MobileNetV2 before it, each scaled to length one.
-
-    Raises:
-        SetupError: the bundled MobileNetV2 is missing or altered.
-    """
-    build = _build_both if both else build_graph
-    return build(read_torch_weights(weights))
 
 
 def build_graph(tensors: dict[str, Array]) -> Any:
@@ -44,12 +29,8 @@ def build_graph(tensors: dict[str, Array]) -> Any:
     import openvino
     from openvino import opset13 as ops
 
-    pixels = ops.parameter(_shape(), np.uint8, name="pixels")
+    pixels = ops.parameter(SHAPE, np.uint8, name="pixels")
     return openvino.Model([_features(tensors, pixels)], [pixels], EFFICIENTNET_LITE2.name)
-
-
-def _shape() -> list[int]:
-    return [1, EFFICIENTNET_LITE2.side, EFFICIENTNET_LITE2.side, 3]
 
 
 def _features(tensors: dict[str, Array], pixels: Any) -> Any:
@@ -98,21 +79,24 @@ def _convolve(
     convolve = ops.convolution
     if "depthwise" in name:
         convolve, kernel = ops.group_convolution, kernel[:, None]
-    steps = [stride, stride]
-    value = convolve(
-        value, np.ascontiguousarray(kernel), steps, [0, 0], [0, 0], [1, 1], auto_pad="same_upper"
-    )
+    steps, kernel = [stride, stride], np.ascontiguousarray(kernel)
+    value = convolve(value, kernel, steps, [0, 0], [0, 0], [1, 1], auto_pad="same_upper")
     value = value + (beta - mean * scale).reshape(1, -1, 1, 1)
     return value if linear else ops.clamp(value, 0.0, 6.0)
 
 
-def _build_both(tensors: dict[str, Array]) -> Any:
+def build_both(tensors: dict[str, Array]) -> Any:
+    """The same after the features of the bundled MobileNetV2, each scaled to length one: 2560.
+
+    Raises:
+        SetupError: the bundled MobileNetV2 is missing or altered.
+    """
     import openvino
     from openvino import opset13 as ops
 
     with zipfile.ZipFile(io.BytesIO(bundled_bytes("graph.zip"))) as archive:
         first = openvino.Core().read_model(archive.read("graph.xml"), archive.read("graph.bin"))
-    pixels = ops.parameter(_shape(), np.uint8, name="pixels")
+    pixels = ops.parameter(SHAPE, np.uint8, name="pixels")
     side = MOBILENET_V2.side
     smaller = ops.interpolate(
         ops.convert(pixels, "f32"),

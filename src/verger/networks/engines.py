@@ -52,12 +52,8 @@ def engine_for(backbone: Backbone) -> Engine:
     Raises:
         SetupError: the engine is not installed, or the processor lacks the precision.
     """
-    key = (
-        backbone.engine,
-        backbone.precision,
-        backbone.network.name,
-        backbone.weights.sha256,
-    )
+    network, weights = backbone.network.name, backbone.weights.sha256
+    key = (backbone.engine, backbone.precision, network, weights)
     if key not in _engines:
         _engines[key] = new_engine(backbone)
     return _engines[key]
@@ -69,11 +65,8 @@ def new_engine(backbone: Backbone) -> Engine:
     Raises:
         SetupError: the engine is not installed, or the processor lacks the precision.
     """
-    kinds: dict[str, type[OpenVinoEngine | TensorFlowEngine]] = {
-        "openvino": OpenVinoEngine,
-        "tensorflow": TensorFlowEngine,
-    }
-    return kinds[backbone.engine](backbone)
+    kind = OpenVinoEngine if backbone.engine == "openvino" else TensorFlowEngine
+    return kind(backbone)
 
 
 def check_runs_here(backbone: Backbone) -> None:
@@ -119,7 +112,7 @@ class OpenVinoEngine:
         self.network = backbone.network
         shape = (self.batch_size, self.network.side, self.network.side, 3)
         graph.reshape([*shape])
-        compiled = core.compile_model(
+        self.compiled: Any = core.compile_model(
             graph,
             "CPU",
             {
@@ -131,8 +124,7 @@ class OpenVinoEngine:
                 "ENABLE_CPU_PINNING": False,
             },
         )
-        self.compiled: Any = compiled
-        self._request = compiled.create_infer_request()
+        self._request = self.compiled.create_infer_request()
         self._batch = np.zeros(shape, np.uint8)
         # OpenVINO hangs now and then where two threads compute for the first time at once.
         with _first:

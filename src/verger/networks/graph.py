@@ -16,7 +16,11 @@ from typing import Any, Literal
 import numpy as np
 
 from verger.errors import SetupError, UsageError
+from verger.networks.efficientnet_lite import build_both, build_graph
+from verger.networks.keras_application import build_application
+from verger.networks.mobilenet_v2 import build_model
 from verger.networks.registry import BOTH, KERAS, MOBILENET_V2, NETWORKS, Network
+from verger.networks.torch_file import read_torch_weights
 from verger.networks.weights import (
     Weights,
     bundled_bytes,
@@ -32,6 +36,9 @@ from verger.store.cache import cache_folder
 FORMAT = "2"
 """Part of every cache key: raise it when `build_model` changes what it computes."""
 
+EngineName = Literal["openvino", "tensorflow"]
+Precision = Literal["f32", "bf16"]
+
 
 @dataclass(frozen=True)
 class Backbone:
@@ -46,8 +53,8 @@ class Backbone:
         network: which one it is.
     """
 
-    engine: Literal["openvino", "tensorflow"]
-    precision: Literal["f32", "bf16"]
+    engine: EngineName
+    precision: Precision
     weights: Weights
     payload: bytes
     network: Network = MOBILENET_V2
@@ -75,8 +82,8 @@ class Backbone:
 
 def load_backbone(
     weights: str = "bundled",
-    engine: Literal["openvino", "tensorflow"] = "openvino",
-    precision: Literal["f32", "bf16"] = "f32",
+    engine: EngineName = "openvino",
+    precision: Precision = "f32",
     network: str = MOBILENET_V2.name,
 ) -> Backbone:
     """Find the weights and turn them into the payload of an engine.
@@ -104,37 +111,27 @@ def load_backbone(
         maker = export_openvino if engine == "openvino" else export_arrays
         return Backbone(engine, precision, file, maker(file))
 
-    key = (engine, engine_version("keras"), file.convention, file.sha256)
-    return _kept(key, engine, precision, network, make)
+    return _kept((file.convention, file.sha256), engine, precision, network, make)
 
 
 def _load_lite(
-    network: Network,
-    weights: str,
-    engine: Literal["openvino", "tensorflow"],
-    precision: Literal["f32", "bf16"],
+    network: Network, weights: str, engine: EngineName, precision: Precision
 ) -> Backbone:
     if engine != "openvino" or weights != "bundled":
         raise UsageError(
             f"--network {network.name} has weights of its own, and runs on OpenVINO alone.",
             "Leave out --weights and --engine.",
         )
-    from verger.networks.efficientnet_lite import build_from_file
-
     found = find_lite_weights()
-    payload = _zip_graph(build_from_file(found.path, both=network is BOTH))
+    build = build_both if network is BOTH else build_graph
+    payload = _zip_graph(build(read_torch_weights(found.path)))
     return Backbone(engine, precision, found, payload, network)
 
 
 def _load_application(
-    network: str,
-    weights: str,
-    engine: Literal["openvino", "tensorflow"],
-    precision: Literal["f32", "bf16"],
+    network: str, weights: str, engine: EngineName, precision: Precision
 ) -> Backbone:
     """An application of Keras', kept in the cache as `save_backbone` writes it."""
-    from verger.networks.keras_application import build_application
-
     file = Path(weights)
     if weights not in {"bundled", "keras"} and not file.is_file():
         raise no_such_file(weights)
@@ -146,20 +143,20 @@ def _load_application(
         return Backbone(engine, precision, origin, payload, found)
 
     digest = sha256(file) if file.is_file() else "imagenet"
-    key = (engine, engine_version("keras"), network, digest)
-    return _kept(key, engine, precision, network, make)
+    return _kept((network, digest), engine, precision, network, make)
 
 
 def _kept(
-    key: tuple[str, ...],
-    engine: Literal["openvino", "tensorflow"],
-    precision: Literal["f32", "bf16"],
+    key: tuple[str, str],
+    engine: EngineName,
+    precision: Precision,
     network: str,
     make: Callable[[], Backbone],
 ) -> Backbone:
     """What `make` gives, made once: then it is in the cache, as `save_backbone` writes it."""
-    words = "-".join((FORMAT, version("openvino"), *key))
-    cached = cache_folder() / f"backbone-{_digest(words.encode())[:32]}.zip"
+    words = "-".join((FORMAT, version("openvino"), engine, engine_version("keras"), *key))
+    name = hashlib.sha256(words.encode()).hexdigest()[:32]
+    cached = cache_folder() / f"backbone-{name}.zip"
     with contextlib.suppress(SetupError):
         return _open_backbone(cached, engine, precision, network)
     backbone = make()
@@ -179,24 +176,18 @@ def save_backbone(backbone: Backbone, path: Path) -> None:
     It is a zip of `payload` and `backbone.json`: the engine, the payload's digest and where the
     weights come from.
     """
-    weights = asdict(backbone.weights) | {"path": ""}
     about = {
         "engine": backbone.engine,
         "network": asdict(backbone.network),
-        "sha256": _digest(backbone.payload),
-        "weights": weights,
+        "sha256": hashlib.sha256(backbone.payload).hexdigest(),
+        "weights": asdict(backbone.weights) | {"path": ""},
     }
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr("backbone.json", json.dumps(about, indent=2))
         archive.writestr("payload", backbone.payload)
 
 
-def _open_backbone(
-    path: Path,
-    engine: Literal["openvino", "tensorflow"],
-    precision: Literal["f32", "bf16"],
-    network: str,
-) -> Backbone:
+def _open_backbone(path: Path, engine: EngineName, precision: Precision, network: str) -> Backbone:
     try:
         with zipfile.ZipFile(path) as archive:
             about = json.loads(archive.read("backbone.json"))
@@ -209,17 +200,13 @@ def _open_backbone(
             f"{path} is a zip, but not a whole backbone: {error}.",
             "Give 'bundled', 'keras', a .weights.h5 file, or make the file again.",
         ) from error
-    if digest != _digest(payload):
+    if digest != hashlib.sha256(payload).hexdigest():
         raise SetupError(f"{path} is damaged: its digest does not fit.", "Make the file again.")
     if made_for != engine:
         raise UsageError(f"{path} was made for --engine {made_for}.", "Say so, or make another.")
     if of_network.name != network:
         raise UsageError(f"{path} is of --network {of_network.name}.", "Say so, or make another.")
     return Backbone(engine, precision, weights, payload, of_network)
-
-
-def _digest(payload: bytes) -> str:
-    return hashlib.sha256(payload).hexdigest()
 
 
 def engine_version(engine: str) -> str:
@@ -234,19 +221,13 @@ def engine_version(engine: str) -> str:
 def export_openvino(weights: Weights) -> bytes:
     """A zip of the graph that OpenVINO makes of the Keras model; TensorFlow is needed."""
     with _quiet():
-        return _to_openvino(_build(weights))
+        return _to_openvino(build_model(weights))
 
 
 def export_arrays(weights: Weights) -> bytes:
     """A `.npz` of the arrays of the Keras model; TensorFlow is needed."""
     with _quiet():
-        return _to_arrays(_build(weights))
-
-
-def _build(weights: Weights) -> Any:
-    from verger.networks.mobilenet_v2 import build_model
-
-    return build_model(weights)
+        return _to_arrays(build_model(weights))
 
 
 def _to_openvino(model: Any) -> bytes:

@@ -17,8 +17,6 @@ from verger.errors import SetupError, UsageError
 from verger.networks.registry import KERAS, Network
 from verger.networks.weights import Array, Weights, sha256
 
-SOURCE = "Keras' own download, ImageNet weights of keras.applications.{name}"
-
 
 def build_application(name: str, weights: str) -> tuple[Any, Network, Weights]:
     """Build an application with weights.
@@ -38,7 +36,8 @@ def build_application(name: str, weights: str) -> tuple[Any, Network, Weights]:
         UsageError: Keras has no such application, or does not say what it wants of pixels.
     """
     make, preprocess = _find(name)
-    side = _default_side(make)
+    # Only with its top does an application say what size it was trained on.
+    side = int(make(weights=None).input_shape[1])
     file = Path(weights)
     if file.is_file():
         backbone = _make(make, side, None)
@@ -61,7 +60,7 @@ def build_application(name: str, weights: str) -> tuple[Any, Network, Weights]:
                 "Look at the network; or give --weights FILE, saved by Keras without the top.",
             ) from error
         digest = _digest(backbone.get_weights())
-        source = SOURCE.format(name=name)
+        source = f"Keras' own download, ImageNet weights of keras.applications.{name}"
         found = Weights("keras", Path(), digest, "keras", source, "see keras.io/api/applications")
     network = Network(f"{KERAS}{name}", side, int(backbone.output_shape[-1]))
     return _with_preprocessing(backbone, preprocess, side), network, found
@@ -93,11 +92,6 @@ def _find(name: str) -> tuple[Callable[..., Any], Callable[[Any], Any]]:
             "Take another network.",
         )
     return make, preprocess
-
-
-def _default_side(make: Callable[..., Any]) -> int:
-    # Only with its top does an application say what size it was trained on.
-    return int(make(weights=None).input_shape[1])
 
 
 def _make(make: Callable[..., Any], side: int, weights: str | None) -> Any:

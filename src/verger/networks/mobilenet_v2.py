@@ -54,14 +54,19 @@ def _keras_model() -> Any:
 
     pixels = keras.Input((SIDE, SIDE, 3), dtype="uint8", name="pixels")
     scaled = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(pixels)
-    backbone = keras.applications.MobileNetV2(
-        input_shape=(SIDE, SIDE, 3),
+    return keras.Model(pixels, _original(SIDE)(scaled), name="features")
+
+
+def _original(side: int) -> Any:
+    import keras
+
+    return keras.applications.MobileNetV2(
+        input_shape=(side, side, 3),
         include_top=False,
         pooling="avg",
         weights=None,
         name="mobilenet_v2",
     )
-    return keras.Model(pixels, backbone(scaled), name="features")
 
 
 def _torch_model() -> Any:
@@ -76,13 +81,6 @@ def _torch_model() -> Any:
     # Keras pads (0, 1) before a stride of 2, PyTorch (1, 1); the first convolution has no padding
     # layer of its own in Keras, so its border is put on here.
     padded = keras.layers.ZeroPadding2D(1)(scaled)
-    original = keras.applications.MobileNetV2(
-        input_shape=(SIDE + 2, SIDE + 2, 3),
-        include_top=False,
-        pooling="avg",
-        weights=None,
-        name="mobilenet_v2",
-    )
 
     def with_torch_conventions(layer: Any) -> Any:
         config = layer.get_config()
@@ -94,5 +92,5 @@ def _torch_model() -> Any:
             config["padding"] = "valid"
         return type(layer).from_config(config)
 
-    backbone = keras.models.clone_model(original, clone_function=with_torch_conventions)
+    backbone = keras.models.clone_model(_original(SIDE + 2), clone_function=with_torch_conventions)
     return keras.Model(pixels, backbone(padded), name="features")

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import compress
 from math import sqrt
@@ -12,14 +12,7 @@ from numpy.typing import NDArray
 
 from verger.errors import InputError
 from verger.images.ahead import read_ahead
-from verger.output.evaluation import (
-    Bin,
-    ClassScore,
-    Confusion,
-    Coverage,
-    Evaluation,
-    Mistake,
-)
+from verger.output.evaluation import Bin, ClassScore, Confusion, Coverage, Evaluation, Mistake
 from verger.output.layout import ListedImage, Rejection
 from verger.progress import Progress
 from verger.recognise.fit import choose_temperature, choose_threshold
@@ -50,11 +43,6 @@ class Photographs:
     features: Float64
     rejected: Counter[str]
 
-    @property
-    def labels(self) -> list[str]:
-        """Of the images, in their order."""
-        return [image.label for image in self.images]
-
 
 def read_photographs(
     folder: Location,
@@ -68,8 +56,16 @@ def read_photographs(
         InputError: none of them can be read.
         SetupError: the store does not answer.
     """
+    loader = photographer.loader(folder)
+
+    def look(image: ListedImage) -> Float64 | Rejection:
+        picture = loader(image)
+        return picture if isinstance(picture, Rejection) else photographer.reduce(picture.pixels)
+
     read, features, rejected = list[ListedImage](), list[Float64](), Counter[str]()
-    for image, found in _look_at(folder, images, photographer):
+    for image, found in read_ahead(images, look, os.cpu_count() or 1):
+        if isinstance(found, OSError):  # the loader makes rejections of those that files raise
+            raise found
         if isinstance(found, Rejection):
             rejected[str(found.reason)] += 1
         else:
@@ -80,21 +76,6 @@ def read_photographs(
     if not read:
         raise InputError(f"The input {folder} holds no image that can be read.")
     return Photographs(folder, read, np.array(features), rejected)
-
-
-def _look_at(
-    folder: Location, images: Iterable[ListedImage], photographer: Photographer
-) -> Iterator[tuple[ListedImage, Float64 | Rejection]]:
-    loader = photographer.loader(folder)
-
-    def look(image: ListedImage) -> Float64 | Rejection:
-        picture = loader(image)
-        return picture if isinstance(picture, Rejection) else photographer.reduce(picture.pixels)
-
-    for image, found in read_ahead(images, look, os.cpu_count() or 1):
-        if isinstance(found, OSError):  # the loader makes rejections of those that files raise
-            raise found
-        yield image, found
 
 
 def evaluate(recogniser: Recogniser, photographs: Photographs, seconds: float) -> Evaluation:
@@ -145,7 +126,7 @@ def evaluate(recogniser: Recogniser, photographs: Photographs, seconds: float) -
             for number in sorted(set(own.tolist()))
         ],
         confused=_confusions(recogniser.labels, order[:, 0], images),
-        mistakes=_mistakes(recogniser, images, photographs.features[known], cosines),
+        mistakes=_mistakes(recogniser, images, photographs.features[known], likely),
         calibration=bins,
         coverage=_coverages(confidence, right),
         images_per_second=round(len(photographs.images) / max(seconds, 1e-9), 1),
@@ -177,13 +158,14 @@ def _classes_of(
         InputError: none is.
     """
     place = {label: number for number, label in enumerate(recogniser.labels)}
-    known = np.array([label in place for label in photographs.labels])
+    labels = [image.label for image in photographs.images]
+    known = np.array([label in place for label in labels])
     if not known.any():
         raise InputError(
             f"No image is of a class that the recogniser knows, such as {recogniser.labels[0]!r}.",
             "Give a folder a class with the names that the run had, or --label-from.",
         )
-    return known, np.array([place[label] for label in photographs.labels if label in place])
+    return known, np.array([place[label] for label in labels if label in place])
 
 
 def calibrate(confidence: Float64, right: NDArray[np.bool_]) -> list[Bin]:
@@ -221,10 +203,9 @@ def _confusions(
 
 
 def _mistakes(
-    recogniser: Recogniser, images: list[ListedImage], features: Float64, cosines: Float64
+    recogniser: Recogniser, images: list[ListedImage], features: Float64, likely: Float64
 ) -> list[Mistake]:
     """The wrong answers with the most confidence, of a pair of classes `SHOWN_EXAMPLES` at most."""
-    likely = recogniser.confidences(cosines)
     guessed = likely.argmax(axis=1)
     kept, of_pair = list[Mistake](), Counter[tuple[str, str]]()
     for row in np.argsort(-likely.max(axis=1), kind="stable"):

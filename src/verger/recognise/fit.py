@@ -81,18 +81,15 @@ def grow(recogniser: Recogniser, statistics: Statistics, added: Sample) -> Recog
     record, classes = recogniser.record, statistics.classes
     labels = tuple(label for label in classes.labels if label)
     images, references = statistics.moments.count, len(recogniser.paths) + len(added.paths)
-    if labels != recogniser.labels or images > GROWTH * record.fitted_on:
-        return None
-    if references > GROWTH * SAMPLE_IMAGES:
+    grown = images > GROWTH * record.fitted_on or references > GROWTH * SAMPLE_IMAGES
+    if grown or labels != recogniser.labels:
         return None
     discriminant = recogniser.discriminant
     known = [number for number, label in enumerate(added.labels) if label]
     paths = recogniser.paths + [added.paths[number] for number in known]
     path_labels = recogniser.path_labels + [added.labels[number] for number in known]
-    vectors = recogniser.references
-    if known:
-        projected = discriminant.project(added.features[known]).astype(np.float32)
-        vectors = np.concatenate([vectors, projected])
+    projected = discriminant.project(added.features[known]).astype(np.float32)
+    vectors = np.concatenate([recogniser.references, projected])
     order = sorted(range(len(paths)), key=paths.__getitem__)
     return replace(
         recogniser,

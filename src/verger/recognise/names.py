@@ -38,7 +38,7 @@ def find_name(label: str) -> Name | None:
 def _by_word() -> list[tuple[str, Name]]:
     table = json.loads((files("verger.recognise") / "names.json").read_text(encoding="utf-8"))
     return [
-        (_plain(word), Name(**{key: entry[key] for key in Name.model_fields}))
+        (_plain(word), Name.model_validate(entry))
         for entry in table["names"]
         for word in (entry["en"], entry["fr"], *entry["also"])
     ]

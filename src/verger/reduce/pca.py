@@ -53,7 +53,7 @@ class Pca(Projection):
 
 
 def solve(moments: Moments, components: float | None, default: int = DEFAULT_COMPONENTS) -> Pca:
-    """The eigenvectors of the covariance matrix; arguments and errors as in `fit`."""
+    """The eigenvectors of the covariance matrix; arguments and errors as in `spark.reduce.fit`."""
     rows, d = moments.count, len(moments.mean)
     most = min(rows - 1, d)
     if most < 1:

@@ -1,22 +1,31 @@
 """Small charts as SVG, without any library: they show in notebooks, in browsers and on slides."""
 
+import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from math import floor, log10
 
-from verger.report.colours import class_colours
 from verger.store import storage
 from verger.store.location import Location
 
 WIDTH, HEIGHT = 960, 480
 LEFT, RIGHT, TOP, BOTTOM = 80, 70, 30, 70
 """Margins in pixels, for the axes and their titles."""
+WIDE, HIGH = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+"""What they leave."""
 INK, FAINT, LEAF, FRUIT = "#26312a", "#d9ded8", "#3f7d4e", "#c8553d"
 LEAST_TICKS = 4
 """On an axis: as many as are read at a glance."""
 LINE = 16
 """What a line of text takes, in pixels."""
+PALETTE = (
+    "#d1495b", "#2e86ab", "#e0a030", "#3a9d5d", "#8a5fbf",
+    "#e07a5f", "#1b9aaa", "#a7754d", "#c75ba1", "#7a9e3f",
+)  # fmt: skip
+"""Colours that are told apart on white and on black, for up to ten classes."""
+GOLDEN_ANGLE = 0.618_034
+"""A share of the circle: hues in steps of it never come close soon."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -62,14 +71,13 @@ def scree(
         sum_title: beside the line's axis, on the right.
         decimal_mark: in what is written beside the axes.
     """
-    wide, high = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
-    step, most = wide / len(ratios), max(ratios)
+    step, most = WIDE / len(ratios), max(ratios)
     bars, points, total = [], [], 0.0
     for index, ratio in enumerate(ratios):
         total += ratio
-        x, height = LEFT + index * step, high * ratio / most
-        bars.append(_rectangle(x + step * 0.1, TOP + high - height, step * 0.8, height, LEAF))
-        points.append(f"{x + step / 2:.1f},{TOP + high * (1 - total):.1f}")
+        x, height = LEFT + index * step, HIGH * ratio / most
+        bars.append(_rectangle(x + step * 0.1, TOP + HIGH - height, step * 0.8, height, LEAF))
+        points.append(f"{x + step / 2:.1f},{_y(total):.1f}")
     line = f'<polyline points="{" ".join(points)}" fill="none" stroke="{FRUIT}" stroke-width="3"/>'
     axes = []
     for value in _ticks(most):
@@ -77,14 +85,14 @@ def scree(
         axes.append(_label(LEFT - 10, _y(value / most) + 5, written, "end"))
     for quarter in (0.0, 0.25, 0.5, 0.75, 1.0):
         axes += [
-            f'<path d="M{LEFT} {_y(quarter):.1f}h{wide}" stroke="{FAINT}"/>',
+            f'<path d="M{LEFT} {_y(quarter):.1f}h{WIDE}" stroke="{FAINT}"/>',
             _label(WIDTH - RIGHT + 10, _y(quarter) + 5, f"{100 * quarter:g} %", "start", FRUIT),
         ]
     for number in sorted({1, *range(10, len(ratios) + 1, 10), len(ratios)}):
         x = LEFT + (number - 0.5) * step
         axes.append(_label(x, HEIGHT - BOTTOM + 24, f"{number}", "middle"))
     titles = [
-        _label(LEFT + wide / 2, HEIGHT - 12, x_title, "middle"),
+        _label(LEFT + WIDE / 2, HEIGHT - 12, x_title, "middle"),
         _label(LEFT, TOP - 12, y_title, "start", LEAF),
         _label(WIDTH - RIGHT, TOP - 12, sum_title, "end", FRUIT),
     ]
@@ -107,21 +115,15 @@ def scatter(
         named: how many labels are written at most.
     """
     xs, ys = [x for x, _, _ in points], [y for _, y, _ in points]
-    wide, high = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        right = (x - min(xs)) / ((max(xs) - min(xs)) or 1)
-        up = (y - min(ys)) / ((max(ys) - min(ys)) or 1)
-        return LEFT + right * wide, TOP + (1 - up) * high
-
+    left, wide = min(xs, default=0.0), (max(xs, default=0.0) - min(xs, default=0.0)) or 1
+    low, high = min(ys, default=0.0), (max(ys, default=0.0) - min(ys, default=0.0)) or 1
     groups: dict[str, list[tuple[float, float]]] = {}
     for x, y, label in points:
-        groups.setdefault(label, []).append(place(x, y))
+        place = LEFT + (x - left) / wide * WIDE, _y((y - low) / high)
+        groups.setdefault(label, []).append(place)
     marks: list[str] = []
     middles: list[tuple[float, float, str]] = []
-    colours = class_colours(len(groups))
-    for index, label in enumerate(sorted(groups)):
-        colour = colours[index]
+    for colour, label in zip(class_colours(len(groups)), sorted(groups), strict=True):
         marks += [
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}" fill-opacity="0.7"/>'
             for x, y in groups[label]
@@ -136,11 +138,11 @@ def scatter(
             middles.append((across, down, label))
     names = [_label(x, y, label, "middle", halo=True) for x, y, label in middles]
     frame = (
-        f'<rect x="{LEFT}" y="{TOP}" width="{wide}" height="{high}" fill="none" stroke="{FAINT}"/>'
+        f'<rect x="{LEFT}" y="{TOP}" width="{WIDE}" height="{HIGH}" fill="none" stroke="{FAINT}"/>'
     )
     titles = [
-        _label(LEFT + wide / 2, HEIGHT - 30, x_title, "middle"),
-        _label(LEFT - 12, TOP + high / 2, y_title, "end"),
+        _label(LEFT + WIDE / 2, HEIGHT - 30, x_title, "middle"),
+        _label(LEFT - 12, _y(0.5), y_title, "end"),
     ]
     return _drawing([frame, *marks, *names, *titles])
 
@@ -175,8 +177,20 @@ def bars(
     return _drawing(shapes, height=30 + row * len(values))
 
 
+def class_colours(count: int) -> list[str]:
+    """A colour for each of so many classes; more than ten differ in hue and lightness."""
+    if count <= len(PALETTE):
+        return list(PALETTE[:count])
+    colours = []
+    for index in range(count):
+        lightness = (0.42, 0.52, 0.62)[index % 3]
+        rgb = colorsys.hls_to_rgb((index * GOLDEN_ANGLE) % 1, lightness, 0.62)
+        colours.append("#" + "".join(f"{round(255 * part):02x}" for part in rgb))
+    return colours
+
+
 def _y(share: float) -> float:
-    return TOP + (HEIGHT - TOP - BOTTOM) * (1 - share)
+    return TOP + HIGH * (1 - share)
 
 
 def _ticks(most: float) -> list[float]:

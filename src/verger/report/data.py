@@ -1,12 +1,12 @@
 """An output, read into one object that the page is made of; whatever it lacks is left out."""
 
 import csv
-import io
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from pydantic import ValidationError
 
@@ -151,20 +151,19 @@ def _known_part(fields: dict[str, Any], output: Output) -> Manifest:
 def _read_rejected(
     output: Output, problems: list[str]
 ) -> tuple[dict[str, list[tuple[str, str]]], dict[str, int]]:
-    names: dict[str, list[tuple[str, str]]] = {}
+    names = defaultdict[str, list[tuple[str, str]]](list)
     counts: Counter[str] = Counter()
     try:
         rejected = open_files(output).dataset(Outcome.REJECTED)
         for batch in rejected.to_batches(columns=["path", "reason", "detail"]):
             for row in batch.to_pylist():
                 counts[row["reason"]] += 1
-                listed = names.setdefault(row["reason"], [])
-                if len(listed) < SHOWN_REJECTED:
-                    listed.append((row["path"], row["detail"] or ""))
+                if len(names[row["reason"]]) < SHOWN_REJECTED:
+                    names[row["reason"]].append((row["path"], row["detail"] or ""))
     except DAMAGED as error:
         problems.append(_first_line(error))
     order = sorted(counts, key=lambda reason: (-counts[reason], reason))
-    return {reason: names.get(reason, []) for reason in order}, {key: counts[key] for key in order}
+    return {reason: names[reason] for reason in order}, {key: counts[key] for key in order}
 
 
 def _read_spectrum(output: Output) -> tuple[list[Component], int]:
@@ -175,14 +174,14 @@ def _read_spectrum(output: Output) -> tuple[list[Component], int]:
 
 def _read_components(file: Location) -> list[Component]:
     try:
-        text = storage.read_bytes(file).decode()
+        lines = storage.read_bytes(file).decode().splitlines()
         return [
             Component(
                 int(row["component"]),
                 float(row["explained_variance_ratio"]),
                 float(row["cumulative_ratio"]),
             )
-            for row in csv.DictReader(io.StringIO(text))
+            for row in csv.DictReader(lines)
         ]
     except DAMAGED:  # a transformed output has no variance of its own
         return []
@@ -220,7 +219,7 @@ def _count(output: Output, problems: list[str]) -> Classes:
         return count_classes(open_files(output).dataset(Outcome.FEATURIZED))
     except DAMAGED as error:
         problems.append(_first_line(error))
-        return count_classes()
+        return Classes([], np.array([], np.int64))
 
 
 def _first_line(error: BaseException) -> str:

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.error import URLError
 from urllib.request import urlopen
 
 import pyarrow as pa
@@ -231,7 +230,7 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", address: str, log: Pat
         try:
             with urlopen(address, timeout=5):  # noqa: S310 - http, on this machine
                 return
-        except (URLError, OSError):
+        except OSError:
             time.sleep(0.2)
     raise SetupError(f"The viewer does not answer at {address}.", f"What it said is in {log}.")
 
@@ -253,6 +252,5 @@ def _last_line(log: Path) -> str:
 
 
 def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind((HOST, 0))
+    with socket.create_server((HOST, 0)) as one:
         return int(one.getsockname()[1])

@@ -7,17 +7,18 @@ from importlib.resources import files
 from typing import Any
 
 import jinja2
+import numpy as np
 from markupsafe import Markup
 
 from verger.datasets.credit import credit_by_name
 from verger.images.thumbnails import data_uri, find_images, make_thumbnails
-from verger.output.layout import Output
+from verger.output.layout import ListedImage, Output
 from verger.output.manifest import Manifest
 from verger.progress import Progress
 from verger.report import plots
-from verger.report.colours import class_colours
+from verger.report.charts import class_colours
 from verger.report.data import Contents, read_output
-from verger.report.scores import MAP_ROWS, Rows, stratify
+from verger.report.scores import MAP_ROWS, stratify
 from verger.report.texts import number_formats, reason_names, special_names, stage_names, texts
 from verger.store import storage
 from verger.store.location import Location
@@ -56,31 +57,20 @@ class Gallery:
         if not wanted or place == "?":
             return {}
         listed = find_images(self.contents.output, set(wanted))
-        progress.start("pictures", len(wanted))
-        made = make_thumbnails(
-            Location.parse(place),
-            [listed[path] for path in wanted],
-            side,
-            progress,
-            THUMBNAIL_SECONDS,
-        )
-        sources = {path: data_uri(webp) for path, webp in made if webp is not None}
-        progress.finish()
+        sources = _pictures(place, [listed[path] for path in wanted], side, progress)
         self.missing += len(wanted) - len(sources)
         return sources
 
-    def read_photographs(self, progress: Progress) -> dict[str, str]:
-        """Data URIs of photographs that were taken for something else, from where they were."""
-        measured = self.contents.evaluation
-        if measured is None or not measured.mistakes:
-            return {}
-        progress.start("pictures", len(measured.mistakes))
-        images = [mistake.image for mistake in measured.mistakes]
-        place = Location.parse(measured.input)
-        made = make_thumbnails(place, images, PICTURE_SIDE, progress, THUMBNAIL_SECONDS)
-        sources = {path: data_uri(webp) for path, webp in made if webp is not None}
-        progress.finish()
-        return sources
+
+def _pictures(
+    folder: str, images: list[ListedImage], side: int, progress: Progress
+) -> dict[str, str]:
+    """Data URIs of images by path, without those that cannot be read."""
+    progress.start("pictures", len(images))
+    made = make_thumbnails(Location.parse(folder), images, side, progress, THUMBNAIL_SECONDS)
+    sources = {path: data_uri(webp) for path, webp in made if webp is not None}
+    progress.finish()
+    return sources
 
 
 def write_report(
@@ -112,7 +102,10 @@ def render(
     contents = read_output(output, progress, manifest)
     gallery = Gallery(contents)
     gallery.sources = gallery.read(_exhibited(contents), PICTURE_SIDE, progress)
-    photographs = gallery.read_photographs(progress)
+    measured, photographs = contents.evaluation, dict[str, str]()
+    if measured and measured.mistakes:
+        taken = [mistake.image for mistake in measured.mistakes]
+        photographs = _pictures(measured.input, taken, PICTURE_SIDE, progress)
     words = texts(language)
     formats = number_formats(language)
     points, chart = _map(contents, gallery, progress), None
@@ -172,11 +165,9 @@ def _map(contents: Contents, gallery: Gallery, progress: Progress) -> dict[str, 
     """What the map's script takes: columns of paths, classes, scores and thumbnails."""
     if contents.summary is None:
         return None
-    sample: Rows = stratify(contents.summary.sample, MAP_ROWS, contents.classes)
+    sample = stratify(contents.summary.sample, MAP_ROWS, contents.classes)
     names = contents.classes.names
-    codes = {name: code for code, name in enumerate(names)}
-    used = sorted({codes[label] for label in sample.labels})
-    places = {code: place for place, code in enumerate(used)}
+    used, codes = np.unique(contents.classes.codes(sample.labels), return_inverse=True)
     sources = gallery.read(sample.paths, MAP_SIDE, progress)
     scores = sample.scores[:, :MAP_COMPONENTS].astype(float).round(2)
     colours = class_colours(len(names))
@@ -184,7 +175,7 @@ def _map(contents: Contents, gallery: Gallery, progress: Progress) -> dict[str, 
         "paths": sample.paths.tolist(),
         "classes": [names[code] for code in used],
         "colours": [colours[code] for code in used],
-        "codes": [places[codes[label]] for label in sample.labels],
+        "codes": codes.tolist(),
         "scores": scores.T.tolist(),
         "pictures": [sources.get(path) for path in sample.paths],
     }

@@ -26,23 +26,12 @@ def layout(height: int, **more: Any) -> Figure:
 
 def map_figure() -> Figure:
     """The map; its script gives it coordinates, colours and names."""
+    marker = {"size": 7, "line": {"width": 0}}
+    points = {"type": "scatter", "mode": "markers", "hoverinfo": "none", "marker": marker}
     axis = {"zeroline": True, "nticks": 7, "automargin": True}
     return {
-        "data": [
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "hoverinfo": "none",
-                "marker": {"size": 7, "line": {"width": 0}},
-            }
-        ],
-        "layout": layout(
-            560,
-            hovermode="closest",
-            hoverdistance=12,
-            xaxis=dict(axis),
-            yaxis=dict(axis),
-        ),
+        "data": [points],
+        "layout": layout(560, hovermode="closest", hoverdistance=12, xaxis=axis, yaxis=axis),
     }
 
 
@@ -93,24 +82,22 @@ def scree_figure(spectrum: list[Component], components: int, texts: dict[str, st
             hovermode="closest",
             margin={"l": 12, "r": 12, "t": 14, "b": 46},
             xaxis={"title": {"text": texts["component"]}, "nticks": 10},
-            yaxis={
-                "title": {"text": texts["ratio"], "standoff": 8},
-                "automargin": True,
-                "ticksuffix": percent,
-                "rangemode": "tozero",
-                "nticks": 6,
-            },
-            yaxis2={
-                "title": {"text": texts["cumulative"], "standoff": 8},
-                "automargin": True,
-                "overlaying": "y",
-                "side": "right",
-                "ticksuffix": percent,
-                "range": [0, 102],
-                "showgrid": False,
-                "tick0": 0,
-                "dtick": 20,
-            },
+            yaxis=_share_axis(texts, "ratio", rangemode="tozero", nticks=6),
+            yaxis2=_share_axis(
+                texts,
+                "cumulative",
+                overlaying="y",
+                side="right",
+                range=[0, 102],
+                showgrid=False,
+                tick0=0,
+                dtick=20,
+            ),
             shapes=shapes,
         ),
     }
+
+
+def _share_axis(texts: dict[str, str], title: str, **more: Any) -> Figure:
+    named = {"text": texts[title], "standoff": 8}
+    return {"title": named, "automargin": True, "ticksuffix": texts["percent"], **more}

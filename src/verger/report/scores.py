@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,6 +71,14 @@ class Classes:
     centroids: NDArray[np.float64] | None = None
     spreads: NDArray[np.float64] | None = None
 
+    def codes(self, labels: NDArray[np.object_]) -> NDArray[np.intp]:
+        """The places in `names` of labels, (n,)."""
+        return np.array([self._places[label] for label in labels], np.intp)
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {name: code for code, name in enumerate(self.names)}
+
 
 @dataclass(frozen=True)
 class Ends:
@@ -94,14 +103,13 @@ class Summary:
     ends: list[Ends]
 
 
-def count_classes(*dataset: "Dataset") -> Classes:
+def count_classes(dataset: "Dataset") -> Classes:
     """The sizes of classes in data with a column `label`."""
     sizes: dict[str, int] = {}
-    for rows in dataset:
-        for batch in _batches(rows, ["label"]):
-            for entry in batch.column("label").value_counts().to_pylist():
-                name = entry["values"] or ""
-                sizes[name] = sizes.get(name, 0) + entry["counts"]
+    for batch in _batches(dataset, ["label"]):
+        for entry in batch.column("label").value_counts().to_pylist():
+            name = entry["values"] or ""
+            sizes[name] = sizes.get(name, 0) + entry["counts"]
     names = sorted(sizes, key=lambda name: (-sizes[name], name))
     return Classes(names, np.array([sizes[name] for name in names], np.int64))
 
@@ -151,8 +159,7 @@ def stratify(rows: Rows, count: int, classes: Classes) -> Rows:
     """
     if len(rows) <= count:
         return rows
-    known = {name: code for code, name in enumerate(classes.names)}
-    codes = np.array([known[label] for label in rows.labels])
+    codes = classes.codes(rows.labels)
     ranks = _hashes(rows.paths)
     order = np.lexsort((ranks, codes))
     counts = np.bincount(codes, minlength=len(classes.names))
@@ -171,12 +178,11 @@ class _Sampler:
         self.count, self.classes = count, classes
         wanted = classes.sizes * min(1.0, count / max(1, int(classes.sizes.sum())))
         # Four standard deviations more than wanted, so that there are enough.
-        share = (wanted + 4 * np.sqrt(wanted) + 4) / classes.sizes
-        self.shares = dict(zip(classes.names, np.minimum(1.0, share).tolist(), strict=True))
+        self.shares = np.minimum(1.0, (wanted + 4 * np.sqrt(wanted) + 4) / classes.sizes)
         self.kept: list[Rows] = []
 
     def add(self, rows: Rows) -> None:
-        shares = np.array([self.shares[label] for label in rows.labels])
+        shares = self.shares[self.classes.codes(rows.labels)]
         if (shares < 1).any():
             rows = rows.take(np.flatnonzero(_hashes(rows.paths) < shares))
         self.kept.append(rows)
@@ -197,7 +203,6 @@ class _Moments:
 
     def __init__(self, classes: Classes, components: int) -> None:
         self.classes = classes
-        self.codes = {name: code for code, name in enumerate(classes.names)}
         self.kept = len(classes.names) <= CLASSES
         shape = (len(classes.names) if self.kept else 0, components)
         self.sums, self.squares = np.zeros(shape), np.zeros(shape[0])
@@ -205,7 +210,7 @@ class _Moments:
     def add(self, rows: Rows) -> None:
         if not self.kept:
             return
-        codes = np.array([self.codes[label] for label in rows.labels])
+        codes = self.classes.codes(rows.labels)
         order = np.argsort(codes, kind="stable")
         found, starts = np.unique(codes[order], return_index=True)
         scores = rows.scores[order].astype(np.float64)

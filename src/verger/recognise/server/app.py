@@ -15,9 +15,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from verger.images.loading import Loader
 from verger.images.thumbnails import find_images, thumbnail, thumbnail_loader
-from verger.output.layout import ListedImage, Output, Reason, Rejection
+from verger.output.layout import Output, Reason, Rejection
 from verger.output.manifest import read_manifest
 from verger.recognise.names import find_name
 from verger.recognise.recogniser import Answer
@@ -107,7 +106,7 @@ class _Server:
         images = find_images(output, set(self.recogniser.paths))
         loader = thumbnail_loader(source, PICTURE_SIDE)
         self.thumbnail = lru_cache(KEPT_PICTURES)(
-            lambda number: _picture(loader, images[self.recogniser.paths[number]])
+            lambda number: thumbnail(loader, images[self.recogniser.paths[number]])
         )
 
     async def page(self, request: Request) -> Response:
@@ -244,7 +243,3 @@ def _problem(status: int, detail: str, headers: dict[str, str]) -> Response:
 async def _static(name: str, _: Request) -> Response:
     data, kind = static(name)
     return Response(data, media_type=kind, headers={"Cache-Control": "no-cache"})
-
-
-def _picture(loader: Loader, image: ListedImage) -> bytes | None:
-    return thumbnail(loader, image)

@@ -29,19 +29,14 @@ def check_labels(labels: tuple[str, ...]) -> None:
             )
 
 
-def keep(pixels: NDArray[np.uint8], label: str, folder: Location) -> Location:
+def keep(pixels: NDArray[np.uint8], label: str, folder: Location) -> None:
     """Write a photograph as a new image of a class, from its pixels alone: nothing of its file.
 
     Args:
         pixels: (height, width, 3) RGB.
         label: one that `check_labels` has let pass.
         folder: what `verger run` will read.
-
-    Returns:
-        Where it is.
     """
     data = io.BytesIO()
     Image.fromarray(pixels).save(data, "JPEG", quality=QUALITY)
-    file = folder.child(label, f"{uuid.uuid4().hex}.jpg")
-    storage.write_bytes(file, data.getvalue())
-    return file
+    storage.write_bytes(folder.child(label, f"{uuid.uuid4().hex}.jpg"), data.getvalue())

@@ -11,16 +11,15 @@ from threading import local
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from verger.images.decoding import Picture, at_full_size, decode
 from verger.images.guard import Guard
+from verger.networks.engines import Pixels
 from verger.output.layout import Rejection
 from verger.recognise.photo import Photographer
 from verger.recognise.recogniser import Answer, Recogniser
 
 T = TypeVar("T")
-Pixels = NDArray[np.uint8]
 
 
 class BusyError(Exception):

@@ -32,8 +32,8 @@ def describe(max_bytes: int, labels: tuple[str, ...]) -> dict[str, Any]:
             for kind in ("image/*", "application/octet-stream")
         },
     }
-    schema = Answer.model_json_schema(ref_template="#/components/schemas/{model}")
-    parts = schema.pop("$defs")
+    answer = Answer.model_json_schema(ref_template="#/components/schemas/{model}")
+    parts = answer.pop("$defs")
     parts["Guess"]["properties"]["name"] = {
         "description": "What the class is called; null where it is not known.",
         "type": ["object", "null"],
@@ -41,6 +41,7 @@ def describe(max_bytes: int, labels: tuple[str, ...]) -> dict[str, Any]:
     }
     parts["Similar"]["properties"]["picture"] = {"type": "string"}
     label = {"type": "string", "enum": list(labels)}
+    consent = {"type": "string", "enum": ["yes"]}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -60,13 +61,8 @@ def describe(max_bytes: int, labels: tuple[str, ...]) -> dict[str, Any]:
                 "post": {
                     "summary": "Keep a photograph under its class, if its sender agrees",
                     "parameters": [
-                        {"name": "label", "in": "query", "required": True, "schema": label},
-                        {
-                            "name": "consent",
-                            "in": "query",
-                            "required": True,
-                            "schema": {"type": "string", "enum": ["yes"]},
-                        },
+                        {"name": name, "in": "query", "required": True, "schema": schema}
+                        for name, schema in (("label", label), ("consent", consent))
                     ],
                     "requestBody": body,
                     "responses": _responses("201", "It is kept.", "Kept")
@@ -83,7 +79,7 @@ def describe(max_bytes: int, labels: tuple[str, ...]) -> dict[str, Any]:
         "components": {
             "schemas": {
                 **parts,
-                "Answer": schema,
+                "Answer": answer,
                 "Problem": PROBLEM,
                 "Kept": {"type": "object", "properties": {"kept": {"type": "string"}}},
                 "Health": {

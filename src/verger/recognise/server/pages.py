@@ -38,7 +38,8 @@ def make_page(
     language: str, labels: tuple[str, ...], *, corrects: bool, on_phone: "OnPhone | None" = None
 ) -> str:
     """The page in a language; names of classes are text in it, whatever they hold."""
-    words = {key: text[language] for key, text in _texts().items()}
+    texts = json.loads((FOLDER / "texts.json").read_text(encoding="utf-8"))
+    words = {key: text[language] for key, text in texts.items()}
     if language == "fr":
         # No line begins with what French writes after a space.
         words = {key: re.sub(" (?=[:;?!])", "\u00a0", text) for key, text in words.items()}
@@ -53,11 +54,3 @@ def make_page(
         corrects=corrects,
         on_phone=on_phone,
     )
-
-
-@cache
-def _texts() -> dict[str, dict[str, str]]:
-    texts: dict[str, dict[str, str]] = json.loads(
-        (FOLDER / "texts.json").read_text(encoding="utf-8")
-    )
-    return texts
