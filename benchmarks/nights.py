@@ -30,8 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import pytest
 
 from stores import aws_settings, make_bucket, seaweedfs
-from verger import chain
-from verger.chain import run
+from verger.chain import ending, run
 from verger.output import table
 from verger.output.files import open_files, open_scores
 from verger.output.layout import Output
@@ -130,7 +129,7 @@ def main() -> None:
     parser.add_argument("--store", action="store_true", help="write to an S3 server")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    chain.write_report = lambda *_: None
+    ending.write_report = lambda *_: None
     found = sorted(file for form in PHOTOGRAPHS for file in options.folder.rglob(form))
     with tempfile.TemporaryDirectory(dir=options.folder.parent) as scratch, ExitStack() as stack:
         place = Path(scratch)

@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 from PIL import Image
 
 from helpers import assert_same_features, features_of, go, matrix_of, rejected_of, table_of
-from verger import chain
+from verger.chain import ending, features
 from verger.errors import (
     DeadlineReached,
     DefectError,
@@ -203,14 +203,13 @@ def test_a_deadline_ends_a_run_between_waves_and_the_next_one_goes_on(
 
 def run_until_pace_is_known(images: Path, output: Path) -> None:
     """Waves of 4, and a deadline that the second would miss by its expected length."""
-    from verger import chain
     from verger.spark import waves
 
     def check(settings, left: int, seconds_an_image: float) -> None:
         waves.check_deadline(settings, left, seconds_an_image and 1e6)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chain, "check_deadline", check)
+        patch.setattr(features, "check_deadline", check)
         go(images, output, wave_size=4, deadline=datetime.now(timezone.utc) + timedelta(hours=1))
 
 
@@ -241,7 +240,7 @@ def test_an_output_without_the_column_of_what_is_special_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(files, "FILES_SCHEMA", narrow)
         patch.setattr(Table, "add_columns", lambda _: None)
-        patch.setattr(chain, "count_special", lambda _: {})
+        patch.setattr(ending, "count_special", lambda _: {})
         go(images, output, limit=8)
     for path in output.glob("files/outcome=*/*.parquet"):
         pq.write_table(pq.read_table(path, partitioning=None).drop_columns("special"), path)

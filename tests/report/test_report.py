@@ -13,6 +13,7 @@ from playwright.sync_api import Browser
 from browsers import open_page
 from helpers import go, verger
 from verger import chain
+from verger.chain import ending
 from verger.cli.summary import show_summary
 from verger.datasets import packing
 from verger.errors import InputError, TooManyRejectedError
@@ -137,7 +138,7 @@ def test_a_report_that_fails_does_not_fail_the_run(
         def note(self, text: str) -> None:
             self.heard.append(text)
 
-    monkeypatch.setattr(chain, "write_report", fail)
+    monkeypatch.setattr(ending, "write_report", fail)
     settings = RunSettings(input=str(orchard), output=str(tmp_path / "out"), limit=4)
     assert chain.run(settings, Notes()).status == "complete"
     assert any("no ink" in note for note in Notes.heard)

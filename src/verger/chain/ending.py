@@ -1,0 +1,74 @@
+"""How a run ends: whole, as it was, or too early."""
+
+from verger.output.files import count_special
+from verger.output.layout import Outcome
+from verger.output.manifest import Manifest, Status, now
+from verger.recognise.recogniser import read_record
+from verger.report.page import write_report
+from verger.spark import statistics, waves
+from verger.spark.model import is_whole
+from verger.spark.run import Run
+from verger.store import storage
+
+
+def is_up_to_date(this: Run, before: Manifest) -> bool:
+    """Whether the matrix of an earlier run, with nothing changed since, is the one wanted."""
+    wanted, had = this.manifest.settings, before.settings
+    whole = is_whole(this.output.model) and this.scores.exists
+    whole = whole and read_record(this.output) is not None
+    if this.settings.model or before.status != "complete" or not whole:
+        return False
+    if wanted["csv_dialect"] != had.get("csv_dialect", "standard"):
+        return False
+    # A PCA that was kept is not the one that all rows would give.
+    return this.settings.keep_pca or (
+        not had.get("keep_pca") and repr(wanted["components"]) == repr(had.get("components"))
+    )
+
+
+def complete(
+    this: Run, components: int | None, kept_ratio: float | None, before: Manifest | None = None
+) -> Manifest:
+    """Leave only what counts, and say that the output is whole.
+
+    Args:
+        this: the run.
+        components: of the matrix.
+        kept_ratio: their share of the variance.
+        before: the manifest of the run whose matrix it is, if it is not of this one.
+    """
+    settings, output, manifest = this.settings, this.output, this.manifest
+    this.files.check()
+    with this.clock.stage("tidy"):
+        waves.delete_pending(output)
+        before_merging = this.files.files(Outcome.FEATURIZED)
+        if this.files.compact(settings.compact_files):
+            statistics.follow(output, this.files, before_merging)
+        this.scores.compact(settings.compact_files)
+        for table in (this.files, this.scores):
+            table.vacuum(0 if settings.prune else settings.retain)
+    manifest.read_specially = before.read_specially if before else count_special(this.files)
+    manifest.components, manifest.explained_variance_ratio = components, kept_ratio
+    manifest.status, manifest.finished_at = "complete", now()
+    spoken = before.settings.get("lang", "en") if before else None
+    if before:
+        manifest.fidelity = before.fidelity
+    if spoken != settings.lang or not storage.exists(output.report):
+        _write_report(this)
+    manifest.write(output)
+    return manifest
+
+
+def end(this: Run, status: Status) -> None:
+    """Say how the run ended, before its output is whole."""
+    this.manifest.status, this.manifest.finished_at = status, now()
+    _write_report(this)
+    this.manifest.write(this.output)
+
+
+def _write_report(this: Run) -> None:
+    with this.clock.timed("report"):
+        try:
+            write_report(this.output, this.settings.lang, this.clock.progress, this.manifest)
+        except Exception as error:  # noqa: BLE001 - a run is whole without its page
+            this.clock.progress.note(f"There is no report: {type(error).__name__}: {error}")
