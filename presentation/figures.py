@@ -16,7 +16,7 @@ from collect import DATA, MAP_HEIGHT, MAP_WIDTH
 from PIL import Image, ImageChops
 
 from verger.report.charts import bars, scree
-from verger.report.texts import stage_names
+from verger.report.texts import texts
 
 HERE = Path(__file__).parent
 BUILD, DOCS = HERE / "build", HERE.parent / "docs/images"
@@ -78,7 +78,7 @@ def growth(measured: dict[str, Any], language: int) -> str:
 
 def stages(run: dict[str, Any], language: int) -> str:
     """Seconds of each stage of a run."""
-    names = stage_names(("fr", "en")[language])
+    names = texts(("fr", "en")[language], "stages")
     shown = [(names[name], value) for name, value in run["timings"].items()]
     longest = max(range(len(shown)), key=lambda index: shown[index][1])
     return bars(shown, unit="s", strong=longest, decimal_mark=MARKS[language]).svg

@@ -100,7 +100,7 @@ def option(
     *,
     shown: str = "",
     tuning: bool = False,
-    cluster: bool = False,
+    cluster: bool = True,
     notebook: bool = False,
     **bounds: Any,
 ) -> Any:
@@ -111,7 +111,7 @@ def option(
         text: what it is, for the help of the command line.
         shown: the default as it is written there, where that differs.
         tuning: show it in a group of its own, below the others.
-        cluster: `verger cloud run` has it too, and passes it on to the cluster.
+        cluster: `verger cloud run` has it too, and passes it on; False for what is of one machine.
         notebook: `verger cloud notebook` has it too, and gives it to the notebook as a parameter.
         bounds: `ge`, `gt` and `le` of pydantic's fields.
     """
@@ -137,88 +137,64 @@ class RunSettings(BaseModel):
     model: ParsedLocation | None = None
     """Project through the PCA of this output (or `model/` folder), instead of fitting one."""
     components: Components = option(
-        None,
-        "A count (50), or a share of the variance (0.95). Default: 50.",
-        cluster=True,
-        notebook=True,
+        None, "A count (50), or a share of the variance (0.95). Default: 50.", notebook=True
     )
-    limit: int | None = option(
-        None, "Take the first N files only.", ge=1, cluster=True, notebook=True
-    )
-    label_from: str = option(
-        "parent", "parent, none, or a regular expression with one group.", cluster=True
-    )
+    limit: int | None = option(None, "Take the first N files only.", ge=1, notebook=True)
+    label_from: str = option("parent", "parent, none, or a regular expression with one group.")
     network: Annotated[str, AfterValidator(check_network)] = option(
-        "mobilenet_v2",
-        "mobilenet_v2, efficientnet_lite2, both with a + between, or keras:NAME.",
-        cluster=True,
+        "mobilenet_v2", "mobilenet_v2, efficientnet_lite2, both with a + between, or keras:NAME."
     )
-    weights: str = option("bundled", "bundled, keras, or a Keras .weights.h5 file.")
-    engine: Literal["openvino", "tensorflow"] = option("openvino", "What runs the network.")
-    precision: Literal["f32", "bf16"] = option("f32", "Of the network; bf16 is OpenVINO's.")
-    exact_decoding: bool = option(
-        False, "Decode large JPEGs in full, which takes long.", cluster=True
+    weights: str = option("bundled", "bundled, keras, or a Keras .weights.h5 file.", cluster=False)
+    engine: Literal["openvino", "tensorflow"] = option(
+        "openvino", "What runs the network.", cluster=False
     )
+    precision: Literal["f32", "bf16"] = option(
+        "f32", "Of the network; bf16 is OpenVINO's.", cluster=False
+    )
+    exact_decoding: bool = option(False, "Decode large JPEGs in full, which takes long.")
     views: int = option(
         1,
         "Views of each image, 1 to 6: more recognise better, and take longer.",
         ge=1,
         le=MOST_VIEWS,
-        cluster=True,
     )
-    max_rejected: Share = option(
-        0.01, "Share of images that may be rejected.", shown="1%", cluster=True
-    )
-    accept_truncated: bool = option(
-        False, "Take what can be decoded of files that were cut.", cluster=True
-    )
-    master: str | None = option(None, "Spark's master URL. Default: this machine.")
-    remote: Remote = option(None, "A Spark Connect server: sc://host:15002.")
-    fresh: bool = option(False, "Delete an old result first.", cluster=True)
-    prune: bool = option(False, "Delete rows of images that have gone.", cluster=True)
-    retry_rejected: bool = option(False, "Try rejected images again.", cluster=True)
-    keep_pca: bool = option(False, "Project through the PCA that OUTPUT has.", cluster=True)
-    rebase: bool = option(
-        False, "INPUT is the same tree as before, at another place.", cluster=True
-    )
+    max_rejected: Share = option(0.01, "Share of images that may be rejected.", shown="1%")
+    accept_truncated: bool = option(False, "Take what can be decoded of files that were cut.")
+    master: str | None = option(None, "Spark's master URL. Default: this machine.", cluster=False)
+    remote: Remote = option(None, "A Spark Connect server: sc://host:15002.", cluster=False)
+    fresh: bool = option(False, "Delete an old result first.")
+    prune: bool = option(False, "Delete rows of images that have gone.")
+    retry_rejected: bool = option(False, "Try rejected images again.")
+    keep_pca: bool = option(False, "Project through the PCA that OUTPUT has.")
+    rebase: bool = option(False, "INPUT is the same tree as before, at another place.")
     """Images are told apart by their sizes alone then."""
-    retain: int = option(
-        0, "Hours to keep what was replaced, for those who read the table.", ge=0, cluster=True
-    )
+    retain: int = option(0, "Hours to keep what was replaced, for those who read the table.", ge=0)
     """With `prune` it goes at once."""
     deadline: AwareDatetime | None = option(
-        None, "Stop after the wave at work, such as 2026-12-24T18:00:00Z."
+        None, "Stop after the wave at work, such as 2026-12-24T18:00:00Z.", cluster=False
     )
     """The same command goes on from there."""
-    lang: Literal["en", "fr"] = option("en", "Language of page and summary.", cluster=True)
+    lang: Literal["en", "fr"] = option("en", "Language of page and summary.")
     csv_dialect: Literal["standard", "excel-fr"] = option(
-        "standard", "Of the matrix; excel-fr has semicolons and decimal commas.", cluster=True
+        "standard", "Of the matrix; excel-fr has semicolons and decimal commas."
     )
-    credit: str | None = option(None, "Whose images these are, for the page.", cluster=True)
+    credit: str | None = option(None, "Whose images these are, for the page.")
     wave_size: int = option(
-        8192, "Images committed together: what a kill can cost.", ge=1, tuning=True, cluster=True
+        8192, "Images committed together: what a kill can cost.", ge=1, tuning=True
     )
-    task_size: int = option(
-        512, "Images in a task of Spark, at most.", ge=1, tuning=True, cluster=True
-    )
-    read_ahead: int = option(
-        16, "Files that a worker reads at once.", ge=1, tuning=True, cluster=True
-    )
+    task_size: int = option(512, "Images in a task of Spark, at most.", ge=1, tuning=True)
+    read_ahead: int = option(16, "Files that a worker reads at once.", ge=1, tuning=True)
     compact_files: int = option(
-        64,
-        "Small files of the table that are left; more are merged.",
-        ge=1,
-        tuning=True,
-        cluster=True,
+        64, "Small files of the table that are left; more are merged.", ge=1, tuning=True
     )
     max_pixels: int = option(
-        MAX_IMAGE_PIXELS, "The largest image, width x height.", ge=1, tuning=True, cluster=True
+        MAX_IMAGE_PIXELS, "The largest image, width x height.", ge=1, tuning=True
     )
-    max_bytes: int = option(MAX_FILE_BYTES, "The largest file.", ge=1, tuning=True, cluster=True)
+    max_bytes: int = option(MAX_FILE_BYTES, "The largest file.", ge=1, tuning=True)
     image_seconds: float = option(
-        60.0, "What an image may take before it is given up.", gt=0, tuning=True, cluster=True
+        60.0, "What an image may take before it is given up.", gt=0, tuning=True
     )
-    driver_memory: str = option("2g", "Memory of Spark's Java machine.", tuning=True)
+    driver_memory: str = option("2g", "Memory of Spark's Java machine.", tuning=True, cluster=False)
 
     @field_validator("components")
     @classmethod

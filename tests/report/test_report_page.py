@@ -22,7 +22,7 @@ from verger.report import page as pages
 from verger.report.page import write_report
 from verger.report.plots import map_figure, scree_figure
 from verger.report.scores import COMPARED_ROWS, MAP_ROWS, summarize
-from verger.report.texts import LANGUAGES, number_formats, reason_names, stage_names, texts
+from verger.report.texts import LANGUAGES, number_formats, texts
 
 EVIL = "<img src=x onerror=alert(1)>"
 LABELS = [EVIL] * 6 + ["pear"] * 6 + ["plum"] * 6
@@ -301,8 +301,8 @@ def test_both_languages_name_every_reason_and_fill_the_same_places() -> None:
         places = set(re.findall(r"{\w+}", text))
         assert set(re.findall(r"{\w+}", french[name])) == places, name
     for language in LANGUAGES:
-        assert set(reason_names(language)) == {str(reason) for reason in Reason}
-        assert "report" in stage_names(language)
+        assert set(texts(language, "reasons")) == {str(reason) for reason in Reason}
+        assert "report" in texts(language, "stages")
     assert number_formats("fr")["count"](12_345) == "12\u202f345"
     assert number_formats("fr")["share"](0.5) == "50,0\u00a0%"
 

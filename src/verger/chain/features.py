@@ -21,11 +21,7 @@ def extract(this: Run, planned: list[Wave], *, packed: bool) -> int:
         return 0
     settings, spark = this.settings, this.spark()
     extractor = Extractor.of(
-        settings,
-        share(spark, this.backbone),
-        spark,
-        packed=packed,
-        decoding=this.identity.decoding,
+        settings, share(spark, this.backbone), spark, packed=packed, decoding=this.identity.decoding
     )
     images, done, new_rows = sum(wave.count for wave in planned), 0, 0
     check_deadline(settings, images, seconds_an_image=0)

@@ -4,12 +4,7 @@ from verger.errors import InputError, VergerError
 from verger.output.layout import DataFile, Outcome
 from verger.output.manifest import Manifest
 from verger.recognise.fit import check_classes, fit, grow
-from verger.recognise.recogniser import (
-    Recogniser,
-    RecogniserRecord,
-    find_recogniser,
-    write_record,
-)
+from verger.recognise.recogniser import Recogniser, RecogniserRecord, find_recogniser, write_record
 from verger.reduce.moments import Statistics
 from verger.reduce.pca import Pca, Projection, solve
 from verger.reduce.sample import SAMPLE_IMAGES, Draw, Sample

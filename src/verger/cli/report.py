@@ -5,11 +5,7 @@ from verger.cli.options import Debug, Language, Made
 from verger.cli.reporting import reporting
 
 
-def report(
-    folder: Made,
-    lang: Language = "en",
-    debug: Debug = False,
-) -> None:
+def report(folder: Made, lang: Language = "en", debug: Debug = False) -> None:
     """Write the page that shows an output: report.html, one file."""
     with reporting(debug):
         from verger.output.layout import Output

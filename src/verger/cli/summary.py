@@ -7,7 +7,7 @@ from rich.text import Text
 from verger.cli import console
 from verger.output.layout import MATRIX_ROWS, Output
 from verger.output.manifest import Manifest
-from verger.report import texts
+from verger.report.texts import number_formats, texts
 
 SHOWN_SECONDS = 0.1
 """Stages shorter than this are left out."""
@@ -15,13 +15,13 @@ SHOWN_SECONDS = 0.1
 
 def show_summary(manifest: Manifest, output: Output, language: str = "en") -> None:
     """Print what a run made and where it is."""
-    words, formats = texts.summary_texts(language), texts.number_formats(language)
-    stages = texts.stage_names(language)
+    words, formats = texts(language, "summary"), number_formats(language)
+    stages = texts(language, "stages")
     counts, count, timings = manifest.counts, formats["count"], manifest.timings
     table = console.table()
     table.add_row(words["images"], _describe_counts(manifest, language))
     if manifest.read_specially:
-        special = _named(manifest.read_specially, texts.special_names(language), count)
+        special = _named(manifest.read_specially, texts(language, "special"), count)
         table.add_row(words["special"], "; ".join(special))
     matrix = words["matrix_is"].format(
         rows=count(counts.rows),
@@ -56,7 +56,7 @@ def show_summary(manifest: Manifest, output: Output, language: str = "en") -> No
 
 
 def _describe_counts(manifest: Manifest, language: str) -> str:
-    words, count = texts.summary_texts(language), texts.number_formats(language)["count"]
+    words, count = texts(language, "summary"), number_formats(language)["count"]
     counts = manifest.counts
     parts = [words["featurized"].format(count=count(counts.featurized))]
     if counts.reused:
@@ -64,7 +64,7 @@ def _describe_counts(manifest: Manifest, language: str) -> str:
     parts.append(words["rejected"].format(count=count(counts.rejected)))
     text = words["listed"].format(count=count(counts.listed)) + ", ".join(parts)
     if manifest.rejected_by_reason:
-        reasons = _named(manifest.rejected_by_reason, texts.reason_names(language), count)
+        reasons = _named(manifest.rejected_by_reason, texts(language, "reasons"), count)
         text += f" ({', '.join(reasons)})"
     if counts.kept:
         text += words["kept"].format(count=count(counts.kept))

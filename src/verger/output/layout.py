@@ -49,7 +49,6 @@ ROW_GROUP = 2048
 MATRIX_ROWS = 1_000_000
 """Up to so many rows, `pca/matrix.csv` holds the whole matrix in one file."""
 
-
 FINGERPRINT = (
     pa.field("size", pa.int64()),
     pa.field("mtime_ns", pa.int64()),
@@ -61,17 +60,14 @@ FINGERPRINT = (
 """What tells that a file changed, and where it is: a local file has a time of modification, an
 object an ETag, and a packed image its place in a shard."""
 
-
 LISTING_SCHEMA = pa.schema(
     [pa.field("path", pa.string()), pa.field("label", pa.string()), *FINGERPRINT]
 )
 """An image as it was listed."""
 
-
 SPECIAL = pa.field("special", pa.string())
 """The values of `Special` that are true of an image, joined by `+`; null for none. Outputs of
 before have no such column."""
-
 
 FILES_SCHEMA = pa.schema(
     [
@@ -86,7 +82,6 @@ FILES_SCHEMA = pa.schema(
     ]
 )
 """A file that was dealt with: features, or a reason and its detail."""
-
 
 SCORES_SCHEMA = pa.schema(
     [

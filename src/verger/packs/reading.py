@@ -13,7 +13,6 @@ from verger.store.location import Location
 OPEN_SHARDS = 8
 """Shards whose footers a worker keeps, and row groups whose images it keeps."""
 
-
 _reading = threading.Lock()
 
 

@@ -52,7 +52,7 @@ class Pca(Projection):
     explained_variance: Float64
 
 
-def solve(moments: Moments, components: float | None, default: int = DEFAULT_COMPONENTS) -> Pca:
+def solve(moments: Moments, components: float | None) -> Pca:
     """The eigenvectors of the covariance matrix; arguments and errors as in `spark.reduce.fit`."""
     rows, d = moments.count, len(moments.mean)
     most = min(rows - 1, d)
@@ -68,7 +68,7 @@ def solve(moments: Moments, components: float | None, default: int = DEFAULT_COM
     eigenvalues, eigenvectors = np.linalg.eigh(moments.scatter)
     eigenvalues = np.maximum(eigenvalues[::-1][:most], 0.0)
     ratio = eigenvalues / total
-    vectors = eigenvectors[:, ::-1][:, : _count(components, ratio, default)]
+    vectors = eigenvectors[:, ::-1][:, : _count(components, ratio)]
     largest = np.abs(vectors).argmax(axis=0)
     signs = np.sign(vectors[largest, np.arange(vectors.shape[1])])
     return Pca(
@@ -94,9 +94,9 @@ def check_components(components: float | None, rows: int, d: int) -> None:
         )
 
 
-def _count(components: float | None, ratio: Float64, default: int) -> int:
+def _count(components: float | None, ratio: Float64) -> int:
     if components is None:
-        return min(default, len(ratio))
+        return min(DEFAULT_COMPONENTS, len(ratio))
     if isinstance(components, int):
         return components
     # The first count whose share is reached, but for the rounding of the sum.

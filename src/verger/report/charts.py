@@ -148,11 +148,7 @@ def scatter(
 
 
 def bars(
-    values: Sequence[tuple[str, float]],
-    *,
-    unit: str = "",
-    strong: int = 0,
-    decimal_mark: str = ".",
+    values: Sequence[tuple[str, float]], *, unit: str = "", strong: int = 0, decimal_mark: str = "."
 ) -> Drawing:
     """Horizontal bars, each with its name and its number.
 

@@ -19,7 +19,7 @@ from verger.report import plots
 from verger.report.charts import class_colours
 from verger.report.data import Contents, read_output
 from verger.report.scores import MAP_ROWS, stratify
-from verger.report.texts import number_formats, reason_names, special_names, stage_names, texts
+from verger.report.texts import number_formats, texts
 from verger.store import storage
 from verger.store.location import Location
 from verger.version import VERSION
@@ -130,9 +130,9 @@ def render(
         shown_mistakes=SHOWN_MISTAKES,
         credit=contents.manifest.settings.get("credit") or credit_by_name(contents.manifest.input),
         t=words,
-        stages=stage_names(language),
-        reasons=reason_names(language),
-        special=special_names(language),
+        stages=texts(language, "stages"),
+        reasons=texts(language, "reasons"),
+        special=texts(language, "special"),
         language=language,
         version=VERSION,
         policy=_policy(scripts),

@@ -13,29 +13,19 @@ LANGUAGES: tuple[str, ...] = get_args(Language)
 Texts = dict[str, str]
 
 
-def texts(language: str) -> Texts:
-    """All texts of the page, by name."""
-    return _section("page", language)
+def texts(language: str, section: str = "page") -> Texts:
+    """Texts by name.
 
-
-def summary_texts(language: str) -> Texts:
-    """What a run says at its end."""
-    return _section("summary", language)
-
-
-def stage_names(language: str) -> Texts:
-    """What the stages of a run are called."""
-    return _section("stages", language)
-
-
-def reason_names(language: str) -> Texts:
-    """What the reasons for rejecting a file are called."""
-    return _section("reasons", language)
-
-
-def special_names(language: str) -> Texts:
-    """What the special ways are called in which images are read."""
-    return _section("special", language)
+    Args:
+        language: "en" or "fr".
+        section: `page`; `summary`, what a run says at its end; or what `stages`, `reasons` for
+            rejecting a file and `special` ways of reading one are called.
+    """
+    words = {key: text[language] for key, text in _read()[section].items()}
+    if language == "fr":
+        # No line begins with what French writes after a space.
+        words = {key: re.sub(" (?=[:;?!%»])", "\u00a0", text) for key, text in words.items()}
+    return words
 
 
 def number_formats(language: str) -> dict[str, Callable[[float], str]]:
@@ -69,11 +59,3 @@ def _read() -> dict[str, dict[str, Texts]]:
         (files("verger.report") / "texts.json").read_text(encoding="utf-8")
     )
     return known
-
-
-def _section(name: str, language: str) -> Texts:
-    words = {key: text[language] for key, text in _read()[name].items()}
-    if language == "fr":
-        # No line begins with what French writes after a space.
-        words = {key: re.sub(" (?=[:;?!%»])", "\u00a0", text) for key, text in words.items()}
-    return words

@@ -18,12 +18,7 @@ from verger.spark.writing import write, write_here
 
 
 def plan_waves(
-    compared: Comparison,
-    output: Output,
-    wave_size: int,
-    *,
-    prune: bool,
-    packed: bool,
+    compared: Comparison, output: Output, wave_size: int, *, prune: bool, packed: bool
 ) -> list[Wave]:
     """Cut what is to be done into waves of about `wave_size`, written to `_run`.
 

@@ -20,19 +20,15 @@ from verger.spark.scan import Scan, collect
 NEW, CHANGED, SAME, GONE = "new", "changed", "same", "gone"
 """A path is not in the table; is there as another file; as the same; or is no longer listed."""
 
-
 EXTRACTED = (NEW, CHANGED)
-
 
 FEW = 50_000
 """Listed files that the driver compares by itself; Spark takes seconds to begin with."""
-
 
 _OLD = pa.schema([
     FILES_SCHEMA.field(name)
     for name in ("path", "size", "mtime_ns", "etag", "reason", "outcome")
 ] + [FILE])  # fmt: skip
-
 
 _COMPARED = pa.schema(
     [
@@ -43,7 +39,6 @@ _COMPARED = pa.schema(
         pa.field("state", pa.string()),
     ]
 )
-
 
 _SAME = ("size", "mtime_ns", "etag")
 """Of two images at one path, these agree when they are the same."""

@@ -41,7 +41,6 @@ REACH_SECONDS = 10.0
 RETRIES = 6
 """Of a call to a server that does not answer: a minute, where PySpark takes twenty, silently."""
 
-
 LIMIT_SETTING = "spark.connect.grpc.maxInboundMessageSize"
 
 CLIENT_LIMIT = 128 * 2**20

@@ -99,10 +99,7 @@ class Extractor:
                 to_views(side, settings.views),
                 settings.max_bytes,
                 rules_of(
-                    decoding,
-                    side,
-                    settings.max_pixels,
-                    accept_truncated=settings.accept_truncated,
+                    decoding, side, settings.max_pixels, accept_truncated=settings.accept_truncated
                 ),
             ),
             backbone=backbone,

@@ -13,7 +13,6 @@ from verger.errors import InputError
 from verger.output.layout import SCORES_SCHEMA
 from verger.reduce.moments import ClassMeans, Float64, Moments, Statistics
 from verger.reduce.pca import Pca, Projection, solve
-from verger.settings import DEFAULT_COMPONENTS
 from verger.spark.connect import partitions, share
 from verger.spark.scan import Batches, Rows, Scan, Step, collect, map_rows, spark_schema
 
@@ -23,28 +22,25 @@ STATISTICS = (
 )
 """Those of some rows as a row: 13 MB where there are 1280 features."""
 
-
 MERGED_HERE = 16
 """Parts that the driver merges by itself; more are merged by tasks first."""
-
 
 GATHERED_ROWS = 1024
 """Rows whose statistics are taken at once: merging scatter matrices costs as much as hundreds."""
 
 
-def fit(features: Rows, components: float | None, default: int = DEFAULT_COMPONENTS) -> Pca:
+def fit(features: Rows, components: float | None) -> Pca:
     """Fit a PCA on the column `features`, array<float> of one length.
 
     Args:
         features: rows with this column; read once.
-        components: a count, or a share of the variance, or None for `default` or fewer.
-        default: the count that is taken when none is asked for.
+        components: a count, or a share of the variance, or None for `DEFAULT_COMPONENTS` or fewer.
 
     Raises:
         InputError: there are fewer than two rows, or they are all equal.
         UsageError: more components than min(rows - 1, d).
     """
-    return solve(compute_statistics(features).moments, components, default)
+    return solve(compute_statistics(features).moments, components)
 
 
 def compute_statistics(rows: Rows) -> Statistics:

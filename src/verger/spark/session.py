@@ -32,6 +32,19 @@ from verger.store.location import Location
 LOCAL_RETRIES = 4
 """Attempts at a task: without them one killed worker would end a local job."""
 
+SETTINGS = {
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "2048",
+    "spark.sql.session.timeZone": "UTC",
+    # With it, SQL would not share the workers that RDDs have warmed up.
+    "spark.sql.execution.pyspark.udf.simplifiedTraceback.enabled": "false",
+    # Each worker computes on one thread: there are as many workers as processors.
+    "spark.executorEnv.OMP_NUM_THREADS": "1",
+    "spark.executorEnv.OPENBLAS_NUM_THREADS": "1",
+    # Bound by a machine's own setting, all of them would share its first core.
+    "spark.executorEnv.OMP_PROC_BIND": "false",
+}
+"""Spark's own settings, wherever it runs."""
+
 WHILE_JAVA_STARTS = ("pandas", "pyarrow.dataset", "pyspark.ml.linalg")
 """What is slow to import, and needed as soon as Spark runs."""
 
@@ -60,41 +73,24 @@ def start_session(
     active = active_session() or SparkSession.getActiveSession()
     if active is not None and master is None:
         return active
-    builder = SparkSession.builder.appName("verger")
+    settings = SETTINGS.copy()
     if not is_submitted():
         os.environ["JAVA_HOME"] = str(java_home())
         # The workers must be this interpreter, whatever python3 is on the PATH.
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         master = master or default_master()
-        builder = (
-            builder.config("spark.driver.memory", driver_memory)
-            .config("spark.ui.enabled", "false")
-            .config("spark.ui.showConsoleProgress", "false")
-            .config("spark.driver.extraJavaOptions", java_options(debug, is_local(master)))
-        )
-    if master:
-        builder = builder.master(master)
-    builder = (
-        builder.config("spark.sql.execution.arrow.maxRecordsPerBatch", "2048")
-        .config("spark.sql.session.timeZone", "UTC")
-        # With it, SQL would not share the workers that RDDs have warmed up.
-        .config("spark.sql.execution.pyspark.udf.simplifiedTraceback.enabled", "false")
-        # Each worker computes on one thread: there are as many workers as processors.
-        .config("spark.executorEnv.OMP_NUM_THREADS", "1")
-        .config("spark.executorEnv.OPENBLAS_NUM_THREADS", "1")
-        # Bound by a machine's own setting, all of them would share its first core.
-        .config("spark.executorEnv.OMP_PROC_BIND", "false")
-    )
+        settings["spark.driver.memory"] = driver_memory
+        settings["spark.ui.enabled"] = settings["spark.ui.showConsoleProgress"] = "false"
+        settings["spark.driver.extraJavaOptions"] = java_options(debug, is_local(master))
     if master and is_local(master):
         # Spark looks its own host up, which warns or fails on machines without a resolvable name.
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-        builder = (
-            builder.config("spark.driver.host", "127.0.0.1")
-            .config("spark.sql.shuffle.partitions", str(2 * len(os.sched_getaffinity(0))))
-            .config("spark.python.daemon.module", "verger.spark.daemon")
-        )
-    for name, value in (options or {}).items():
-        builder = builder.config(name, value)
+        settings["spark.driver.host"] = "127.0.0.1"
+        settings["spark.sql.shuffle.partitions"] = str(2 * len(os.sched_getaffinity(0)))
+        settings["spark.python.daemon.module"] = "verger.spark.daemon"
+    builder = SparkSession.builder.appName("verger").config(map=settings | (options or {}))
+    if master:
+        builder = builder.master(master)
     interrupt = signal.getsignal(signal.SIGINT)
     said: deque[str] = deque(maxlen=500)
     try:

@@ -106,11 +106,7 @@ def delete_pending(output: Output) -> None:
 
 
 def run_waves(
-    spark: SparkSession,
-    output: Output,
-    waves: Iterable[Wave],
-    extractor: Extractor,
-    task_size: int,
+    spark: SparkSession, output: Output, waves: Iterable[Wave], extractor: Extractor, task_size: int
 ) -> Iterator[tuple[Wave, list[DataFile]]]:
     """Extract waves one after the other; each is to be committed before the next.
 
@@ -151,11 +147,7 @@ def run_waves(
 
 
 def extract_images(
-    spark: SparkSession,
-    output: Output,
-    images: list[Slice],
-    extractor: Extractor,
-    task_size: int,
+    spark: SparkSession, output: Output, images: list[Slice], extractor: Extractor, task_size: int
 ) -> list[DataFile]:
     """Extract listed images in one job, whose tasks write their rows; which files those are.
 

@@ -24,11 +24,7 @@ from verger.output.layout import (
     Rejection,
     check_no_run,
 )
-from verger.settings import (
-    MAX_FILE_BYTES,
-    MAX_IMAGE_PIXELS,
-    RunSettings,
-)
+from verger.settings import MAX_FILE_BYTES, MAX_IMAGE_PIXELS, RunSettings
 from verger.spark import session
 from verger.spark.connect import Shared, active_session, connect, processors, share
 from verger.spark.extraction import Extractor

@@ -14,7 +14,6 @@ from verger.store.session import make_session, settings_errors
 CONNECTIONS = 32
 """To S3 at once, of all threads."""
 
-
 SOON_SECONDS = 5.0
 """What a store has to answer whether it is there; it is asked twice."""
 

@@ -62,7 +62,6 @@ def credentials_problem(error: Any) -> SetupError | None:
 
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
 
-
 _REFUSED = {
     "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidSignatureException", "InvalidToken",
     "InvalidClientTokenId", "UnrecognizedClientException", "AuthFailure",

@@ -18,7 +18,6 @@ from verger.store.location import bucket_and_key
 LEASE_SECONDS = 120.0
 """A lease that was not renewed for so long has lost its owner."""
 
-
 RELEASE_SECONDS = 5.0
 """What giving a lease back may wait for a renewal that is under way."""
 

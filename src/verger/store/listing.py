@@ -13,10 +13,8 @@ from verger.store.location import bucket_and_key
 LISTING_THREADS = 16
 """Prefixes that are listed at once; each request gives up to a thousand keys."""
 
-
 SPLIT_DEPTH = 2
 """Levels of prefixes that are listed one by one, in parallel; below, keys are listed flat."""
-
 
 PAGE_SIZE = 1000
 """The most keys that a request of S3 lists or deletes."""

@@ -16,16 +16,12 @@ EU_REGIONS = {
 }
 """London (eu-west-2) and Zurich (eu-central-2) are in Europe and not in the Union."""
 
-
 OPT_IN = {"eu-south-1", "eu-south-2"}
 """Off in an account until somebody turns them on; AWS refuses all credentials there."""
 
-
 SOVEREIGN = "eusc-de-east-1"
 
-
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-
 
 _AWS_HOST = re.compile(
     r"(?:.+\.)?(?P<region>(?!vpce\.)[a-z0-9-]+)\.(?:vpce\.)?(?:amazonaws\.com|amazonaws\.eu|api\.aws)"

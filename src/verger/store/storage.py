@@ -20,7 +20,6 @@ from verger.store.location import Location, bucket_and_key
 ARROW_REFUSES = frozenset({"", ".", ".."})
 """Parts of keys that Arrow refuses, or resolves as if a key were a path: to another object."""
 
-
 PARTIAL_SECONDS = 3600
 """A part of a file that has not grown for so long belongs to a process that was killed."""
 

@@ -21,7 +21,6 @@ QUOTA_NAMES = {
 STANDARD = tuple("acdhimrtz")
 """First letters of the families that these quotas count."""
 
-
 CLOCK_SECONDS = 60
 """What the clock here may be off: the end of a cluster is a time of day."""
 

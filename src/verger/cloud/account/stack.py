@@ -20,7 +20,6 @@ LOGS, CODE, TEMPORARY = "_verger/logs", "_verger/code", "_verger/tmp"
 """Prefixes in the stack's bucket: the rules of the bucket delete what is in them after 30, 30 and
 7 days."""
 
-
 ALIVE = ["STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING", "TERMINATING"]
 """States of a cluster that has machines, or will have."""
 

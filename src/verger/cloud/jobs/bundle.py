@@ -68,7 +68,6 @@ UNUSED = (
 )
 """What wheels carry and no worker loads: a fourth of their size on x86-64."""
 
-
 SERVICES = ("s3", "sts")
 """Of AWS, those that are called from a cluster; botocore describes 400."""
 

@@ -195,9 +195,7 @@ def spot_now(session: Any, region: str, machines: Iterable[str]) -> dict[str, fl
     spot: dict[str, list[float]] = {}
     with aws_errors("show the prices of spot machines"):
         pages = client.get_paginator("describe_spot_price_history").paginate(
-            InstanceTypes=list(machines),
-            ProductDescriptions=["Linux/UNIX"],
-            StartTime=utc_now(),
+            InstanceTypes=list(machines), ProductDescriptions=["Linux/UNIX"], StartTime=utc_now()
         )
         for entry in pages.search("SpotPriceHistory[]"):
             spot.setdefault(entry["InstanceType"], []).append(float(entry["SpotPrice"]))

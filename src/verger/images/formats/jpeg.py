@@ -220,7 +220,6 @@ def _other_bits(byte: int) -> bytes:
 
 _OTHERS = bytes(Random(0).choices(range(0xFF), k=256))  # noqa: S311 - no secret
 
-
 _RESTARTS = b"".join(bytes((0xFF, 0xD0 + number % 8)) + _OTHERS[:16] for number in range(64))
 """The same where a scan is cut into pieces, of which decoders wait for the next."""
 
