@@ -10,7 +10,7 @@ from jinja2 import Environment, StrictUndefined
 ROOT = Path(__file__).parents[1]
 RESULTS = (
     *sorted((ROOT / "presentation/data").glob("*.json")),
-    ROOT / "src/verger/cloud/prices.json",
+    ROOT / "src/verger/cloud/money/prices.json",
 )
 
 
@@ -18,9 +18,7 @@ def on_page_markdown(markdown: str, page: Any, **_: object) -> str:
     """Called by MkDocs for each page."""
     if not page.meta.get("results"):
         return markdown
-    results = {
-        file.stem: json.loads(file.read_text(encoding="utf-8")) for file in RESULTS if file.exists()
-    }
+    results = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in RESULTS}
     environment = Environment(undefined=StrictUndefined)  # noqa: S701 - Markdown of ours, no page
     return environment.from_string(markdown).render(n=number, median=median, **results)
 
