@@ -36,6 +36,9 @@ class Dialect(NamedTuple):
 DIALECTS = {"standard": Dialect(), "excel-fr": Dialect(";", ",", "\ufeff", guarded=True)}
 """RFC 4180, which programs read, and what Excel opens by a double click in French."""
 
+COPIED_BYTES = 8 * 2**20
+"""Of a part that are read at once: from a store, each time is a request."""
+
 FORMULA = "^[=+@\t\r-]"
 """How a formula begins: https://owasp.org/www-community/attacks/CSV_Injection."""
 
@@ -179,4 +182,4 @@ def _concatenate(folder: Location, target: Location, header: bytes) -> None:
         for name in storage.names(folder):
             with files.open_input_stream(folder.child(name).path) as part:
                 part.read(len(header))
-                shutil.copyfileobj(part, joined)
+                shutil.copyfileobj(part, joined, COPIED_BYTES)
