@@ -24,13 +24,13 @@ def added_files(this: Run, before: Manifest | None, had: list[DataFile]) -> list
         before: the manifest of the run before.
         had: the files of features when this run began.
     """
-    now = this.files.files(Outcome.FEATURIZED)
+    now, known = this.files.files(Outcome.FEATURIZED), set(had)
     stays = this.settings.keep_pca and before is not None and before.status == "complete"
     # Rows that changed or went are in files that are gone.
-    stays = stays and this.scores.exists and set(had) <= set(now)
+    stays = stays and this.scores.exists and known <= set(now)
     if not stays or this.scores.counts().total() != sum(file.rows for file in had):
         return None
-    return [file for file in now if file not in had]
+    return [file for file in now if file not in known]
 
 
 def reduce(this: Run, added: list[DataFile] | None) -> Projection:

@@ -85,7 +85,7 @@ def _raw_name(entry: zipfile.ZipInfo) -> str | bytes:
         return entry.orig_filename
     raw = entry.orig_filename.encode("cp437")  # as zipfile has decoded it
     extra = entry.extra
-    while len(extra) >= 4:  # noqa: PLR2004
+    while len(extra) >= 4:  # noqa: PLR2004 - the head of a field: its kind and length
         kind, length = struct.unpack_from("<HH", extra)
         body, extra = extra[4 : 4 + length], extra[4 + length :]
         # It is of this name, and not of the one before somebody renamed the entry.

@@ -32,7 +32,7 @@ from verger.store.location import Location
 LOCAL_RETRIES = 4
 """Attempts at a task: without them one killed worker would end a local job."""
 
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "spark.sql.execution.arrow.maxRecordsPerBatch": "2048",
     "spark.sql.session.timeZone": "UTC",
     # With it, SQL would not share the workers that RDDs have warmed up.
