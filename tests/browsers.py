@@ -5,7 +5,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from browser import get_browser
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+# What all other waits of playwright have.
+expect.set_options(timeout=30_000)
 
 
 @contextmanager

@@ -103,7 +103,7 @@ def test_where_a_run_is_can_be_asked_while_it_goes_on(orchard: Path, tmp_path: P
         process.send_signal(signal.SIGQUIT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
-    assert "Current thread" in errors
+    assert "Thread MainThread:" in errors
 
 
 def test_a_second_run_on_an_output_in_use_is_refused(orchard: Path, tmp_path: Path) -> None:

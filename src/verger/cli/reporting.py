@@ -1,12 +1,14 @@
 """What every command does with what is raised in it."""
 
-import faulthandler
 import logging
+import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import typer
 
@@ -18,9 +20,7 @@ from verger.errors import INTERRUPTED, VergerError
 def reporting(debug: bool) -> Iterator[None]:
     """Turn what is raised into a line or two and an exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # As Java does: where each thread is, without ending it.
-    if sys.__stderr__:
-        faulthandler.register(signal.SIGQUIT, sys.__stderr__)
+    answer_sigquit()
     if not debug:
         # What py4j logs of an interrupted call would bury the line that explains it.
         logging.disable()
@@ -45,3 +45,29 @@ def reporting(debug: bool) -> Iterator[None]:
         )
         console.show_error(defect)
         raise typer.Exit(defect.exit_code) from error
+
+
+@cache
+def answer_sigquit() -> None:
+    """Print where each thread is on SIGQUIT, as Java does, and go on.
+
+    A thread of its own prints, so that a main thread that hangs in C is shown too. `faulthandler`
+    would print in the middle of a change of threads, and then end the process at times.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    signal.signal(signal.SIGQUIT, lambda *_: None)
+    threading.Thread(target=_print_threads, args=(reader,), name="SIGQUIT", daemon=True).start()
+
+
+def _print_threads(signals: int) -> None:
+    while number := os.read(signals, 1):
+        if number[0] != signal.SIGQUIT or not sys.__stderr__:
+            continue
+        names = {thread.ident: thread.name for thread in threading.enumerate()}
+        frames = sys._current_frames()
+        del frames[threading.get_ident()]
+        for ident, frame in frames.items():
+            stack = "".join(traceback.format_stack(frame))
+            print(f"Thread {names.get(ident, ident)}:\n{stack}", file=sys.__stderr__, flush=True)
