@@ -179,7 +179,7 @@ ACTIONS = sorted({action for one in policy("run")["Statement"] for action in one
 def test_each_missing_right_is_named(aws, action: str) -> None:
     aws.granted = without(action)
     session = sessions.make_session()
-    findings = {one.what: one for one in check.check_account(session, REGION)}
+    findings = {one.what: one for one in check.check_account(session)}
     assert findings["Rights"].found == f"missing: {action}"
     aws.granted = None
 
@@ -193,12 +193,12 @@ def test_the_right_to_pass_roles_is_asked_for_those_of_the_company(aws, monkeypa
     )
     have_stack(monkeypatch, owned)
     aws.granted = policy("run", STACK.buckets, "123456789012")
-    findings = {one.what: one for one in check.check_account(sessions.make_session(), REGION)}
+    findings = {one.what: one for one in check.check_account(sessions.make_session())}
     assert findings["Rights"].found == "missing: iam:PassRole"
     for statement in aws.granted["Statement"]:
         if "iam:PassRole" in statement["Action"]:
             statement["Resource"] = "arn:aws:iam::123456789012:role/emr*"
-    findings = {one.what: one for one in check.check_account(sessions.make_session(), REGION)}
+    findings = {one.what: one for one in check.check_account(sessions.make_session())}
     assert findings["Rights"].level == "ok"
 
 
@@ -207,11 +207,11 @@ def test_rights_to_a_bucket_that_is_not_there_yet_are_not_missing(aws, monkeypat
     have_stack(monkeypatch, None)
     aws.granted = policy("run", ("orchard", "verger-smoke-*"), "123456789012")
     session = sessions.make_session()
-    findings = {one.what: one for one in check.check_account(session, REGION)}
+    findings = {one.what: one for one in check.check_account(session)}
     assert findings["Rights"].level == "ok"
     assert "but those to its bucket" in findings["Rights"].found
     for bucket, level in (("orchard", "ok"), ("verger-smoke-1", "ok"), ("another", "fails")):
-        findings = {one.what: one for one in check.check_account(session, REGION, bucket=bucket)}
+        findings = {one.what: one for one in check.check_account(session, bucket=bucket)}
         assert findings["Rights"].level == level
 
 
@@ -282,5 +282,5 @@ def test_an_account_that_has_never_changed_a_quota_has_the_default(aws) -> None:
 
     aws.get_service_quota = absent
     aws.get_aws_default_service_quota = lambda **_: {"Quota": {"Value": 5.0}}
-    quotas = limits.read_quotas(sessions.make_session(), REGION)
+    quotas = limits.read_quotas(sessions.make_session())
     assert {quota.processors for quota in quotas.values()} == {5}

@@ -139,7 +139,7 @@ def test_iam_lets_who_runs_do_what_a_run_does_and_nothing_else(monkeypatch) -> N
             session = make_session()
             with enforced(port):
                 limits.check_clock(session)
-                assert network.find_networks(session, "eu-west-3") == []
+                assert network.find_networks(session) == []
                 assert list_clusters(session, "eu-west-3") == []
                 objects.put("orchard/in/a.jpg", b"1")
                 assert [one.key for one in list_objects("orchard/in")] == ["in/a.jpg"]
@@ -148,4 +148,4 @@ def test_iam_lets_who_runs_do_what_a_run_does_and_nothing_else(monkeypatch) -> N
                 with pytest.raises(InputError, match="forbidden"):
                     erase.delete_bucket(session, "orchard", Progress())
                 with pytest.raises(SetupError, match="may not"):
-                    encrypt_disks(session, "eu-west-3")
+                    encrypt_disks(session)

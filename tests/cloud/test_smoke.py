@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_cloud_run import CLOCK, REGION, STACK, Heard, at_step, schedules
+from test_cloud_run import CLOCK, STACK, Heard, at_step, schedules
 
 from fake_aws import FakeAws, machine
 from stores import aws_settings, make_bucket, make_client, moto_server
@@ -44,7 +44,7 @@ def aws(port: int, monkeypatch, tmp_path: Path) -> Iterator[FakeAws]:
     monkeypatch.setattr(smoke, "IMAGES", 15)
     made: dict[str, stacks.Stack] = {}
 
-    def create(_: object, __: str, bucket: str) -> stacks.Stack:
+    def create(_: object, bucket: str) -> stacks.Stack:
         make_bucket(port, bucket)
         made["stack"] = stacks.Stack(
             **{**vars(STACK), "bucket": bucket, "buckets": (bucket,)},
@@ -152,7 +152,7 @@ def test_another_result_is_a_defect_and_even_so_all_is_removed(aws, port: int) -
 
 
 def test_a_stack_that_was_there_stays_with_what_it_holds(aws, port: int) -> None:
-    stacks.create_stack(None, REGION, "orchard")
+    stacks.create_stack(None, "orchard")
     make_client(port).put_object(Bucket="orchard", Key="in/a.jpg", Body=b"1")
     at_step(aws, 2, lambda: run_there(aws, port))
     smoke.smoke(aws.install(make_session()), run_here, Heard(), time=TIME)

@@ -176,15 +176,15 @@ def test_the_stack_is_made_once_changed_and_found(env, port: int) -> None:
     make_bucket(port, "photographs")
     session = make_session()
     with pytest.raises(SetupError) as raised:
-        stack.find_stack(session, REGION)
+        stack.find_stack(session)
     assert "verger cloud init" in raised.value.hint
-    made = stack.create_stack(session, REGION, "verger-data")
+    made = stack.create_stack(session, "verger-data")
     assert (made.region, made.bucket, made.buckets) == (REGION, "verger-data", ("verger-data",))
     assert len(set(made.subnets)) == 3
     assert made.scheduler_role.startswith("arn:aws:iam::")
-    assert stack.create_stack(session, REGION, "verger-data") == made
-    assert stack.find_stack(session, REGION) == made
-    changed = stack.create_stack(session, REGION, "verger-data", others=["photographs"])
+    assert stack.create_stack(session, "verger-data") == made
+    assert stack.find_stack(session) == made
+    changed = stack.create_stack(session, "verger-data", others=["photographs"])
     assert changed.buckets == ("verger-data", "photographs")
     cloudformation = session.client("cloudformation")
     (described,) = cloudformation.describe_stacks()["Stacks"]
@@ -193,7 +193,7 @@ def test_the_stack_is_made_once_changed_and_found(env, port: int) -> None:
     for bucket in changed.buckets:
         assert f"arn:aws:s3:::{bucket}/*" in given["ObjectArns"]
     with pytest.raises(InputError, match="verger-data, not another"):
-        stack.create_stack(session, REGION, "another")
+        stack.create_stack(session, "another")
 
 
 def test_another_bucket_of_the_stack_must_be_in_its_region(env, port: int) -> None:
@@ -203,18 +203,18 @@ def test_another_bucket_of_the_stack_must_be_in_its_region(env, port: int) -> No
         )
     session = make_session()
     with pytest.raises(InputError, match="eu-central-1"):
-        stack.create_stack(session, REGION, "verger-data", others=["berlin"])
+        stack.create_stack(session, "verger-data", others=["berlin"])
     with pytest.raises(RefusedError, match="us-east-2"):
-        stack.create_stack(session, REGION, "verger-data", others=["ohio"])
+        stack.create_stack(session, "verger-data", others=["ohio"])
     assert session.client("cloudformation").describe_stacks()["Stacks"] == []
 
 
 def test_a_bucket_that_is_there_already_is_not_taken_over(env, port: int) -> None:
     make_bucket(port, "mine")
     with pytest.raises(InputError, match="there already"):
-        stack.create_stack(make_session(), REGION, "mine")
+        stack.create_stack(make_session(), "mine")
     with pytest.raises(InputError, match="cannot be the name"):
-        stack.create_stack(make_session(), REGION, "Not A Name")
+        stack.create_stack(make_session(), "Not A Name")
 
 
 def network_of(made: stack.Stack) -> str:
@@ -237,7 +237,8 @@ def delete_routes(made: stack.Stack) -> None:
 class Stubs:
     """A session whose clients are stubbed; each service has the answers that it was given."""
 
-    def __init__(self) -> None:
+    def __init__(self, region: str = REGION) -> None:
+        self.region_name = region
         self.clients: dict[str, object] = {}
         self.stubs: dict[str, Stubber] = {}
 
@@ -272,7 +273,7 @@ def test_a_name_taken_by_someone_else_is_an_input_error() -> None:
     stubs.on("s3").add_client_error("head_bucket", "403", http_status_code=403)
     stubs.on("sts").add_response("get_caller_identity", {"Account": "123456789012"})
     with stubs.active(), pytest.raises(InputError, match="someone else's"):
-        stack.create_stack(stubs, REGION, "theirs")
+        stack.create_stack(stubs, "theirs")
 
 
 def test_wrong_keys_are_not_taken_for_a_taken_name() -> None:
@@ -281,7 +282,7 @@ def test_wrong_keys_are_not_taken_for_a_taken_name() -> None:
     stubs.on("s3").add_client_error("head_bucket", "403", http_status_code=403)
     stubs.on("sts").add_client_error("get_caller_identity", "InvalidClientTokenId")
     with stubs.active(), pytest.raises(SetupError, match="refuses the AWS credentials"):
-        stack.create_stack(stubs, REGION, "theirs")
+        stack.create_stack(stubs, "theirs")
 
 
 def test_a_stack_that_cannot_be_made_names_the_first_failure() -> None:
@@ -309,20 +310,20 @@ def test_a_stack_that_cannot_be_made_names_the_first_failure() -> None:
         },
     )  # fmt: skip
     with stubs.active(), pytest.raises(SetupError, match="Network failed: The maximum number"):
-        stack.create_stack(stubs, REGION, "verger-data")
+        stack.create_stack(stubs, "verger-data")
 
 
 def test_a_missing_right_is_named() -> None:
     stubs = Stubs()
     stubs.on("cloudformation").add_client_error("describe_stacks", "AccessDenied")
     with stubs.active(), pytest.raises(SetupError) as raised:
-        stack.find_stack(stubs, REGION)
+        stack.find_stack(stubs)
     assert "DescribeStacks" in raised.value.hint
 
 
 def test_security_groups_that_emr_left_behind_go_with_the_stack(env) -> None:
     session = make_session()
-    made = stack.create_stack(session, REGION, "verger-data")
+    made = stack.create_stack(session, "verger-data")
     ec2 = session.client("ec2")
     network = network_of(made)
     groups = [
@@ -335,12 +336,12 @@ def test_security_groups_that_emr_left_behind_go_with_the_stack(env) -> None:
             IpPermissions=[{"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": other}]}],
         )
     delete_routes(made)
-    stack.delete_stack(session, REGION)
+    stack.delete_stack(session)
     left = {group["GroupId"] for group in ec2.describe_security_groups()["SecurityGroups"]}
     assert left.isdisjoint(groups)
     with pytest.raises(SetupError, match="nothing of verger"):
-        stack.find_stack(session, REGION)
-    stack.delete_stack(session, REGION)
+        stack.find_stack(session)
+    stack.delete_stack(session)
 
 
 def test_failed_deletion_names_what_is_in_the_way() -> None:
@@ -365,13 +366,13 @@ def test_failed_deletion_names_what_is_in_the_way() -> None:
         {"StackName": ANY},
     )  # fmt: skip
     with stubs.active(), pytest.raises(SetupError, match="Subnet1 failed") as raised:
-        stack.delete_stack(stubs, REGION)
+        stack.delete_stack(stubs)
     assert "verger cloud stop" in raised.value.hint
 
 
 def test_an_endpoint_that_emr_made_is_found_deleted_and_waited_for(env) -> None:
     session = make_session()
-    made = stack.create_stack(session, REGION, "verger-data")
+    made = stack.create_stack(session, "verger-data")
     ec2 = session.client("ec2")
     where = network_of(made)
     endpoint = ec2.create_vpc_endpoint(
@@ -380,11 +381,11 @@ def test_an_endpoint_that_emr_made_is_found_deleted_and_waited_for(env) -> None:
         ServiceName=f"com.amazonaws.{REGION}.elasticmapreduce",
         SubnetIds=[made.subnets[0]],
     )["VpcEndpoint"]["VpcEndpointId"]
-    assert network.find_endpoints(session, REGION, where) == [endpoint]
+    assert network.find_endpoints(session, where) == [endpoint]
     delete_routes(made)
-    stack.delete_stack(session, REGION)
-    assert network.find_endpoints(session, REGION, where) == []
-    assert network.find_networks(session, REGION) == []
+    stack.delete_stack(session)
+    assert network.find_endpoints(session, where) == []
+    assert network.find_networks(session) == []
 
 
 def test_an_endpoint_that_takes_long_is_waited_for_and_then_named() -> None:
@@ -401,7 +402,7 @@ def test_an_endpoint_that_takes_long_is_waited_for_and_then_named() -> None:
     answers.add_response("describe_vpc_endpoints", going)
     answers.add_response("describe_vpc_endpoints", going)
     with stubs.active(), pytest.raises(SetupError, match="vpce-1 are still being deleted"):
-        network.free_network(stubs, REGION, "vpc-1", time)
+        network.free_network(stubs, "vpc-1", time)
     assert slept == [300, 300]
 
 
@@ -416,12 +417,12 @@ def test_a_key_of_the_customer_s_is_noticed(encrypted: bool, key: str | None, fo
     if key:
         answers.add_response("get_ebs_default_kms_key_id", {"KmsKeyId": key})
     with stubs.active():
-        assert limits.default_disk_key(stubs, REGION) == found
+        assert limits.default_disk_key(stubs) == found
 
 
 def test_a_key_of_the_customer_s_is_given_to_emr_s_role(env, resources, monkeypatch) -> None:
     monkeypatch.setattr(stack, "default_disk_key", lambda *_: KEY)
-    assert stack.create_stack(make_session(), REGION, "verger-data").disk_key == KEY
+    assert stack.create_stack(make_session(), "verger-data").disk_key == KEY
     policy = resources["DiskKeyPolicy"]
     assert policy["Condition"] == "KeyForServiceRole"
     assert policy["Properties"]["Roles"] == [{"Ref": "ServiceRole"}]
@@ -451,7 +452,7 @@ def test_what_is_there_already_is_not_made(env, port: int, tmp_path: Path) -> No
     words = ("cloud", "init", "--bucket", "theirs", "--bring-your-own", file)
     done = verger(*words, env=env)
     assert done.returncode == 0, done.stderr
-    made = stack.find_stack(session, REGION)
+    made = stack.find_stack(session)
     assert (made.subnets, made.service_role, made.instance_profile) == (
         (subnet,), "emr", "emr-machines",
     )  # fmt: skip
@@ -461,7 +462,7 @@ def test_what_is_there_already_is_not_made(env, port: int, tmp_path: Path) -> No
     assert len(ec2.describe_vpcs()["Vpcs"]) == before
     assert iam.list_roles()["Roles"] == []
     # Given again without the file, it keeps what it knew.
-    assert stack.create_stack(session, REGION, "theirs") == made
+    assert stack.create_stack(session, "theirs") == made
     client = make_client(port)
     for key in ("data/fruits/_verger/logs/1", "data/fruits/in/a.jpg", "of/others"):
         client.put_object(Bucket="theirs", Key=key, Body=b"1")
@@ -502,9 +503,7 @@ def test_roles_have_the_boundary_that_was_given(env) -> None:
             }
         ),
     )["Policy"]["Arn"]
-    stack.create_stack(
-        session, REGION, "verger-data", owned=owned.Owned(permissions_boundary=boundary)
-    )
+    stack.create_stack(session, "verger-data", owned=owned.Owned(permissions_boundary=boundary))
     iam = session.client("iam")
     roles = [iam.get_role(RoleName=one["RoleName"])["Role"] for one in iam.list_roles()["Roles"]]
     assert len(roles) == 3
@@ -514,7 +513,7 @@ def test_roles_have_the_boundary_that_was_given(env) -> None:
 
 def test_the_sovereign_cloud_is_refused_with_the_reason() -> None:
     with pytest.raises(RefusedError, match="neither its prices nor what EMR needs there"):
-        stack.create_stack(Stubs(), "eusc-de-east-1", "verger-data")
+        stack.create_stack(Stubs("eusc-de-east-1"), "verger-data")
 
 
 def test_init_and_destroy_as_commands(env, port: int, tmp_path: Path) -> None:
@@ -525,7 +524,7 @@ def test_init_and_destroy_as_commands(env, port: int, tmp_path: Path) -> None:
     session = make_session()
     assert not session.client("ec2").get_ebs_encryption_by_default()["EbsEncryptionByDefault"]
     budgets = session.client("budgets")
-    account = stack.find_stack(session, REGION).account
+    account = stack.find_stack(session).account
     (budget,) = budgets.describe_budgets(AccountId=account)["Budgets"]
     assert float(budget["BudgetLimit"]["Amount"]) == 10
 
@@ -547,7 +546,7 @@ def test_init_and_destroy_as_commands(env, port: int, tmp_path: Path) -> None:
             "InstanceCount": 1,
             "MasterInstanceType": "m5.xlarge",
             "KeepJobFlowAliveWhenNoSteps": True,
-            "Ec2SubnetId": stack.find_stack(session, REGION).subnets[1],
+            "Ec2SubnetId": stack.find_stack(session).subnets[1],
         },
         JobFlowRole="x",
         ServiceRole="y",
@@ -562,7 +561,7 @@ def test_init_and_destroy_as_commands(env, port: int, tmp_path: Path) -> None:
     unsure = verger("cloud", "destroy", *purge, env=env)  # nobody is there to say yes
     assert unsure.returncode == 1
     assert client.get_object(Bucket="verger-data", Key="top")
-    delete_routes(stack.find_stack(session, REGION))
+    delete_routes(stack.find_stack(session))
     done = verger("cloud", "destroy", *purge, "--yes", env=env)
     assert done.returncode == 0, done.stderr
     assert "Erased s3://verger-data/in/: 3 objects and versions" in done.stdout
@@ -588,7 +587,7 @@ def test_disks_are_encrypted_where_that_is_asked(env, monkeypatch) -> None:
 
 def test_destroy_without_purge_keeps_the_data(env, port: int) -> None:
     session = make_session()
-    made = stack.create_stack(session, REGION, "verger-data")
+    made = stack.create_stack(session, "verger-data")
     delete_routes(made)
     client = make_client(port)
     client.put_object(Bucket="verger-data", Key="in/a.jpg", Body=b"1")
@@ -605,7 +604,7 @@ def delete_all(env: dict[str, str], *words: object, **answers: object) -> object
 
 def test_destroy_goes_on_without_a_right_to_budgets(env, monkeypatch) -> None:
     session = make_session()
-    delete_routes(stack.create_stack(session, REGION, "verger-data"))
+    delete_routes(stack.create_stack(session, "verger-data"))
 
     def refuse(*_: object) -> None:
         raise SetupError("AWS refused to delete the budget: the credentials may not.")
@@ -619,7 +618,7 @@ def test_destroy_goes_on_without_a_right_to_budgets(env, monkeypatch) -> None:
 
 def test_the_budget_of_another_region_stays(env) -> None:
     session = make_session()
-    delete_routes(stack.create_stack(session, REGION, "verger-data"))
+    delete_routes(stack.create_stack(session, "verger-data"))
     for region in (REGION, "eu-west-1"):
         budget.set_budget(session, "123456789012", region, "a@example.org", 10)
     assert delete_all(env).exit_code == 0

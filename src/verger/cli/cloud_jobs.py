@@ -133,7 +133,7 @@ def deliver(*, region: Region = None, arch: Arch = "arm64", debug: Debug = False
         from verger.cloud.jobs.delivery import make_bundle
 
         session = make_session(region)
-        stack = find_stack(session, session.region_name)
+        stack = find_stack(session)
         with console.progress() as shown:
             uris = upload(session, stack, make_bundle(arch, shown).files, shown)
         for uri in uris.values():
@@ -191,7 +191,7 @@ def logs(
                 "verger cloud costs lists all of them; --days looks further back.",
             )
         one = max(chosen, key=lambda each: each.tags.get("run", ""))
-        stack = find_stack(make_session(one.region), one.region)
+        stack = find_stack(make_session(one.region))
         if follow:
             state, lines = follow_logs(one, stack, console.say, TIME), []
         else:

@@ -54,10 +54,8 @@ def init(
         session = make_session(region)
         with console.stage("stack"):
             if encrypt_disks:
-                stack.encrypt_disks(session, session.region_name)
-            made = stack.create_stack(
-                session, session.region_name, bucket, others=also or (), owned=owned
-            )
+                stack.encrypt_disks(session)
+            made = stack.create_stack(session, bucket, others=also or (), owned=owned)
             if email:
                 budget.set_budget(session, made.account, made.region, email, monthly_usd)
         _show_stack(made, email, monthly_usd, encrypt_disks)
@@ -94,7 +92,7 @@ def destroy(
             raise UsageError("--place and --list go with --purge.", "Add --purge to erase data.")
         session = make_session(region)
         where: str = session.region_name
-        kept = stack.kept_bucket(session, where)
+        kept = stack.kept_bucket(session)
         if kept is None and bucket is not None:
             kept = stack.Kept(bucket, is_ours=True, own="")
         if purge and kept is None:
@@ -102,7 +100,7 @@ def destroy(
                 f"There is no stack of verger in {where} that names a bucket.",
                 "Name it: --bucket NAME, or leave out --purge.",
             )
-        if running := stack.running_clusters(session, where):
+        if running := stack.running_clusters(session):
             raise SetupError(
                 f"{len(running)} clusters still run: {', '.join(running)}.", "verger cloud stop"
             )
@@ -114,7 +112,7 @@ def destroy(
         elif not yes:
             typer.confirm(f"Remove verger's stack in {where}?", abort=True)
         with console.stage("unmake"):
-            stack.delete_stack(session, where)
+            stack.delete_stack(session)
         gone = bool(purge and kept and kept.is_ours)
         if gone and kept:
             with console.progress() as shown:
@@ -138,7 +136,7 @@ def check(
 
         session = make_session(region)
         with console.stage("check"):
-            findings = list(check_account(session, session.region_name, arch))
+            findings = list(check_account(session, arch))
         if json:
             console.say(dumps([asdict(one) for one in findings], indent=2))
         else:

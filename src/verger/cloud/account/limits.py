@@ -73,7 +73,6 @@ class Capacity:
 
 def find_capacity(
     session: Any,
-    region: str,
     subnets: Sequence[str],
     machines: Sequence[str],
     *,
@@ -84,8 +83,7 @@ def find_capacity(
     """What the account may start now.
 
     Args:
-        session: a session of boto3.
-        region: where.
+        session: a session of boto3, for the region where it would start.
         subnets: ids, of which EMR takes one.
         machines: types to choose from.
         release: of EMR.
@@ -96,8 +94,8 @@ def find_capacity(
         SetupError: AWS refuses to say, or no zone has one of the machines.
         RefusedError: the quota does not allow one machine.
     """
-    takes = supported_machines(session, region, release)
-    zones = find_zones(session, region, subnets, machines)
+    takes = supported_machines(session, release)
+    zones = find_zones(session, subnets, machines)
     found = frozenset[str]().union(*(zone.machines for zone in zones)) & takes
     if not found:
         raise SetupError(
@@ -105,10 +103,10 @@ def find_capacity(
             f"takes ({', '.join(machines)}).",
             "Take another --arch, or a bucket in another region.",
         )
-    quotas = read_quotas(session, region)
+    quotas = read_quotas(session)
     most = largest_cluster(quotas, processors, spot=spot)
     if most < 1:
-        raise too_small(quotas[ON_DEMAND_QUOTA], processors, region)
+        raise too_small(quotas[ON_DEMAND_QUOTA], processors, session.region_name)
     usable = tuple(zone.subnet for zone in zones if zone.machines & takes)
     return Capacity(found, usable, most, quotas)
 
@@ -140,14 +138,14 @@ def check_clock(session: Any, now: Callable[[], datetime] = utc_now) -> None:
         )
 
 
-def read_quotas(session: Any, region: str) -> dict[str, Quota]:
+def read_quotas(session: Any) -> dict[str, Quota]:
     """The quotas of processors on demand and spot, by their codes.
 
     Raises:
         SetupError: AWS refuses.
     """
-    client = session.client("service-quotas", region_name=region)
-    used = _used(session, region)
+    client = session.client("service-quotas")
+    used = _used(session)
     found = {}
     for code in QUOTA_NAMES:
         with aws_errors("read the quotas of EC2"):
@@ -160,10 +158,10 @@ def read_quotas(session: Any, region: str) -> dict[str, Quota]:
     return found
 
 
-def _used(session: Any, region: str) -> dict[str, int]:
+def _used(session: Any) -> dict[str, int]:
     """Processors of machines that run or start, by the quota that counts them."""
     used = dict.fromkeys(QUOTA_NAMES, 0)
-    pages = session.client("ec2", region_name=region).get_paginator("describe_instances")
+    pages = session.client("ec2").get_paginator("describe_instances")
     active = {"Name": "instance-state-name", "Values": ["pending", "running"]}
     with aws_errors("list the machines that run"):
         for one in pages.paginate(Filters=[active]).search("Reservations[].Instances[]"):
@@ -174,13 +172,13 @@ def _used(session: Any, region: str) -> dict[str, int]:
     return used
 
 
-def supported_machines(session: Any, region: str, release: str) -> frozenset[str]:
-    """The types of machine that a release of EMR takes in a region.
+def supported_machines(session: Any, release: str) -> frozenset[str]:
+    """The types of machine that a release of EMR takes in the session's region.
 
     Raises:
         SetupError: AWS refuses.
     """
-    client = session.client("emr", region_name=region)
+    client = session.client("emr")
     found: set[str] = set()
     asked: dict[str, str] = {"ReleaseLabel": release}
     with aws_errors("list the machines that EMR takes"):
@@ -192,15 +190,13 @@ def supported_machines(session: Any, region: str, release: str) -> frozenset[str
             asked["Marker"] = page["Marker"]
 
 
-def offered_machines(
-    session: Any, region: str, machines: Iterable[str]
-) -> dict[str, frozenset[str]]:
-    """Which of some types of machine each zone of a region has.
+def offered_machines(session: Any, machines: Iterable[str]) -> dict[str, frozenset[str]]:
+    """Which of some types of machine each zone of the session's region has.
 
     Raises:
         SetupError: AWS refuses.
     """
-    client = session.client("ec2", region_name=region)
+    client = session.client("ec2")
     offered: dict[str, set[str]] = {}
     with aws_errors("list the machines that the zones have"):
         pages = client.get_paginator("describe_instance_type_offerings").paginate(
@@ -212,31 +208,29 @@ def offered_machines(
     return {zone: frozenset(types) for zone, types in offered.items()}
 
 
-def find_zones(
-    session: Any, region: str, subnets: Sequence[str], machines: Iterable[str]
-) -> tuple[Zone, ...]:
+def find_zones(session: Any, subnets: Sequence[str], machines: Iterable[str]) -> tuple[Zone, ...]:
     """The zone of each subnet, and which of some types of machine it has.
 
     Raises:
         SetupError: AWS refuses, or a subnet is gone.
     """
-    client = session.client("ec2", region_name=region)
+    client = session.client("ec2")
     with aws_errors("look up the subnets"):
         described = client.describe_subnets(SubnetIds=list(subnets))["Subnets"]
     names = {one["SubnetId"]: one["AvailabilityZone"] for one in described}
-    offered = offered_machines(session, region, machines)
+    offered = offered_machines(session, machines)
     return tuple(
         Zone(subnet, names[subnet], offered.get(names[subnet], frozenset())) for subnet in subnets
     )
 
 
-def default_disk_key(session: Any, region: str) -> str:
+def default_disk_key(session: Any) -> str:
     """The customer's own key with which AWS encrypts new disks; empty where there is none.
 
     Raises:
         SetupError: AWS refuses.
     """
-    client = session.client("ec2", region_name=region)
+    client = session.client("ec2")
     with aws_errors("look up the encryption of new disks"):
         if not client.get_ebs_encryption_by_default()["EbsEncryptionByDefault"]:
             return ""

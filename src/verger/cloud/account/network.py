@@ -14,40 +14,40 @@ MANAGED = "aws:cloudformation:stack-name"
 """The tag of what CloudFormation made, which it deletes itself."""
 
 
-def find_networks(session: Any, region: str) -> list[str]:
-    """Ids of the networks in a region that have verger's tag.
+def find_networks(session: Any) -> list[str]:
+    """Ids of the networks in the session's region that have verger's tag.
 
     Raises:
         SetupError: AWS refuses.
     """
-    client = session.client("ec2", region_name=region)
+    client = session.client("ec2")
     key, value = next(iter(TAGS.items()))
     with aws_errors("look for verger's network"):
         found = client.describe_vpcs(Filters=[{"Name": f"tag:{key}", "Values": [value]}])["Vpcs"]
     return [one["VpcId"] for one in found]
 
 
-def find_subnets(session: Any, region: str) -> list[str]:
+def find_subnets(session: Any) -> list[str]:
     """Ids of the subnets of these networks.
 
     Raises:
         SetupError: AWS refuses.
     """
-    if not (networks := find_networks(session, region)):
+    if not (networks := find_networks(session)):
         return []
-    client = session.client("ec2", region_name=region)
+    client = session.client("ec2")
     with aws_errors("look for the subnets of verger's network"):
         found = client.describe_subnets(Filters=[{"Name": "vpc-id", "Values": networks}])["Subnets"]
     return [one["SubnetId"] for one in found]
 
 
-def find_endpoints(session: Any, region: str, network: str) -> list[str]:
+def find_endpoints(session: Any, network: str) -> list[str]:
     """Ids of endpoints in a network that verger's stack has not made: each is paid by the hour.
 
     Raises:
         SetupError: AWS refuses.
     """
-    client = session.client("ec2", region_name=region)
+    client = session.client("ec2")
     with aws_errors("list the endpoints of the network"):
         pages = client.get_paginator("describe_vpc_endpoints").paginate(
             Filters=[{"Name": "vpc-id", "Values": [network]}]
@@ -61,20 +61,19 @@ def find_endpoints(session: Any, region: str, network: str) -> list[str]:
         ]
 
 
-def free_network(session: Any, region: str, network: str, time: Time = TIME) -> None:
+def free_network(session: Any, network: str, time: Time = TIME) -> None:
     """Take away what EMR made in a network, or it cannot be deleted: endpoints, security groups.
 
     Args:
-        session: a session of boto3.
-        region: where.
+        session: a session of boto3, for the region of the network.
         network: id of the VPC.
         time: by which it waits for endpoints to go.
 
     Raises:
         SetupError: AWS refuses, as it does while machines still use them, or an endpoint stays.
     """
-    client = session.client("ec2", region_name=region)
-    endpoints = find_endpoints(session, region, network)
+    client = session.client("ec2")
+    endpoints = find_endpoints(session, network)
     if endpoints:
         with aws_errors("delete the endpoints that EMR made"):
             client.delete_vpc_endpoints(VpcEndpointIds=endpoints)

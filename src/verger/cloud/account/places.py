@@ -48,7 +48,7 @@ def find_place(source: Location, output: Location) -> Place:
     session = make_session(region)
     for service in SERVICES:
         check_endpoint(session.client(service).meta.endpoint_url, region)
-    stack = find_stack(session, region)
+    stack = find_stack(session)
     # Code and logs go there.
     regions |= check_buckets(session, [stack.bucket])
     for bucket, where in regions.items():

@@ -63,15 +63,16 @@ class Stack:
         return self.prefix + "/".join(parts)
 
 
-def find_stack(session: Any, region: str) -> Stack:
-    """What `verger cloud init` made in a region.
+def find_stack(session: Any) -> Stack:
+    """What `verger cloud init` made in the region of a session.
 
     Raises:
         SetupError: nothing, or not all of it yet.
         RefusedError: the region is not inside the European Union.
     """
+    region: str = session.region_name
     check_cloud_region(region)
-    described = cloudformation.describe(session.client("cloudformation", region_name=region))
+    described = cloudformation.describe(session.client("cloudformation"))
     if described is None or "OutputKey" not in str(described.get("Outputs")):
         raise SetupError(
             f"There is nothing of verger in {region} yet.",
@@ -109,7 +110,6 @@ def find_stack(session: Any, region: str) -> Stack:
 
 def create_stack(
     session: Any,
-    region: str,
     bucket: str,
     *,
     others: Iterable[str] = (),
@@ -118,8 +118,7 @@ def create_stack(
     """Make the stack, or bring it up to date; the same call again changes nothing.
 
     Args:
-        session: a session of boto3.
-        region: where to make it, inside the European Union.
+        session: a session of boto3, for the region where it is made, inside the European Union.
         bucket: the bucket that is made, a name that nobody else has.
         others: buckets of this account that jobs may use too, in the same region.
         owned: what is there already and is not made.
@@ -129,6 +128,7 @@ def create_stack(
         InputError: the bucket's name is taken, or another one is missing, forbidden or elsewhere.
         SetupError: AWS refuses, or the stack cannot be made; a failed one is taken away again.
     """
+    region: str = session.region_name
     check_cloud_region(region)
     others = list(dict.fromkeys(others))
     theirs = [bucket] if owned.bucket else []
@@ -138,10 +138,10 @@ def create_stack(
                 f"The bucket {other} is in {where}, the stack in {region}.",
                 f"Machines read in their own region only: verger cloud init --region {where}",
             )
-    client = session.client("cloudformation", region_name=region)
+    client = session.client("cloudformation")
     described = cloudformation.describe(client)
     if described is not None and described["StackStatus"] in cloudformation.FAILED:
-        delete_stack(session, region)
+        delete_stack(session)
         described = None
     if described is None:
         if not owned.bucket:
@@ -160,17 +160,17 @@ def create_stack(
             "Buckets": ",".join(names),
             "BucketArns": ",".join(arn_of(region, name) for name in names),
             "ObjectArns": ",".join(f"{arn_of(region, name)}/*" for name in names),
-            "Zones": ",".join(_three_zones(session, region)),
-            "DiskKey": owned.kms_key or default_disk_key(session, region),
+            "Zones": ",".join(_three_zones(session)),
+            "DiskKey": owned.kms_key or default_disk_key(session),
             **_own_parameters(owned, described),
         },
         {**owned.tags, **TAGS},
     )
-    return find_stack(session, region)
+    return find_stack(session)
 
 
-def encrypt_disks(session: Any, region: str) -> None:
-    """Have AWS encrypt all new disks of the account in a region, those of clusters among them.
+def encrypt_disks(session: Any) -> None:
+    """Have AWS encrypt all new disks of the account there, those of clusters among them.
 
     EMR's own encryption of disks needs a key service that a network without internet reaches only
     through an endpoint that is paid by the hour.
@@ -179,17 +179,17 @@ def encrypt_disks(session: Any, region: str) -> None:
         SetupError: AWS refuses.
     """
     with aws_errors("encrypt new disks"):
-        session.client("ec2", region_name=region).enable_ebs_encryption_by_default()
+        session.client("ec2").enable_ebs_encryption_by_default()
 
 
-def running_clusters(session: Any, region: str) -> list[str]:
+def running_clusters(session: Any) -> list[str]:
     """The ids of clusters that are not over and are verger's, or have machines in its network.
 
     Raises:
         SetupError: AWS refuses.
     """
-    subnets = find_subnets(session, region)
-    client = session.client("emr", region_name=region)
+    subnets = find_subnets(session)
+    client = session.client("emr")
     with aws_errors("list the clusters"):
         pages = client.get_paginator("list_clusters").paginate(ClusterStates=ALIVE)
         described = [
@@ -219,20 +219,20 @@ class Kept:
     own: str
 
 
-def kept_bucket(session: Any, region: str) -> Kept | None:
+def kept_bucket(session: Any) -> Kept | None:
     """The bucket of a stack in whatever state it is; None where nothing is left of it.
 
     Raises:
         SetupError: AWS refuses.
     """
-    client = session.client("cloudformation", region_name=region)
+    client = session.client("cloudformation")
     given = cloudformation.parameters_of(cloudformation.describe(client) or {})
     if "Bucket" not in given:
         return None
     return Kept(given["Bucket"], given.get("OwnBucket") != "yes", f"{given.get('Prefix', '')}{OWN}")
 
 
-def delete_stack(session: Any, region: str, time: Time = TIME) -> None:
+def delete_stack(session: Any, time: Time = TIME) -> None:
     """Take the stack away, and what EMR left in its network; its bucket stays, with what is in it.
 
     Where a part of the stack is gone already, what is left is taken away.
@@ -240,9 +240,9 @@ def delete_stack(session: Any, region: str, time: Time = TIME) -> None:
     Raises:
         SetupError: AWS refuses, or a cluster still uses the stack.
     """
-    client = session.client("cloudformation", region_name=region)
-    for network in find_networks(session, region):
-        free_network(session, region, network, time)
+    client = session.client("cloudformation")
+    for network in find_networks(session):
+        free_network(session, network, time)
     described = cloudformation.describe(client)
     if described is None:
         return
@@ -258,9 +258,9 @@ def _own_parameters(owned: Owned, described: dict[str, Any] | None) -> dict[str,
     return {name: before.get(name, value) for name, value in owned.parameters.items()}
 
 
-def _three_zones(session: Any, region: str) -> list[str]:
-    """Availability zones for three subnets; some twice where a region has fewer."""
-    client = session.client("ec2", region_name=region)
+def _three_zones(session: Any) -> list[str]:
+    """Availability zones for three subnets; some twice where the region has fewer."""
+    client = session.client("ec2")
     with aws_errors("list the zones"):
         found = client.describe_availability_zones(
             Filters=[

@@ -45,7 +45,6 @@ class Finding:
 
 def check_account(
     session: Any,
-    region: str,
     arch: str = "arm64",
     now: Callable[[], datetime] = utc_now,
     *,
@@ -54,8 +53,7 @@ def check_account(
     """Look at an account, one thing after the other; nothing is made or changed.
 
     Args:
-        session: a session of boto3.
-        region: where a run would be.
+        session: a session of boto3, for the region where a run would be.
         arch: of its processors.
         now: the time on this machine.
         bucket: that will be made, where there is no stack yet.
@@ -63,6 +61,7 @@ def check_account(
     Yields:
         One finding for each thing; the last one is a place or credentials that are refused.
     """
+    region: str = session.region_name
     where = _found("Region", lambda: _region(region))
     yield where
     if where.stops:
@@ -74,18 +73,18 @@ def check_account(
     yield _found("Clock", lambda: _clock(session, now))
     stack: Stack | None = None
     try:
-        stack = find_stack(session, region)
+        stack = find_stack(session)
         yield Finding("Set-up", "ok", f"bucket {stack.bucket}, {len(stack.subnets)} subnets")
     except SetupError as error:
         yield Finding("Set-up", "note", error.message, error.hint)
     buckets = stack.buckets if stack else (bucket,) if bucket else ()
     yield _found("Rights", lambda: _rights(session, stack, buckets))
-    yield _found("Quotas", lambda: _quotas(session, region))
-    yield _found("Machines", lambda: _machines(session, region, stack, arch))
-    yield _found("Key of disks", lambda: _disk_key(session, region, stack))
+    yield _found("Quotas", lambda: _quotas(session))
+    yield _found("Machines", lambda: _machines(session, stack, arch))
+    yield _found("Key of disks", lambda: _disk_key(session, stack))
     if (known := stack) is not None:
         yield _found("Buckets", lambda: _buckets(session, known))
-    yield _found("Left behind", lambda: _left_behind(session, region))
+    yield _found("Left behind", lambda: _left_behind(session))
     yield _found("Prices", lambda: _prices(region))
 
 
@@ -102,7 +101,7 @@ def check_before_run(session: Any, stack: Stack, progress: Progress) -> None:
     """
     findings = [
         _found("Rights", lambda: _rights(session, stack, stack.buckets)),
-        _found("Left behind", lambda: _left_behind(session, stack.region)),
+        _found("Left behind", lambda: _left_behind(session)),
     ]
     raise_first(findings)
     for one in findings:
@@ -172,16 +171,17 @@ def _rights(session: Any, stack: Stack | None, buckets: tuple[str, ...]) -> tupl
     return "ok", f"all that a run needs{rest}, as AWS simulates it", ""
 
 
-def _quotas(session: Any, region: str) -> tuple[Level, str, str]:
-    quotas = limits.read_quotas(session, region)
+def _quotas(session: Any) -> tuple[Level, str, str]:
+    quotas = limits.read_quotas(session)
     full, spot = quotas[limits.ON_DEMAND_QUOTA], quotas[limits.SPOT_QUOTA]
     if full.free < PROCESSORS:
-        raise limits.too_small(full, PROCESSORS, region)
+        raise limits.too_small(full, PROCESSORS, session.region_name)
     said = f"{full.processors} processors on demand ({full.used} in use), {spot.processors} spot"
     machines = limits.largest_cluster(quotas, PROCESSORS, spot=False)
     size = f"{machines - 1} workers at most" if machines > 1 else "one machine, primary and worker"
     if machines <= FEW_MACHINES:
-        return "note", f"{said}: {size}", limits.what_to_ask_for(full, 8 * PROCESSORS, region)
+        remedy = limits.what_to_ask_for(full, 8 * PROCESSORS, session.region_name)
+        return "note", f"{said}: {size}", remedy
     return "ok", f"{said}: {size}", ""
 
 
@@ -189,16 +189,16 @@ FEW_MACHINES = 4
 """With so many a large run takes long, and whoever wants more has to ask days before."""
 
 
-def _machines(session: Any, region: str, stack: Stack | None, arch: str) -> tuple[Level, str, str]:
-    takes = limits.supported_machines(session, region, RELEASE)
+def _machines(session: Any, stack: Stack | None, arch: str) -> tuple[Level, str, str]:
+    takes = limits.supported_machines(session, RELEASE)
     wanted = prices.MACHINES[arch]
     if stack is None:
-        zones = limits.offered_machines(session, region, wanted)
+        zones = limits.offered_machines(session, wanted)
     else:
-        found = limits.find_zones(session, region, stack.subnets, wanted)
+        found = limits.find_zones(session, stack.subnets, wanted)
         zones = {zone.name: zone.machines for zone in found}
     having = {name: machines & takes for name, machines in zones.items()}
-    prices.load().machines(region, arch, frozenset[str]().union(*having.values()))
+    prices.load().machines(session.region_name, arch, frozenset[str]().union(*having.values()))
     said = "; ".join(
         f"{name}: {', '.join(one for one in wanted if one in machines) or 'none'}"
         for name, machines in sorted(having.items())
@@ -208,8 +208,8 @@ def _machines(session: Any, region: str, stack: Stack | None, arch: str) -> tupl
     return "ok", said, ""
 
 
-def _disk_key(session: Any, region: str, stack: Stack | None) -> tuple[Level, str, str]:
-    key = limits.default_disk_key(session, region)
+def _disk_key(session: Any, stack: Stack | None) -> tuple[Level, str, str]:
+    key = limits.default_disk_key(session)
     if stack is not None:
         check_disk_key(stack, key)
     if key:
@@ -227,17 +227,17 @@ def _buckets(session: Any, stack: Stack) -> tuple[Level, str, str]:
     return "ok", f"{', '.join(stack.buckets)} in {stack.region}", ""
 
 
-def _left_behind(session: Any, region: str) -> tuple[Level, str, str]:
-    running = [one.title for one in list_clusters(session, region)]
+def _left_behind(session: Any) -> tuple[Level, str, str]:
+    running = [one.title for one in list_clusters(session, session.region_name)]
     endpoints = [
         endpoint
-        for where in network.find_networks(session, region)
-        for endpoint in network.find_endpoints(session, region, where)
+        for where in network.find_networks(session)
+        for endpoint in network.find_endpoints(session, where)
     ]
     if endpoints:
         remedy = (
             "They cost by the hour. Delete them in the console, or, keeping the data: "
-            f"verger cloud destroy --region {region}, then init"
+            f"verger cloud destroy --region {session.region_name}, then init"
         )
         return "fails", "; ".join([f"endpoints {', '.join(endpoints)}", *running]), remedy
     if running:

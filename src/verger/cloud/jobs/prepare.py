@@ -147,10 +147,9 @@ def check_account(place: places.Place, wanted: Launch) -> limits.Capacity:
     """
     session, stack = place.session, place.stack
     limits.check_clock(session)
-    check_disk_key(stack, limits.default_disk_key(session, stack.region))
+    check_disk_key(stack, limits.default_disk_key(session))
     return limits.find_capacity(
         session,
-        stack.region,
         stack.subnets,
         prices.MACHINES[wanted.arch],
         release=RELEASE,

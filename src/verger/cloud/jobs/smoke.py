@@ -110,17 +110,16 @@ def smoke(
         VergerError: as `check.raise_first` and `launch.launch`, after all was removed.
     """
     name = f"verger-smoke-{secrets.token_hex(4)}"
-    region = session.region_name
-    findings = list(check_account(session, region, arch, bucket=name))
+    findings = list(check_account(session, arch, bucket=name))
     for one in findings:
         progress.note(f"{one.what}: {one.level}, {one.found}")
     raise_first(findings)
     try:
-        stack = stacks.find_stack(session, region)
+        stack = stacks.find_stack(session)
         is_new = False
     except SetupError:
         progress.note(f"Making the stack, with the bucket {name}.")
-        stack, is_new = stacks.create_stack(session, region, name), True
+        stack, is_new = stacks.create_stack(session, name), True
     place = Location(f"s3://{stack.bucket}/{stack.key(stacks.TEMPORARY, name)}")
     try:
         with tempfile.TemporaryDirectory() as scratch:
@@ -175,7 +174,7 @@ def _remove(
         erase(session, place, progress)
         if bucket is not None:
             erase(session, Location(f"s3://{bucket}"), progress)
-            stacks.delete_stack(session, session.region_name, time)
+            stacks.delete_stack(session, time)
             delete_bucket(session, bucket, progress, time)
         progress.note("All that it made is removed.")
     except VergerError as error:
