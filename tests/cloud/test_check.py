@@ -216,11 +216,11 @@ def test_rights_to_a_bucket_that_is_not_there_yet_are_not_missing(aws, monkeypat
 
 
 def test_a_clock_ten_minutes_off_is_noticed(aws) -> None:
-    session = sessions.make_session()
+    caller = limits.who_asks(sessions.make_session())
     for minutes, words in ((10, "10 minutes ahead of"), (-10, "10 minutes behind")):
         with pytest.raises(SetupError, match=words):
-            limits.check_clock(session, lambda: utc_now() + timedelta(minutes=minutes))  # noqa: B023
-    limits.check_clock(session)
+            limits.check_clock(caller, lambda: utc_now() + timedelta(minutes=minutes))  # noqa: B023
+    limits.check_clock(caller)
 
 
 def account_of(stack: Stack = STACK, **options: object) -> limits.Capacity:

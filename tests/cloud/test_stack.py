@@ -620,7 +620,7 @@ def test_the_budget_of_another_region_stays(env) -> None:
     session = make_session()
     delete_routes(stack.create_stack(session, "verger-data"))
     for region in (REGION, "eu-west-1"):
-        budget.set_budget(session, "123456789012", region, "a@example.org", 10)
+        budget.set_budget(make_session(region), "123456789012", "a@example.org", 10)
     assert delete_all(env).exit_code == 0
     left = session.client("budgets").describe_budgets(AccountId="123456789012")["Budgets"]
     assert [one["BudgetName"] for one in left] == ["verger-eu-west-1"]

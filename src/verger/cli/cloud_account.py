@@ -9,7 +9,7 @@ from verger.cli.options import Arch, Debug, Json, LabelFrom, MaxCost, Region, Sp
 from verger.cli.reporting import reporting
 from verger.errors import UsageError
 from verger.networks.registry import work_of
-from verger.settings import MOST_VIEWS, NETWORKS, check_network
+from verger.settings import MOST_VIEWS, check_network
 from verger.store.location import Location
 from verger.store.session import make_session
 
@@ -43,13 +43,11 @@ def plan(
     """Say what a run would take and cost, before a euro is spent."""
     with reporting(debug):
         from verger.cli import cloud_plan
-        from verger.cloud.money.plan import CORE_RATES, make_plan
+        from verger.cloud.money.plan import CORE_RATES, make_plan, time_caution
         from verger.cloud.money.prices import load
 
-        if network not in NETWORKS:
-            console.stderr.print(
-                f"The time that {network} takes is not known: that of MobileNetV2 is taken."
-            )
+        if caution := time_caution(network):
+            console.stderr.print(caution)
         if (source is None) == (images is None):
             raise UsageError("Give either INPUT or --images.", "verger cloud plan --images 67692")
         where, live = cloud_plan.region_and_spot(source, region)

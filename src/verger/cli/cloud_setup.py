@@ -57,7 +57,7 @@ def init(
                 stack.encrypt_disks(session)
             made = stack.create_stack(session, bucket, others=also or (), owned=owned)
             if email:
-                budget.set_budget(session, made.account, made.region, email, monthly_usd)
+                budget.set_budget(session, made.account, email, monthly_usd)
         _show_stack(made, email, monthly_usd, encrypt_disks)
 
 
@@ -117,7 +117,7 @@ def destroy(
         if gone and kept:
             with console.progress() as shown:
                 delete_bucket(session, kept.bucket, shown, TIME)
-        budget = _delete_budget(session, where)
+        budget = _delete_budget(session)
         console.say("The stack is gone, and what EMR left in its network.")
         if kept:
             console.say(f"The bucket {kept.bucket} {'is gone' if gone else 'stays'}.")
@@ -204,15 +204,13 @@ def policy(
         console.say(dumps(document, indent=2))
 
 
-def _delete_budget(session: Any, region: str) -> str:
+def _delete_budget(session: Any) -> str:
     """Take the budget away; what to say of it."""
+    from verger.cloud.account.limits import who_asks
     from verger.cloud.money.budget import delete_budget
-    from verger.store.errors import aws_errors
 
     try:
-        with aws_errors("say who asks"):
-            account = session.client("sts").get_caller_identity()["Account"]
-        delete_budget(session, account, region)
+        delete_budget(session, who_asks(session)["Account"])
     except VergerError as error:
         return (
             f"Whether there is a budget is not known ({error.message}) It costs nothing; whoever "

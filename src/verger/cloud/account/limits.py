@@ -120,15 +120,28 @@ def too_small(quota: Quota, processors: int, region: str) -> RefusedError:
     )
 
 
-def check_clock(session: Any, now: Callable[[], datetime] = utc_now) -> None:
-    """Refuse a clock by which machines would be ended too late or too early.
+def who_asks(session: Any) -> dict[str, Any]:
+    """What STS says of the credentials: their ARN and account, and the time of its answer.
 
     Raises:
-        SetupError: it is off by more than `CLOCK_SECONDS`, or AWS refuses.
+        SetupError: AWS refuses.
     """
     with aws_errors("say who asks"):
-        answer = session.client("sts").get_caller_identity()
-    there = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+        caller: dict[str, Any] = session.client("sts").get_caller_identity()
+    return caller
+
+
+def check_clock(caller: dict[str, Any], now: Callable[[], datetime] = utc_now) -> None:
+    """Refuse a clock by which machines would be ended too late or too early.
+
+    Args:
+        caller: what `who_asks` has just given.
+        now: the time on this machine.
+
+    Raises:
+        SetupError: it is off by more than `CLOCK_SECONDS`.
+    """
+    there = parsedate_to_datetime(caller["ResponseMetadata"]["HTTPHeaders"]["date"])
     off = (now() - there).total_seconds()
     if abs(off) > CLOCK_SECONDS:
         raise SetupError(

@@ -15,7 +15,6 @@ from verger.cloud.money import prices
 from verger.cloud.money.plan import PROCESSORS
 from verger.errors import InputError, RefusedError, SetupError, VergerError
 from verger.progress import Progress, utc_now
-from verger.store.errors import aws_errors
 from verger.store.regions import check_cloud_region
 
 Level = Literal["ok", "note", "fails", "refused"]
@@ -66,11 +65,13 @@ def check_account(
     yield where
     if where.stops:
         return
-    who = _found("Credentials", lambda: _identity(session))
-    yield who
-    if who.stops:
+    try:
+        caller = limits.who_asks(session)
+    except SetupError as error:
+        yield Finding("Credentials", "fails", error.message, error.hint)
         return
-    yield _found("Clock", lambda: _clock(session, now))
+    yield _identity(caller)
+    yield _found("Clock", lambda: _clock(caller, now))
     stack: Stack | None = None
     try:
         stack = find_stack(session)
@@ -78,7 +79,7 @@ def check_account(
     except SetupError as error:
         yield Finding("Set-up", "note", error.message, error.hint)
     buckets = stack.buckets if stack else (bucket,) if bucket else ()
-    yield _found("Rights", lambda: _rights(session, stack, buckets))
+    yield _found("Rights", lambda: _rights(session, caller, stack, buckets))
     yield _found("Quotas", lambda: _quotas(session))
     yield _found("Machines", lambda: _machines(session, stack, arch))
     yield _found("Key of disks", lambda: _disk_key(session, stack))
@@ -99,8 +100,12 @@ def check_before_run(session: Any, stack: Stack, progress: Progress) -> None:
     Raises:
         RefusedError, SetupError: a right is missing, or something was left that costs.
     """
+
+    def rights() -> tuple[Level, str, str]:
+        return _rights(session, limits.who_asks(session), stack, stack.buckets)
+
     findings = [
-        _found("Rights", lambda: _rights(session, stack, stack.buckets)),
+        _found("Rights", rights),
         _found("Left behind", lambda: _left_behind(session)),
     ]
     raise_first(findings)
@@ -133,18 +138,17 @@ def _found(what: str, look: Callable[[], tuple[Level, str, str]]) -> Finding:
         return Finding(what, "fails", error.message, error.hint)
 
 
-def _identity(session: Any) -> tuple[Level, str, str]:
-    with aws_errors("say who asks"):
-        caller = session.client("sts").get_caller_identity()
+def _identity(caller: dict[str, Any]) -> Finding:
     name = caller["Arn"].rpartition(":")[2]
     if name == "root":
         remedy = "Make a user or a role with verger's policies: verger cloud policy run"
-        return "note", f"the root of account {caller['Account']}, which may do all", remedy
-    return "ok", f"{name} of account {caller['Account']}", ""
+        found = f"the root of account {caller['Account']}, which may do all"
+        return Finding("Credentials", "note", found, remedy)
+    return Finding("Credentials", "ok", f"{name} of account {caller['Account']}")
 
 
-def _clock(session: Any, now: Callable[[], datetime]) -> tuple[Level, str, str]:
-    limits.check_clock(session, now)
+def _clock(caller: dict[str, Any], now: Callable[[], datetime]) -> tuple[Level, str, str]:
+    limits.check_clock(caller, now)
     return "ok", f"within {limits.CLOCK_SECONDS} seconds of AWS'", ""
 
 
@@ -153,9 +157,9 @@ def _region(region: str) -> tuple[Level, str, str]:
     return "ok", region, ""
 
 
-def _rights(session: Any, stack: Stack | None, buckets: tuple[str, ...]) -> tuple[Level, str, str]:
-    with aws_errors("say who asks"):
-        caller = session.client("sts").get_caller_identity()
+def _rights(
+    session: Any, caller: dict[str, Any], stack: Stack | None, buckets: tuple[str, ...]
+) -> tuple[Level, str, str]:
     wanted = permissions.policy("run", buckets, caller["Account"])
     if not buckets:
         permissions.without_buckets(wanted)

@@ -31,7 +31,6 @@ def follow(
     running: Cluster,
     output: Output,
     listed: int | None,
-    ends_at: datetime | None,
     progress: Progress,
     *,
     time: Time,
@@ -42,7 +41,6 @@ def follow(
         running: the job.
         output: where it writes.
         listed: how many images there are; None for a notebook, whose waves nobody knows.
-        ends_at: when it is ended at the latest.
         progress: is shown the waves that the job commits.
         time: by which it waits.
 
@@ -53,6 +51,7 @@ def follow(
         SetupError: AWS does not answer for `PATIENCE`, or the job does not end.
     """
     shown, since, told = "", time.now(), False
+    ends_at = running.ends_at
     while True:
         state = _patiently(running.state, progress, time)
         if state.phase == "ended":

@@ -216,7 +216,7 @@ def _follow(
     """Follow a job to its end, and take away what is left of it; how it ended, and its cost."""
     try:
         progress.note(f"{word} {_how_to_stop(running)}")
-        state = follow.follow(running, output, listed, running.ends_at, progress, time=time)
+        state = follow.follow(running, output, listed, progress, time=time)
     except BaseException:
         progress.note(
             f"As far as is known, the {running.title} still runs and costs money. "

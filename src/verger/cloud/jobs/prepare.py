@@ -13,9 +13,9 @@ from verger.cloud.jobs.job import RELEASE, Job
 from verger.cloud.jobs.sizes import with_full_waves
 from verger.cloud.jobs.submit import job_command, notebook_command, spark_properties
 from verger.cloud.money import prices
-from verger.cloud.money.plan import PROCESSORS, Plan, make_plan
+from verger.cloud.money.plan import PROCESSORS, Plan, make_plan, time_caution
 from verger.errors import RefusedError, SetupError
-from verger.networks.registry import NETWORKS, work_of
+from verger.networks.registry import work_of
 from verger.progress import TIME, Progress, Time
 from verger.settings import RunSettings
 
@@ -97,8 +97,8 @@ def make_job(
             "Give a higher --max-cost, or fewer --workers.",
         )
     _say_plan(plan, capacity, progress)
-    if wanted.run.network not in NETWORKS:
-        progress.note(f"The time of {wanted.run.network} is not known: MobileNetV2's was taken.")
+    if caution := time_caution(wanted.run.network):
+        progress.note(caution)
     run = with_full_waves(wanted.run, plan.workers)
     bundle = delivery.make_bundle(wanted.arch, progress, run)
     files = bundle.files if wanted.notebook is None else (*bundle.files, wanted.notebook)
@@ -146,7 +146,7 @@ def check_account(place: places.Place, wanted: Launch) -> limits.Capacity:
         SetupError: the clock is off, the disks' key is not the stack's, or no zone has machines.
     """
     session, stack = place.session, place.stack
-    limits.check_clock(session)
+    limits.check_clock(limits.who_asks(session))
     check_disk_key(stack, limits.default_disk_key(session))
     return limits.find_capacity(
         session,

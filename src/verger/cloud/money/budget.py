@@ -15,27 +15,26 @@ ALARMS = (("ACTUAL", 50.0), ("ACTUAL", 100.0), ("FORECASTED", 100.0))
 """What of the month's costs, and per cent of the limit."""
 
 
-def set_budget(session: Any, account: str, region: str, email: str, monthly_usd: float) -> None:
+def set_budget(session: Any, account: str, email: str, monthly_usd: float) -> None:
     """Make the budget anew, for all costs of the account, with an alarm by e-mail.
 
     AWS Budgets has one endpoint for the whole world; it sees costs and the address, no image.
 
     Args:
-        session: a session of boto3.
+        session: a session of boto3, for the region of the stack.
         account: its number.
-        region: of the stack.
         email: who is told.
         monthly_usd: the limit, in US dollars a month.
 
     Raises:
         SetupError: AWS refuses.
     """
-    delete_budget(session, account, region)
+    delete_budget(session, account)
     with aws_errors("make the budget"):
         session.client("budgets").create_budget(
             AccountId=account,
             Budget={
-                "BudgetName": budget_name(region),
+                "BudgetName": budget_name(session.region_name),
                 "BudgetType": "COST",
                 "TimeUnit": "MONTHLY",
                 "BudgetLimit": {"Amount": f"{monthly_usd:g}", "Unit": "USD"},
@@ -54,7 +53,7 @@ def set_budget(session: Any, account: str, region: str, email: str, monthly_usd:
         )
 
 
-def delete_budget(session: Any, account: str, region: str) -> None:
+def delete_budget(session: Any, account: str) -> None:
     """Take the budget away, if there is one.
 
     Raises:
@@ -62,4 +61,4 @@ def delete_budget(session: Any, account: str, region: str) -> None:
     """
     client = session.client("budgets")
     with aws_errors("delete the budget"), suppress(client.exceptions.NotFoundException):
-        client.delete_budget(AccountId=account, BudgetName=budget_name(region))
+        client.delete_budget(AccountId=account, BudgetName=budget_name(session.region_name))

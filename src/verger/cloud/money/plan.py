@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from verger.cloud.money.prices import MACHINES, Prices, load
 from verger.errors import RefusedError, UsageError
+from verger.networks.registry import NETWORKS
 
 Range = tuple[float, float]
 """The least and the most that is expected."""
@@ -144,6 +145,13 @@ class Plan:
                 f"{self.max_cost:.2f} EUR.",
                 "Give a higher --max-cost, or fewer images.",
             )
+
+
+def time_caution(network: str) -> str:
+    """What to say of a network whose time was not measured; empty where it was."""
+    if network in NETWORKS:
+        return ""
+    return f"The time that {network} takes is not known: that of MobileNetV2 is taken."
 
 
 def make_plan(
