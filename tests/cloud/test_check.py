@@ -215,6 +215,15 @@ def test_rights_to_a_bucket_that_is_not_there_yet_are_not_missing(aws, monkeypat
         assert findings["Rights"].level == level
 
 
+def test_who_asks_is_asked_once(aws, monkeypatch) -> None:
+    asked = []
+    ask = limits.who_asks
+    monkeypatch.setattr(limits, "who_asks", lambda session: asked.append(1) or ask(session))
+    findings = {one.what: one for one in check.check_account(sessions.make_session())}
+    assert {findings[what].level for what in ("Credentials", "Clock", "Rights")} == {"ok"}
+    assert len(asked) == 1
+
+
 def test_a_clock_ten_minutes_off_is_noticed(aws) -> None:
     caller = limits.who_asks(sessions.make_session())
     for minutes, words in ((10, "10 minutes ahead of"), (-10, "10 minutes behind")):

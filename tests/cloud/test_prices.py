@@ -237,10 +237,11 @@ def test_the_project_costs_less_than_the_published_run(images: int) -> None:
     plan.check_ceiling()
 
 
-def test_a_plan_is_its_parts() -> None:
+def test_a_plan_is_its_parts(monkeypatch) -> None:
+    monkeypatch.setitem(CORE_RATES, "x86_64", (0.5, 1.0))
     known = prices.load()
     plan = make_plan(
-        3600, "eu-west-1", workers=2, arch="x86_64", rate_per_core=(0.5, 1.0), prices=known,
+        3600, "eu-west-1", workers=2, arch="x86_64", prices=known,
         offered={"m6i.xlarge"},
     )  # fmt: skip
     assert plan.images_per_second == (2.0, 4.0)  # two machines of two cores

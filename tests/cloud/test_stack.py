@@ -248,6 +248,9 @@ class Stubs:
             self.stubs[name] = Stubber(self.clients[name])
         return self.clients[name]
 
+    def get_partition_for_region(self, _: str) -> str:
+        return "aws"
+
     def on(self, name: str) -> Stubber:
         self.client(name)
         return self.stubs[name]

@@ -89,13 +89,6 @@ def _region_of(answer: dict[str, Any]) -> str | None:
     return str(region) if region else None
 
 
-def arn_of(region: str, bucket: str) -> str:
-    """The ARN of a bucket, in the partition of a region."""
-    from botocore.session import Session
-
-    return f"arn:{Session().get_partition_for_region(region)}:s3:::{bucket}"
-
-
 def check_is_free(session: Any, bucket: str) -> None:
     """See that a bucket can be made under this name.
 

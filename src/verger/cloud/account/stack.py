@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from verger.cloud.account import cloudformation
-from verger.cloud.account.buckets import arn_of, check_buckets, check_is_free
+from verger.cloud.account.buckets import check_buckets, check_is_free
 from verger.cloud.account.cloudformation import TAGS
 from verger.cloud.account.limits import default_disk_key
 from verger.cloud.account.network import find_networks, find_subnets, free_network
@@ -152,14 +152,16 @@ def create_stack(
             f"Give --bucket {made}, or first: verger cloud destroy --region {region}",
         )
     names = [bucket, *(other for other in others if other != bucket)]
+    partition = session.get_partition_for_region(region)
+    arns = [f"arn:{partition}:s3:::{name}" for name in names]
     cloudformation.apply(
         client,
         described,
         {
             "Bucket": bucket,
             "Buckets": ",".join(names),
-            "BucketArns": ",".join(arn_of(region, name) for name in names),
-            "ObjectArns": ",".join(f"{arn_of(region, name)}/*" for name in names),
+            "BucketArns": ",".join(arns),
+            "ObjectArns": ",".join(f"{arn}/*" for arn in arns),
             "Zones": ",".join(_three_zones(session)),
             "DiskKey": owned.kms_key or default_disk_key(session),
             **_own_parameters(owned, described),

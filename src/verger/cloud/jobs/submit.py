@@ -10,9 +10,11 @@ PYTHONPATH = "code:environment"
 """Where Spark unpacks verger's code and its packages, beside each process."""
 
 
-def spark_properties(
-    *, region: str, environment: str, code: str, backbone: str, python: str = "python3.11"
-) -> dict[str, str]:
+PYTHON = "python3.11"
+"""The interpreter on a cluster's machines."""
+
+
+def spark_properties(*, region: str, environment: str, code: str, backbone: str) -> dict[str, str]:
     """Spark's settings that bring packages, code, backbone and region to every process.
 
     Args:
@@ -20,17 +22,16 @@ def spark_properties(
         environment: URI of the archive of packages, see `bundle.pack_environment`.
         code: URI of verger's code, see `bundle.pack_code`.
         backbone: URI of the backbone, see `backbone.graph.save_backbone`.
-        python: the interpreter on the cluster's machines.
     """
     properties = {
         "spark.archives": f"{environment}#environment,{code}#code",
         "spark.files": backbone,
-        "spark.pyspark.python": python,
+        "spark.pyspark.python": PYTHON,
         "spark.hadoop.fs.s3a.endpoint.region": region,
     }
     for process in ("spark.executorEnv", "spark.yarn.appMasterEnv"):
         properties[f"{process}.PYTHONPATH"] = PYTHONPATH
-        properties[f"{process}.PYSPARK_PYTHON"] = python
+        properties[f"{process}.PYSPARK_PYTHON"] = PYTHON
         # The second is the one that boto3 knows, for the cells of a notebook.
         properties[f"{process}.AWS_REGION"] = properties[f"{process}.AWS_DEFAULT_REGION"] = region
     return properties

@@ -161,7 +161,6 @@ def make_plan(
     workers: int | None = None,
     arch: str = "arm64",
     spot: bool = False,
-    rate_per_core: Range | None = None,
     work: float = 1.0,
     max_cost: float = 10.0,
     prices: Prices | None = None,
@@ -178,7 +177,6 @@ def make_plan(
             images in `TARGET_MINUTES` at the lower rate, within `WORKERS` and `most_machines`.
         arch: arm64 or x86_64.
         spot: whether all workers but one are spot machines.
-        rate_per_core: images a second of a physical core; by default `CORE_RATES`.
         work: of an image, as `verger.networks.registry.work_of` has it.
         max_cost: the ceiling in euros.
         prices: by default those of `verger.cloud.money.prices.load`.
@@ -200,7 +198,7 @@ def make_plan(
     prices = prices or load()
     here = prices.region(region)
     machines = prices.machines(region, arch, offered)
-    lowest, highest = rate_per_core or CORE_RATES[arch]
+    lowest, highest = CORE_RATES[arch]
     rates = lowest / work, highest / work
     cores = [CORES[machine] for machine in machines]
     if workers is None:
