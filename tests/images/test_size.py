@@ -5,11 +5,14 @@ import subprocess
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from verger.images.decoding import Rules, at_full_size, decode
+from verger.images.decoding import Picture, Rules, at_full_size, decode, to_square
 from verger.output.layout import Reason, Rejection, Special
+
+KEEPING = Rules(least=448, thumbnails=True)
 
 MEASURED = """
 import io, re, sys
@@ -97,3 +100,26 @@ def test_200_megapixels_are_read_in_bounded_memory(
         [sys.executable, "-c", MEASURED], input=data, capture_output=True, check=True
     )
     assert 0 < float(done.stdout) < most  # MiB
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_large_picture_has_an_upright_thumbnail(kind: str) -> None:
+    lying = Image.linear_gradient("L").resize((1600, 1200)).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # as a phone held upright writes it
+    picture = decode(encoded(lying, kind, exif=exif), to_square(224), KEEPING)
+    assert isinstance(picture, Picture)
+    assert picture.thumbnail is not None
+    thumbnail = Image.open(io.BytesIO(picture.thumbnail))
+    assert (thumbnail.format, thumbnail.size) == ("WEBP", (48, 64))
+    expected = lying.transpose(Image.Transpose.ROTATE_270).resize((48, 64))
+    difference = np.asarray(thumbnail.convert("RGB"), int) - np.asarray(expected, int)
+    assert np.abs(difference).max() < 16
+
+
+def test_a_small_picture_has_no_thumbnail_and_neither_has_one_that_nobody_keeps() -> None:
+    for side, rules in ((799, KEEPING), (800, Rules(least=448))):
+        image = Image.linear_gradient("L").resize((side, 2 * side)).convert("RGB")
+        picture = decode(encoded(image, "JPEG"), to_square(224), rules)
+        assert isinstance(picture, Picture)
+        assert picture.thumbnail is None

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser
 
 from browsers import open_page
@@ -17,9 +18,10 @@ from verger.chain import ending
 from verger.cli.summary import show_summary
 from verger.datasets import packing
 from verger.errors import InputError, TooManyRejectedError
-from verger.output.layout import Output
+from verger.images.loading import Loader
+from verger.output.layout import ListedImage, Output, Rejection
 from verger.progress import Progress
-from verger.report import explorer
+from verger.report import explorer, page
 from verger.report.page import write_report
 from verger.settings import RunSettings
 from verger.store.location import Location
@@ -60,6 +62,30 @@ def test_a_run_ends_with_a_page_that_asks_nothing_and_fits(
     assert page.locator("svg.main-svg, canvas").count() > 0, "the plots are drawn"
     assert page.get_by_text(EVIL).count() > 0, "the name stays text"
     assert page.locator("img[src=x]").count() == 0
+
+
+def test_thumbnails_of_large_photographs_are_not_made_again(
+    spark, orchard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = tmp_path / "in"
+    for number, small in enumerate(sorted(orchard.glob("*/*.jpg"))[:6]):
+        (images / small.parent.name).mkdir(parents=True, exist_ok=True)
+        picture = Image.open(small)
+        picture = picture.resize((1200, 900)) if number % 2 else picture
+        picture.save(images / small.parent.name / f"{number}.jpg")
+    go(images, tmp_path / "out", components=2)
+    asked: list[str] = []
+    read_once = Loader.read_once
+
+    def read(loader: Loader, image: ListedImage) -> bytes | Rejection:
+        asked.append(image.path)
+        return read_once(loader, image)
+
+    monkeypatch.setattr(page, "_exhibited", lambda _: [])
+    monkeypatch.setattr(Loader, "read_once", read)
+    shown = write(tmp_path / "out")
+    assert sorted(Path(path).name for path in asked) == ["0.jpg", "2.jpg", "4.jpg"]
+    assert shown.count("data:image/webp;base64,") == 6
 
 
 def test_what_was_rejected_is_named(finished: Path) -> None:

@@ -15,6 +15,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from verger.images import opening, rgb
 from verger.images.formats import bmp, boxes, jpeg, png, tiff, webp
+from verger.images.shrinking import LARGE, SIDE, shrink, to_webp
 from verger.images.stripping import strip_metadata
 from verger.output.layout import Reason, Rejection, Special
 from verger.settings import MAX_IMAGE_PIXELS
@@ -37,12 +38,14 @@ class Rules:
         colours: profiles are applied, and transparency is what the file says of it, also where
             Pillow alone has it otherwise.
         accept_truncated: of a file that was cut, take what its decoder makes of the rest.
+        thumbnails: make one of each large picture as well.
     """
 
     max_pixels: int = MAX_IMAGE_PIXELS
     least: int | None = None
     colours: bool = True
     accept_truncated: bool = False
+    thumbnails: bool = False
 
 
 def rules_of(version: str, side: int, max_pixels: int, *, accept_truncated: bool = False) -> Rules:
@@ -56,10 +59,17 @@ def rules_of(version: str, side: int, max_pixels: int, *, accept_truncated: bool
 
 
 class Picture(NamedTuple):
-    """What became of a file: (height, width, 3) uint8 in RGB, and what was special about it."""
+    """What became of a file.
+
+    Attributes:
+        pixels: (height, width, 3) uint8 in RGB.
+        special: what was special about it.
+        thumbnail: WebP, where the rules ask for it.
+    """
 
     pixels: NDArray[np.uint8]
     special: frozenset[Special] = frozenset()
+    thumbnail: bytes | None = None
 
 
 Resize = Callable[[Image.Image], Image.Image]
@@ -137,7 +147,7 @@ def _partly(data: bytes, resize: Resize, rules: Rules, known: str) -> Picture | 
             ImageFile.LOAD_TRUNCATED_IMAGES = before
     if isinstance(outcome, Rejection) or _is_blank(outcome.pixels):
         return None
-    return Picture(outcome.pixels, outcome.special | {Special.TRUNCATED})
+    return outcome._replace(special=outcome.special | {Special.TRUNCATED})
 
 
 BLANK = 0.9
@@ -171,8 +181,8 @@ def _decode(data: bytes, resize: Resize, rules: Rules, known: str) -> Picture | 
         if image.width * image.height > rules.max_pixels:
             size = f"{image.width} x {image.height} pixels, more than {rules.max_pixels:,}"
             return Rejection(Reason.TOO_LARGE, size)
+        whole = image.size
         if rules.least and isinstance(image, JpegImageFile):
-            whole = image.size
             if min(whole) >= 2 * rules.least:
                 image.draft(None, (rules.least, rules.least))
             if image.size != whole:
@@ -192,7 +202,9 @@ def _decode(data: bytes, resize: Resize, rules: Rules, known: str) -> Picture | 
         except ValueError as error:
             return Rejection(Reason.UNSUPPORTED, f"{error}; convert it to 8-bit RGB")
         special |= {Special.PROFILE} if converted else set()
-        return Picture(np.asarray(resize(made)), frozenset(special))
+        large = rules.thumbnails and min(whole) >= LARGE
+        thumbnail = to_webp(shrink(made, SIDE)) if large else None
+        return Picture(np.asarray(resize(made)), frozenset(special), thumbnail)
 
 
 def _mend_transparency(image: Image.Image, data: bytes, rules: Rules) -> None:

@@ -1,12 +1,12 @@
 """Small pictures of images, as the page shows them: WebP in data URIs."""
 
 import base64
-import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from math import inf
 from time import monotonic
+from types import MappingProxyType
 
 import pyarrow.compute as pc
 from PIL import Image
@@ -15,14 +15,13 @@ from verger.errors import VergerError
 from verger.images.ahead import read_ahead
 from verger.images.decoding import Rules
 from verger.images.loading import Loader
+from verger.images.shrinking import shrink, to_webp
 from verger.output.files import open_files
-from verger.output.layout import LISTING_SCHEMA, ListedImage, Outcome, Output, Rejection
+from verger.output.layout import LISTING_SCHEMA, THUMBNAIL, ListedImage, Outcome, Output, Rejection
 from verger.progress import Progress
 from verger.store import storage
 from verger.store.location import Location
 
-QUALITY = 75
-"""WebP's, from 0 to 100: 64 pixels a side are half a kilobyte."""
 THREADS, THREADS_OF_S3 = 4, 16
 """That read and decode at once: more hinder one another, but while they wait for a store."""
 TOGETHER = 16
@@ -43,12 +42,24 @@ def find_images(output: Output, paths: set[str]) -> dict[str, ListedImage]:
     return listed
 
 
+def kept_thumbnails(output: Output, paths: set[str]) -> dict[str, bytes]:
+    """The thumbnails that the table of files has, by path: those of large images."""
+    with suppress(OSError, ValueError, VergerError):
+        rows = open_files(output).dataset(Outcome.FEATURIZED)
+        wanted = pc.field("path").isin(sorted(paths)) & pc.field(THUMBNAIL.name).is_valid()
+        found = rows.to_table(columns=["path", THUMBNAIL.name], filter=wanted)
+        return dict(zip(*(column.to_pylist() for column in found.columns), strict=True))
+    return {}
+
+
 def make_thumbnails(
     folder: Location,
     images: Iterable[ListedImage],
     side: int,
     progress: Progress | None = None,
+    *,
     seconds: float | None = None,
+    kept: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Iterator[tuple[str, bytes | None]]:
     """Read images and make them small, in their order, on several threads.
 
@@ -58,6 +69,7 @@ def make_thumbnails(
         side: pixels of the longer side.
         progress: is told how many are done.
         seconds: after which the rest are left without a picture.
+        kept: those that need not be made, by path.
 
     Yields:
         Each path with WebP, or with None where the image is gone or cannot be read.
@@ -66,11 +78,13 @@ def make_thumbnails(
         storage.file_system(folder)  # once, and not in vain for each of thousands of images
         loader = thumbnail_loader(folder, side)
     except (VergerError, OSError):
-        yield from ((image.path, None) for image in images)
+        yield from ((image.path, kept.get(image.path)) for image in images)
         return
     end = None if seconds is None else monotonic() + seconds
 
     def make(image: ListedImage) -> bytes | None:
+        if known := kept.get(image.path):
+            return known
         late = end is not None and monotonic() > end
         return None if late else thumbnail(loader, image)
 
@@ -84,7 +98,7 @@ def make_thumbnails(
 def thumbnail_loader(folder: Location, side: int) -> Loader:
     """What gives images of a folder at most `side` pixels a side."""
     rules = Rules(least=2 * side, accept_truncated=True)
-    return Loader(folder, partial(_shrink, side=side), MAX_BYTES, rules)
+    return Loader(folder, partial(shrink, side=side), MAX_BYTES, rules)
 
 
 def thumbnail(loader: Loader, image: ListedImage) -> bytes | None:
@@ -95,16 +109,9 @@ def thumbnail(loader: Loader, image: ListedImage) -> bytes | None:
         return None
     if isinstance(picture, Rejection):
         return None
-    stream = io.BytesIO()
-    Image.fromarray(picture.pixels).save(stream, "WEBP", quality=QUALITY, method=2)
-    return stream.getvalue()
+    return to_webp(Image.fromarray(picture.pixels))
 
 
 def data_uri(webp: bytes) -> str:
     """What an <img> takes as its source without asking any host."""
     return f"data:image/webp;base64,{base64.b64encode(webp).decode()}"
-
-
-def _shrink(picture: Image.Image, side: int) -> Image.Image:
-    picture.thumbnail((side, side), Image.Resampling.BICUBIC)
-    return picture

@@ -69,6 +69,10 @@ SPECIAL = pa.field("special", pa.string())
 """The values of `Special` that are true of an image, joined by `+`; null for none. Outputs of
 before have no such column."""
 
+THUMBNAIL = pa.field("thumbnail", pa.binary())
+"""WebP of at most 64 pixels a side, of images that take long to decode; null for others. Outputs of
+before have no such column."""
+
 FILES_SCHEMA = pa.schema(
     [
         pa.field("path", pa.string()),
@@ -78,6 +82,7 @@ FILES_SCHEMA = pa.schema(
         pa.field("detail", pa.string()),
         *FINGERPRINT,
         SPECIAL,
+        THUMBNAIL,
         pa.field("outcome", pa.string()),
     ]
 )

@@ -19,7 +19,8 @@ import pyarrow as pa
 from pyarrow.parquet import ParquetWriter
 
 from verger.errors import InputError, SetupError
-from verger.images.thumbnails import find_images, make_thumbnails
+from verger.images.shrinking import SIDE
+from verger.images.thumbnails import find_images, kept_thumbnails, make_thumbnails
 from verger.output.files import read_scores
 from verger.output.layout import ListedImage, Output
 from verger.packs.format import read_pack
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 
 REQUIREMENTS = "explorer-requirements.txt"
 HOST = "127.0.0.1"
-SIDE = 64
-"""Pixels of the thumbnails."""
 START_SECONDS = 120.0
 """What the viewer may take until it answers."""
 END_SECONDS = 5.0
@@ -175,7 +174,8 @@ def _write_table(
             listed = find_images(output, set(paths)) if packed else {}
             images = [listed.get(path, ListedImage(path, "", 0)) for path in paths]
             pictures: list[dict[str, bytes] | None] = []
-            for _, webp in make_thumbnails(folder, images, SIDE) if folder else ():
+            kept = kept_thumbnails(output, set(paths))
+            for _, webp in make_thumbnails(folder, images, SIDE, kept=kept) if folder else ():
                 pictures.append({"bytes": webp} if webp else None)
                 progress.update(done + len(pictures))
             columns = {"path": pa.array(paths), "label": pa.array(rows.labels, pa.string())}

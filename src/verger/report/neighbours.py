@@ -12,6 +12,8 @@ NEIGHBOURS = 6
 """Neighbours that are looked for of each image."""
 BLOCK_ROWS = 128
 """Images whose distances to all others are in memory at once."""
+GROUP = 64
+"""Rows of which only the nearest is looked at first."""
 DUPLICATE = 0.1
 """Two images closer than this share of the usual distance are near-duplicates."""
 PAIRS, OUTLIERS, QUERIES, STRANGERS = 12, 16, 6, 6
@@ -108,14 +110,18 @@ def nearest(scores: Scores, count: int, progress: Progress | None = None) -> Nei
     count = min(count, rows - 1)
     indices = np.empty((rows, count), np.intp)
     distances = np.empty((rows, count))
-    squares = np.einsum("ij,ij->i", scores, scores)
+    spare = -rows % GROUP
+    squares = np.pad(np.einsum("ij,ij->i", scores, scores), (0, spare), constant_values=np.inf)
+    doubled = np.pad(-2 * scores, ((0, spare), (0, 0)))
+    room = np.empty((BLOCK_ROWS, len(doubled)), np.float32)
     for start in range(0, rows, BLOCK_ROWS) if count else ():
         block = scores[start : start + BLOCK_ROWS]
         stop = start + len(block)
         # Up to a constant of each row, the square of the distance.
-        apart = squares - 2 * (block @ scores.T)
+        apart = np.matmul(block, doubled.T, out=room[: len(block)])
+        apart += squares
         apart[np.arange(len(block)), np.arange(start, stop)] = np.inf
-        chosen = np.argpartition(apart, count - 1, axis=1)[:, :count]
+        chosen = _least(apart, count)
         # Exact for those chosen: the form above loses digits where two rows are nearly equal.
         exact = np.linalg.norm(scores[chosen].astype(np.float64) - block[:, None], axis=2)
         order = np.argsort(exact, axis=1, kind="stable")
@@ -124,6 +130,24 @@ def nearest(scores: Scores, count: int, progress: Progress | None = None) -> Nei
         if progress:
             progress.update(stop)
     return Neighbours(indices, distances)
+
+
+def _least(values: NDArray[np.float32], count: int) -> NDArray[np.intp]:
+    """The places of the `count` least values of each row, whose length is a multiple of `GROUP`."""
+    # A group is a column, so that its least value is found along the others. The least of a row
+    # are in the groups whose own are least.
+    grouped = values.reshape(len(values), GROUP, -1)
+    groups = _places_of_least(grouped.min(axis=1), count)
+    candidates = np.take_along_axis(grouped, groups[:, None, :], axis=2)
+    place, group = np.divmod(
+        _places_of_least(candidates.reshape(len(values), -1), count), groups.shape[1]
+    )
+    return place * grouped.shape[2] + np.take_along_axis(groups, group, axis=1)
+
+
+def _places_of_least(values: NDArray[np.float32], count: int) -> NDArray[np.intp]:
+    count = min(count, values.shape[1])
+    return np.argpartition(values, count - 1, axis=1)[:, :count]
 
 
 def _queries(sample: Rows) -> list[int]:

@@ -11,7 +11,8 @@ import numpy as np
 from markupsafe import Markup
 
 from verger.datasets.credit import credit_by_name
-from verger.images.thumbnails import data_uri, find_images, make_thumbnails
+from verger.images.shrinking import SIDE
+from verger.images.thumbnails import data_uri, find_images, kept_thumbnails, make_thumbnails
 from verger.output.layout import ListedImage, Output
 from verger.output.manifest import Manifest
 from verger.progress import Progress
@@ -24,8 +25,8 @@ from verger.store import storage
 from verger.store.location import Location
 from verger.version import VERSION
 
-MAP_SIDE, PICTURE_SIDE = 64, 128
-"""Pixels of the thumbnails on the map, and of the pictures in the page."""
+PICTURE_SIDE = 128
+"""Pixels of the longer side of the pictures beside the map, whose thumbnails have `SIDE`."""
 MAP_COMPONENTS = 12
 """Components that the map's axes can show."""
 THUMBNAIL_SECONDS = 120.0
@@ -56,18 +57,25 @@ class Gallery:
         place = self.contents.manifest.input
         if not wanted or place == "?":
             return {}
-        listed = find_images(self.contents.output, set(wanted))
-        sources = _pictures(place, [listed[path] for path in wanted], side, progress)
+        output, paths = self.contents.output, set(wanted)
+        listed = find_images(output, paths)
+        kept = kept_thumbnails(output, paths) if side == SIDE else {}
+        sources = _pictures(place, [listed[path] for path in wanted], side, progress, kept)
         self.missing += len(wanted) - len(sources)
         return sources
 
 
 def _pictures(
-    folder: str, images: list[ListedImage], side: int, progress: Progress
+    folder: str,
+    images: list[ListedImage],
+    side: int,
+    progress: Progress,
+    kept: dict[str, bytes],
 ) -> dict[str, str]:
     """Data URIs of images by path, without those that cannot be read."""
     progress.start("pictures", len(images))
-    made = make_thumbnails(Location.parse(folder), images, side, progress, THUMBNAIL_SECONDS)
+    place = Location.parse(folder)
+    made = make_thumbnails(place, images, side, progress, seconds=THUMBNAIL_SECONDS, kept=kept)
     sources = {path: data_uri(webp) for path, webp in made if webp is not None}
     progress.finish()
     return sources
@@ -105,7 +113,7 @@ def render(
     measured, photographs = contents.evaluation, dict[str, str]()
     if measured and measured.mistakes:
         taken = [mistake.image for mistake in measured.mistakes]
-        photographs = _pictures(measured.input, taken, PICTURE_SIDE, progress)
+        photographs = _pictures(measured.input, taken, PICTURE_SIDE, progress, {})
     words = texts(language)
     formats = number_formats(language)
     points, chart = _map(contents, gallery, progress), None
@@ -168,7 +176,7 @@ def _map(contents: Contents, gallery: Gallery, progress: Progress) -> dict[str, 
     sample = stratify(contents.summary.sample, MAP_ROWS, contents.classes)
     names = contents.classes.names
     used, codes = np.unique(contents.classes.codes(sample.labels), return_inverse=True)
-    sources = gallery.read(sample.paths, MAP_SIDE, progress)
+    sources = gallery.read(sample.paths, SIDE, progress)
     scores = sample.scores[:, :MAP_COMPONENTS].astype(float).round(2)
     colours = class_colours(len(names))
     return {

@@ -5,7 +5,7 @@ import signal
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -25,6 +25,7 @@ from verger.output.layout import (
     FILES_SCHEMA,
     FINGERPRINT,
     SPECIAL,
+    THUMBNAIL,
     DataFile,
     ListedImage,
     Outcome,
@@ -51,6 +52,7 @@ class Row:
     image: ListedImage
     outcome: Features | Rejection
     special: str | None = None
+    thumbnail: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -93,14 +95,15 @@ class Extractor:
     ) -> "Extractor":
         """The one that settings ask for; `decoding` names the rules of the output's rows."""
         side = backbone.value.network.side
+        rules = rules_of(
+            decoding, side, settings.max_pixels, accept_truncated=settings.accept_truncated
+        )
         return cls(
             loader=Loader(
                 settings.input,
                 to_views(side, settings.views),
                 settings.max_bytes,
-                rules_of(
-                    decoding, side, settings.max_pixels, accept_truncated=settings.accept_truncated
-                ),
+                replace(rules, thumbnails=True),
             ),
             backbone=backbone,
             read_ahead=settings.read_ahead,
@@ -187,6 +190,7 @@ class Extractor:
             ],
         }
         columns[SPECIAL.name] = [row.special for row in rows]
+        columns[THUMBNAIL.name] = [row.thumbnail for row in rows]
         for field in FINGERPRINT:
             columns[field.name] = [getattr(row.image, field.name) for row in rows]
         return pa.RecordBatch.from_pydict(columns, FILES_SCHEMA)
@@ -204,21 +208,22 @@ def extract(
     """
     size, side = engine.batch_size, engine.network.side
     pixels = np.empty((size, side, side, 3), np.uint8)
-    waiting: deque[tuple[ListedImage, str | None]] = deque()
+    waiting: deque[tuple[ListedImage, str | None, bytes | None]] = deque()
     done: list[Features] = []
     filled = 0
 
     def rows() -> Iterator[Row]:
         while len(done) >= views:
-            image, special = waiting.popleft()
-            yield Row(image, mean_of_views(done[:views]), special)
+            image, special, thumbnail = waiting.popleft()
+            yield Row(image, mean_of_views(done[:views]), special, thumbnail)
             del done[:views]
 
     for image, outcome in loaded:
         if isinstance(outcome, Rejection):
             yield Row(image, outcome)
             continue
-        waiting.append((image, "+".join(sorted(outcome.special)) or None))
+        special = "+".join(sorted(outcome.special)) or None
+        waiting.append((image, special, outcome.thumbnail))
         for view in split(outcome.pixels):
             pixels[filled] = view
             filled += 1
