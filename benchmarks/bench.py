@@ -243,8 +243,8 @@ def show(title: str, rows: list[dict[str, Any]]) -> None:
 
 
 def keep(run: dict[str, Any], file: Path) -> None:
-    """Add a run to a file, in the place of an earlier one of the same kind."""
-    kind = ("images", "wide", "precision")
+    """Add a run to a file, in the place of an earlier one of the same kind on such a machine."""
+    kind = ("images", "wide", "precision", "model")
     runs = json.loads(file.read_text(encoding="utf-8"))["runs"] if file.exists() else []
     kept = [one for one in runs if any(one[name] != run[name] for name in kind)]
     text = json.dumps({"runs": [*kept, run]}, indent=1)
