@@ -153,7 +153,7 @@ def main() -> None:
         photographer = Photographer.of(output, recogniser.record)
         listed = list_input(place, recogniser.record.identity.label_from)
         others = read_photographs(place, listed, photographer)
-        split = (features, labels, others.features, np.array(others.labels))
+        split = (features, labels, others.features, np.array([image.label for image in others.images]))
         record["others"] = measure([split], say)
     record["five-fold"] = measure(five_fold(features, labels), say)
     tell(record, given.json)

@@ -1,4 +1,4 @@
-"""The open table: what counts, who wins, what is left, and who else can read it. No Spark here."""
+"""The open table: what counts, who wins, what is left, and who else can read it."""
 
 import json
 import os
@@ -14,11 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
+from pyspark.sql import SparkSession
 
 from verger.errors import SetupError, UsageError
 from verger.output.delta import options
 from verger.output.layout import FILES_SCHEMA, DataFile
 from verger.output.table import Table
+from verger.spark.merging import merge_files
 from verger.spark.writing import write_rows
 from verger.store.location import Location
 
@@ -110,7 +112,7 @@ def test_a_commit_whose_answer_was_lost_is_known_again(
 
 
 def test_small_files_are_merged_and_the_folder_holds_what_counts_alone(
-    table: Table, tmp_path: Path
+    spark: SparkSession, table: Table, tmp_path: Path
 ) -> None:
     for number in range(6):
         table.commit(write_some(tmp_path, f"a/{number}"), [])
@@ -118,8 +120,13 @@ def test_small_files_are_merged_and_the_folder_holds_what_counts_alone(
     write_some(tmp_path, "a/of-a-killed-run")
     folder = tmp_path / "files/outcome=featurized"
     (folder / ".half.parquet.partial").write_bytes(b"PAR1")
-    assert not table.compact(6)
-    assert table.compact(5)
+    assert not merge_files(lambda: pytest.fail("Spark is not needed"), table, 6)
+    assert merge_files(lambda: spark, table, 5)
+    # Whoever follows the table sees no change: one file more, six fewer.
+    commit = max((tmp_path / "files/_delta_log").glob("*.json"))
+    actions = [json.loads(line) for line in commit.read_text().splitlines()]
+    said = [action[kind] for action in actions for kind in ("add", "remove") if kind in action]
+    assert [entry["dataChange"] for entry in said] == [False] * 7
     assert table.vacuum(0) == 8
     assert len(list(folder.iterdir())) == len(table.files("featurized")) == 1
     assert table.counts() == {"featurized": 6, "rejected": 1}
@@ -127,18 +134,6 @@ def test_small_files_are_merged_and_the_folder_holds_what_counts_alone(
     # And it goes on from there.
     table.commit(write_some(tmp_path, "a/6"), [])
     assert paths_of(open_table(tmp_path)) == [f"a/{number}" for number in range(7)]
-
-
-def test_merged_files_are_read_as_few_rows_at_a_time_as_others(
-    table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("verger.output.table.ROW_GROUP", 4)
-    for number in range(3):
-        table.commit(write_some(tmp_path, f"a/{number}", f"b/{number}"), [])
-    assert table.compact(1)
-    (file,) = table.files()
-    stored = pq.ParquetFile(tmp_path / "files" / file.name).metadata
-    assert [stored.row_group(group).num_rows for group in range(stored.num_row_groups)] == [4, 2]
 
 
 def test_retired_files_may_be_kept_for_those_who_read_them(table: Table, tmp_path: Path) -> None:
@@ -165,12 +160,14 @@ def test_what_another_writer_has_not_committed_yet_is_not_deleted(
     assert (tmp_path / "files" / theirs[0].name).exists()
 
 
-def test_an_erased_path_is_in_no_byte_that_is_left(table: Table, tmp_path: Path) -> None:
+def test_an_erased_path_is_in_no_byte_that_is_left(
+    spark: SparkSession, table: Table, tmp_path: Path
+) -> None:
     table.commit(old := write_some(tmp_path, ERASED, "a/1"), [])
     for number in range(12):  # a checkpoint is among them
         table.commit(write_some(tmp_path, f"b/{number}"), [])
     table.commit(write_some(tmp_path, "a/1"), old)
-    table.compact(1)
+    assert merge_files(lambda: spark, table, 1)
     table.vacuum(0)
     log = tmp_path / "files/_delta_log"
     assert list(log.glob("*.checkpoint.parquet"))

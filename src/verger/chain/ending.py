@@ -6,6 +6,7 @@ from verger.output.manifest import Manifest, Status, now
 from verger.recognise.recogniser import read_record
 from verger.report.page import write_report
 from verger.spark import statistics, waves
+from verger.spark.merging import merge_files
 from verger.spark.model import is_whole
 from verger.spark.run import Run
 from verger.store import storage
@@ -42,9 +43,9 @@ def complete(
     with this.clock.stage("tidy"):
         waves.delete_pending(output)
         before_merging = this.files.files(Outcome.FEATURIZED)
-        if this.files.compact(settings.compact_files):
+        if merge_files(this.spark, this.files, settings.compact_files):
             statistics.follow(output, this.files, before_merging)
-        this.scores.compact(settings.compact_files)
+        merge_files(this.spark, this.scores, settings.compact_files)
         for table in (this.files, this.scores):
             table.vacuum(0 if settings.prune else settings.retain)
     manifest.read_specially = before.read_specially if before else count_special(this.files)

@@ -74,7 +74,11 @@ def changed(location: Location) -> SetupError:
 
 
 def file_actions(
-    added: Iterable[DataFile], removed: Iterable[DataFile], partition: str | None
+    added: Iterable[DataFile],
+    removed: Iterable[DataFile],
+    partition: str | None,
+    *,
+    data_change: bool,
 ) -> list["AddAction | RemoveAction"]:
     """What a commit says of files that it adds to a table and takes out of it.
 
@@ -93,7 +97,7 @@ def file_actions(
             size=file.size,
             partition_values=part_of(file),
             modification_time=now,
-            data_change=True,
+            data_change=data_change,
             stats=json.dumps({"numRecords": file.rows}),
         )
         for file in added
@@ -101,7 +105,7 @@ def file_actions(
     removes = (
         RemoveAction(
             path=file.name,
-            data_change=True,
+            data_change=data_change,
             deletion_timestamp=now,
             size=file.size,
             partition_values=part_of(file),

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from verger.errors import SetupError
 from verger.output.delta import changed, explained, file_actions, open_delta, options, uri
-from verger.output.layout import ROW_GROUP, DataFile
+from verger.output.layout import DataFile
 from verger.store import storage
 from verger.store.location import Location
 
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from pyarrow.dataset import FileSystemDataset
 
 LOG = "_delta_log"
-
-COMPACTED_BYTES = 64 * 2**20
-"""About the size of a file that others were merged into: 12,000 images' features."""
 
 CONFIGURATION = {
     # Names of files and labels stay out of the log: an erased row leaves nothing there.
@@ -171,8 +168,16 @@ class Table:
             self._opened().alter.add_columns(lacking, commit_properties=self._commit_properties())
         self._advance()
 
-    def commit(self, added: Iterable[DataFile], removed: Iterable[DataFile]) -> None:
+    def commit(
+        self, added: Iterable[DataFile], removed: Iterable[DataFile], *, same_rows: bool = False
+    ) -> None:
         """Make files part of the table and take others out, all at once.
+
+        Args:
+            added: files that are whole.
+            removed: files of the table.
+            same_rows: those added have the rows of those removed, so that nothing has changed for
+                whoever follows the table.
 
         Raises:
             SetupError: another process has changed the table since; nothing was changed.
@@ -189,7 +194,7 @@ class Table:
         try:
             with explained(self.location):
                 self._opened().create_write_transaction(
-                    file_actions(added, removed, self.partition),
+                    file_actions(added, removed, self.partition, data_change=not same_rows),
                     "append",
                     Schema.from_arrow(self.schema),
                     partition_by=[self.partition] if self.partition else None,
@@ -201,28 +206,6 @@ class Table:
             if not conflict or not self._is_next(token):
                 raise
         self._advance()
-
-    def compact(self, most: int) -> bool:
-        """Merge small files when a partition has more than `most` of them; whether it did."""
-        if self._delta is None:
-            return False
-        small = Counter(file.part for file in self.files() if file.size < COMPACTED_BYTES / 2)
-        if max(small.values(), default=0) <= most:
-            return False
-        from deltalake import WriterProperties
-
-        # By itself it would make one group of a file, which is read all at once.
-        written = WriterProperties(compression="ZSTD", max_row_group_size=ROW_GROUP)
-        self.check()
-        with explained(self.location):
-            self._opened().optimize.compact(
-                target_size=COMPACTED_BYTES,
-                max_concurrent_tasks=1,
-                writer_properties=written,
-                commit_properties=self._commit_properties(),
-            )
-        self._advance()
-        return True
 
     def vacuum(self, hours: int) -> int:
         """Delete what the table has not named for so many hours; how many files that were.
