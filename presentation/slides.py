@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from browser import BIN, get_browser, node_environment
-from figures import BUILD, HERE, load_data, rates
+from figures import BUILD, HERE, fullest, load_data, rates
 from jinja2 import Environment, StrictUndefined
 
 MARP = HERE / "node_modules/@marp-team/marp-cli/marp-cli.js"
@@ -51,6 +51,7 @@ def fill(data: dict[str, Any]) -> str:
         pct=percent,
         figure=figure,
         rates=found,
+        measured=fullest(data["bench"]) if "bench" in data else None,
         **data,
     )
 

@@ -33,7 +33,6 @@ def merge_files(spark: Callable[[], SparkSession], table: Table, most: int) -> b
     groups = group_files(file for file in small if counts[file.part] > most)
     if not groups:
         return False
-    table.check()
     tasks = [[Slice(file, 0, file.rows) for file in group] for group in groups]
     scan = Scan(spark(), Reader(table.location, table.schema, table.partition), tasks)
     written = write(scan, iter, table.location, table.partition)
