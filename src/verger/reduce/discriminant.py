@@ -62,12 +62,14 @@ class Within:
         classes: their class means.
         variances: (d,), eigenvalues of the covariance within classes.
         vectors: (d, d), its eigenvectors.
+        freedom: degrees of freedom of that covariance, one at least.
     """
 
     moments: Moments
     classes: ClassMeans
     variances: Float64
     vectors: Float64
+    freedom: int
 
     @classmethod
     def of(cls, moments: Moments, classes: ClassMeans) -> "Within":
@@ -80,15 +82,12 @@ class Within:
             raise InputError("All images have the same class: there is nothing to tell apart.")
         apart = classes.means - moments.mean
         within = moments.scatter - (apart.T * classes.counts) @ apart
-        variances, vectors = np.linalg.eigh(within / max(cls._freedom(moments, classes), 1))
+        freedom = max(moments.count - len(classes.labels), 1)
+        variances, vectors = np.linalg.eigh(within / freedom)
         variances = np.maximum(variances, 0.0)
         if variances.sum() <= np.finfo(np.float32).eps ** 2 * float(moments.mean @ moments.mean):
             raise InputError("No class has two images that differ.")
-        return cls(moments, classes, variances, vectors)
-
-    @staticmethod
-    def _freedom(moments: Moments, classes: ClassMeans) -> int:
-        return moments.count - len(classes.labels)
+        return cls(moments, classes, variances, vectors, freedom)
 
     def rotate(self, rows: NDArray[np.floating]) -> NDArray[np.floating]:
         """Rows, (n, d), about the mean and along the eigenvectors; as float32 if they were."""
@@ -143,7 +142,6 @@ class Within:
             (n, classes); a class of which nothing is left has -1.
         """
         means, counts = self.rotate(self.classes.means), self.classes.counts
-        freedom = self._freedom(self.moments, self.classes)
         # With fewer rows than features, most directions have no variance: nothing is solved there.
         d = len(self.variances)
         first = int(np.searchsorted(self.variances, self.variances[-1] * LEAST_VARIANCE))
@@ -160,7 +158,7 @@ class Within:
             some, divisor = left > 0, np.maximum(left, 1)[:, None]
             # Of what is left: taking k of n rows from a class takes k^2/(n - k) r r' more, where r
             # is the mean of their residuals, since the class mean moves away from them.
-            scatter = np.diag(self.variances[varied] * max(freedom, 1))
+            scatter = np.diag(self.variances[varied] * self.freedom)
             scatter -= residuals.T @ residuals + sums.T @ (sums / divisor)
             covariance = scatter / max(int(left.sum() - some.sum()), 1)
             remaining = means.copy()
@@ -219,7 +217,7 @@ class Within:
         lengths = row_squares - 2 * own + own_squares
         rows_on_residuals = row_squares - own
         means_on_residuals = on_means - of_means[classes]
-        share = (1 - shrinkage) / max(self._freedom(self.moments, self.classes), 1)
+        share = (1 - shrinkage) / self.freedom
         # (A - f u u')^-1 = A^-1 + g A^-1 u u' A^-1, where A is the identity after whitening.
         f = share * counts / others
         g = f / np.maximum(1 - f * lengths, 1e-9)
