@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from stores import aws_settings, make_bucket, moto_server
 from verger.cli.pack import pack as command
-from verger.datasets import fruits360, packing
+from verger.datasets import archives, fruits360, packing
 from verger.datasets.credit import find_credit
 from verger.datasets.packing import pack, requests_saved
 from verger.errors import InputError, SetupError, UsageError
@@ -138,7 +138,7 @@ def test_whose_images_they_are_is_recorded_and_found_again(
     folder = tmp_path / name
     source.rename(folder)
     assert bool(find_credit(Location(str(folder)))) is (name == "Fruits-360")
-    (folder.parent / fruits360.RECORD).write_text("{}")
+    (folder.parent / archives.RECORD).write_text("{}")
     packed = go(folder, tmp_path / "out/packs")
     assert packed.credit == fruits360.CREDIT
     assert find_credit(Location(str(tmp_path / "out/packs"))) == fruits360.CREDIT

@@ -17,6 +17,9 @@ from verger.images.opening import claims_image
 MAX_BYTES, MAX_RATIO = 100 * 10**9, 200
 """Of all that is unpacked, and of that to the archive; photographs have a ratio of about 1."""
 
+STATE, RECORD = ".download", ".fetched.json"
+"""Names at the top of a folder that are verger's own: what is being done, and what was."""
+
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
 
 _ENCRYPTED, _UTF8 = 0x1, 0x800
@@ -29,23 +32,15 @@ _CODE_PAGES = ("cp437", "cp850", "cp1252")
 """Of DOS, which the format names, of DOS in Europe, and of Windows."""
 
 
-def checked_files(
-    entries: list[zipfile.ZipInfo], size: int, reserved: set[str]
-) -> dict[str, zipfile.ZipInfo]:
-    """The files to unpack, by path.
-
-    Args:
-        entries: of the archive.
-        size: of the archive, in bytes.
-        reserved: names at the top that no entry may have.
+def checked_files(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
+    """The files to unpack of an archive of `size` bytes, by path.
 
     Raises:
         InputError: it is unsafe, or holds no image.
     """
+    entries = archive.infolist()
     named = [*zip(entries, names_of(entries), strict=True)]
-    refused = next(
-        ((entry, why) for entry, name in named if (why := _fault(entry, name, reserved))), None
-    )
+    refused = next(((entry, why) for entry, name in named if (why := _fault(entry, name))), None)
     total = sum(entry.file_size for entry in entries)
     # Entries that overlap have more packed bytes than the archive has.
     packed = min(size, sum(entry.compress_size for entry in entries))
@@ -113,11 +108,11 @@ def _likelihood(text: str) -> int:
     return total
 
 
-def _fault(entry: zipfile.ZipInfo, name: str, reserved: set[str]) -> str:
+def _fault(entry: zipfile.ZipInfo, name: str) -> str:
     """What is unsafe about an entry; empty for nothing."""
     if leaves(name) or "\0" in entry.orig_filename:
         return "leaves the folder"
-    if PurePosixPath(name).parts[:1] in {(own,) for own in reserved}:
+    if PurePosixPath(name).parts[:1] in {(STATE,), (RECORD,)}:
         return "has a name that verger keeps for itself"
     if stat.S_IFMT(entry.external_attr >> 16) not in {0, stat.S_IFREG, stat.S_IFDIR}:
         return "is a symlink or a device"

@@ -2,7 +2,8 @@
 
 import re
 
-from verger.datasets.fruits360 import CREDIT, RECORD
+from verger.datasets.archives import RECORD
+from verger.datasets.fruits360 import CREDIT
 from verger.packs.format import read_pack
 from verger.store import storage
 from verger.store.location import Location

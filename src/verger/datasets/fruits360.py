@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from verger.datasets.archives import checked_files, leaves
+from verger.datasets.archives import RECORD, STATE, checked_files, leaves
 from verger.datasets.download import (
     CHUNK,
     PUBLISHED,
@@ -48,7 +48,6 @@ RELEASES = {
 }
 SPLITS = frozenset({"Training", "Test", "Validation"})
 
-STATE, RECORD = ".download", ".fetched.json"
 DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
@@ -130,7 +129,7 @@ def _fetch(root: Path, origin: Origin, fresh: bool, shown: Progress) -> Fetched:
     size = archive.stat().st_size
     try:
         with zipfile.ZipFile(archive) as zipped:
-            files = checked_files(zipped.infolist(), size, {STATE, RECORD})
+            files = checked_files(zipped, size)
             if fresh:
                 _forget(root, [*record["files"], *files])
             _unpack(zipped, files, root, shown)
@@ -163,8 +162,7 @@ def _check_same(root: Path, record: dict[str, Any], origin: Origin) -> None:
         return
     try:
         with zipfile.ZipFile(origin.shown) as zipped:
-            size = Path(origin.shown).stat().st_size
-            files = checked_files(zipped.infolist(), size, {STATE, RECORD})
+            files = checked_files(zipped, Path(origin.shown).stat().st_size)
     except DAMAGED as error:
         raise InputError(
             f"{origin.shown} is damaged, or no zip: {error}.", "Download it again."
