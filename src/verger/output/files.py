@@ -133,6 +133,6 @@ def read_scores(output: Output) -> "Dataset | None":
 
 
 def locked(output: Output) -> AbstractContextManager[Callable[[], None]]:
-    """Hold the output for this process, so that no two runs write to it; see `locks.held`."""
+    """Hold the output for this process, so that no two runs write to it; see `lock.held`."""
     name = "lease.json" if output.location.is_s3 else "lock"
     return held(output.location, output.work.child(name))

@@ -115,7 +115,6 @@ class Output:
         self.manifest = location.child("manifest.json")
         self.files = location.child("files")
         """The table of files; below it, a folder for each outcome."""
-        self.features = self.files.child(f"outcome={Outcome.FEATURIZED}")
         self.rejected = self.files.child(f"outcome={Outcome.REJECTED}")
         self.work = location.child("_run")
         """What only runs read: the lock, the last listing, and what is to be done."""
@@ -193,7 +192,7 @@ class ListedImage:
         size: in bytes.
         mtime_ns: time of modification in nanoseconds since 1970, of a local file.
         etag: of an object on S3, or the sha256 of a packed image.
-        shard, row_group, row: where a packed image is; see `verger.images.shards`.
+        shard, row_group, row: where a packed image is; see `verger.packs.format`.
     """
 
     path: str

@@ -39,7 +39,7 @@ def by_masks(data: bytes, max_pixels: int) -> Image.Image | None:
     except (struct.error, ValueError):
         return None
     channels = [_channel(values, mask) for mask in masks]
-    if len(channels) > 3 and not (masks[3] and channels[3].any()):  # noqa: PLR2004
+    if len(channels) > 3 and not channels[3].any():  # noqa: PLR2004
         channels.pop()
     return Image.fromarray(np.stack(channels, axis=-1))
 
