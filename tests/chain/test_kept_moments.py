@@ -11,7 +11,9 @@ import pytest
 from numpy.testing import assert_allclose
 
 from helpers import features_of, go, matrix_of, table_of
+from verger.errors import UsageError
 from verger.output.layout import Output
+from verger.recognise.recogniser import load_recogniser
 from verger.reduce.kept import Kept
 from verger.reduce.moments import Moments
 from verger.reduce.pca import solve
@@ -69,6 +71,26 @@ def test_they_follow_what_comes_changes_and_goes(images: Path, tmp_path: Path) -
     photos[4].unlink()
     go(images, output, components=5, prune=True)
     assert_whole(output)
+    assert kept_of(output).statistics.moments.count == len(photos) - 1
+
+
+def test_of_too_many_classes_no_means_are_kept_and_the_matrix_is_made(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, photos = tmp_path / "out", sorted(images.glob("*/*.jpg"))
+    shutil.move(photos[1], tmp_path / "later.jpg")
+    monkeypatch.setattr("verger.reduce.moments.MOST_CLASSES", 2)
+    monkeypatch.setattr("verger.recognise.fit.MOST_CLASSES", 2)
+    for count in (len(photos) - 1, len(photos)):
+        go(images, output, components=5)
+        statistics = kept_of(output).statistics
+        assert (statistics.classes, statistics.moments.count) == (None, count)
+        assert len(matrix_of(output)) == count
+        with pytest.raises(UsageError, match="more than 2 classes"):
+            load_recogniser(Output(Location(str(output))))
+        shutil.copy(tmp_path / "later.jpg", photos[1])
+    photos[4].unlink()
+    go(images, output, components=5, prune=True)
     assert kept_of(output).statistics.moments.count == len(photos) - 1
 
 

@@ -6,6 +6,7 @@ import platform
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -104,6 +105,32 @@ def test_where_a_run_is_can_be_asked_while_it_goes_on(orchard: Path, tmp_path: P
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     assert "Thread MainThread:" in errors
+
+
+ASKED = """
+import asyncio, os, signal, time
+from verger.cli.reporting import answer_sigquit
+
+def ask():
+    os.kill(os.getpid(), signal.SIGQUIT)
+    time.sleep(0.5)
+
+async def ask_in_a_loop():
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, print)
+    ask()
+    loop.remove_signal_handler(signal.SIGINT)
+
+answer_sigquit()
+ask()
+asyncio.run(ask_in_a_loop())
+ask()
+"""
+
+
+def test_a_loop_of_asyncio_does_not_keep_it_from_answering() -> None:
+    done = subprocess.run([sys.executable, "-c", ASKED], capture_output=True, text=True, check=True)
+    assert done.stderr.count("Thread MainThread:") == 3
 
 
 def test_a_second_run_on_an_output_in_use_is_refused(orchard: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 from pyspark.sql import SparkSession
 
-from verger.errors import SetupError, UsageError
+from verger.errors import DefectError, SetupError, UsageError
 from verger.output.delta import options
 from verger.output.layout import FILES_SCHEMA, DataFile
 from verger.output.table import Table
@@ -134,6 +134,17 @@ def test_small_files_are_merged_and_the_folder_holds_what_counts_alone(
     # And it goes on from there.
     table.commit(write_some(tmp_path, "a/6"), [])
     assert paths_of(open_table(tmp_path)) == [f"a/{number}" for number in range(7)]
+
+
+def test_rows_that_a_task_loses_are_not_lost_by_merging(
+    spark: SparkSession, table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(6):
+        table.commit(write_some(tmp_path, f"a/{number}"), [])
+    monkeypatch.setattr("verger.spark.merging.write", lambda *_: [])
+    with pytest.raises(DefectError, match="6 rows were to be written, and 0 were"):
+        merge_files(lambda: spark, table, 5)
+    assert table.counts() == {"featurized": 6}
 
 
 def test_retired_files_may_be_kept_for_those_who_read_them(table: Table, tmp_path: Path) -> None:

@@ -173,10 +173,16 @@ def test_what_fits_no_recogniser_is_said(
         load_recogniser(output_at(tmp_path / "nothing"))
     older = tmp_path / "older"
     shutil.copytree(trained[0], older)
-    references = older / "recogniser/references.parquet"
-    references.write_bytes(references.read_bytes()[:100])
-    with pytest.raises(SetupError, match="damaged"):
-        load_recogniser(output_at(older))
+    for name, left in (
+        ("references.parquet", 100), ("discriminant.npz", 100), ("discriminant.npz", 0),
+    ):  # fmt: skip
+        file = older / "recogniser" / name
+        whole = file.read_bytes()
+        file.write_bytes(whole[:left])
+        with pytest.raises(SetupError, match="damaged"):
+            load_recogniser(output_at(older))
+        file.write_bytes(whole)
+    load_recogniser(output_at(older))
     shutil.rmtree(older / "recogniser")
     with pytest.raises(UsageError, match="was of another version"):
         load_recogniser(output_at(older))

@@ -1,6 +1,7 @@
 """Moments that merge, and come apart again."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
@@ -72,3 +73,20 @@ def test_most_of_the_rows_or_of_their_scatter_are_not_subtracted() -> None:
     assert subtract(everything, statistics_of(outlier)) is None
     assert subtract(statistics_of(data), statistics_of(data[:60])) is None
     assert subtract(statistics_of(data), statistics_of(data[:40])) is not None
+
+
+def test_of_too_many_classes_no_means_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("verger.reduce.moments.MOST_CLASSES", 2)
+    data = random_rows(40, 3, 3)
+    few, more = Statistics.of(["a", "b"] * 10, data[:20]), Statistics.of(["c"] * 20, data[20:])
+    assert few.classes is not None
+    assert few.merge(few).classes is not None
+    many = few.merge(more)
+    assert many.classes is None
+    assert Statistics.of(list("abcd") * 10, data).classes is None
+    assert many.merge(few).classes is few.merge(many).classes is None
+    left = subtract(many, Statistics.of(["c"] * 10, data[30:]))
+    assert left is not None
+    # They may be few again; that is known once all rows are read.
+    assert left.classes is None
+    assert left.moments.count == 30

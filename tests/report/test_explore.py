@@ -67,6 +67,23 @@ def test_images_that_have_gone_have_no_picture(output: Output, tmp_path: Path) -
     assert [row["picture"] is None for row in rows] == [False] * 3 + [True] * 3
 
 
+def test_many_images_are_looked_up_at_once(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    look_up = explorer.find_images
+
+    def find_images(where: Output, paths: set[str]) -> object:
+        asked.append(len(paths))
+        return look_up(where, paths)
+
+    monkeypatch.setattr(explorer, "find_images", find_images)
+    monkeypatch.setattr("verger.report.scores.BATCH_ROWS", 1)
+    monkeypatch.setattr(explorer, "LOOKED_UP", 4)
+    rows = pq.read_table(explorer.make_table(output, Progress())).to_pylist()
+    assert asked == [4, 2]
+    assert len({row["path"] for row in rows}) == 6
+    assert all(row["picture"] for row in rows)
+
+
 def test_a_single_component_lies_on_a_line(tmp_path: Path) -> None:
     output = make_output(tmp_path, ["a", "b"], components=1)
     assert pq.read_table(explorer.make_table(output, Progress()))["pc_2"].to_pylist() == [0, 0]

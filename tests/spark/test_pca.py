@@ -1,20 +1,23 @@
 """The PCA against scikit-learn, against Spark ML, and on odd shapes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from pyspark.ml import feature
 from pyspark.ml.functions import array_to_vector, vector_to_array
 from pyspark.sql import DataFrame, SparkSession
 from sklearn import decomposition
 
 from verger.errors import InputError, UsageError
-from verger.reduce.moments import Moments
+from verger.reduce.moments import Moments, Statistics
 from verger.reduce.pca import solve
 from verger.spark import reduce
 from verger.spark.model import write_model
+from verger.spark.scan import spark_schema
 from verger.store.location import Location
 
 
@@ -150,3 +153,21 @@ def test_a_single_row_and_equal_rows_are_refused() -> None:
 def test_no_row_is_refused(spark: SparkSession) -> None:
     with pytest.raises(InputError, match="no features"):
         reduce.fit(to_frame(spark, np.empty((0, 3), np.float32)), None)
+
+
+def test_statistics_pass_through_java_as_they_are(spark: SparkSession) -> None:
+    rows = random_rows(30, 4).astype(np.float64)
+    with_classes = Statistics.of(["a", "b", ""] * 10, rows)
+    for statistics in (with_classes, replace(with_classes, classes=None)):
+        schema = spark_schema(reduce.STATISTICS)
+        (row,) = (
+            spark.range(0, 1, 1, 1)
+            .mapInArrow(lambda _, s=statistics: reduce._packed(s), schema)
+            .collect()
+        )
+        back = reduce._unpacked(row.asDict())
+        assert_array_equal(back.moments.scatter, statistics.moments.scatter)
+        assert (back.classes is None) == (statistics.classes is None)
+        if back.classes:
+            assert back.classes.labels == ("", "a", "b")
+            assert_array_equal(back.classes.means, statistics.classes.means)

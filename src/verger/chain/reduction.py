@@ -92,10 +92,9 @@ def _fit_recogniser(
     """Fit the recogniser on all rows, or add rows to that of the run before.
 
     Raises:
-        InputError: there is nothing to tell apart.
+        InputError: there is nothing to tell apart, or too much.
     """
-    check_classes(taken.classes)
-    draw = Draw.of(taken.classes, SAMPLE_IMAGES)
+    draw = Draw.of(check_classes(taken.classes), SAMPLE_IMAGES)
 
     def sample(files: list[DataFile] | None) -> Sample:
         return sample_images(_features(this, files), draw)

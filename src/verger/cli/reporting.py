@@ -57,7 +57,14 @@ def answer_sigquit() -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    signal.signal(signal.SIGQUIT, lambda *_: None)
+
+    def tell(number: int, _: object) -> None:
+        # A loop of asyncio takes the place of this pipe, and leaves none when it ends.
+        if (woken := signal.set_wakeup_fd(-1)) != writer:
+            os.write(writer, bytes([number]))
+        signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+
+    signal.signal(signal.SIGQUIT, tell)
     threading.Thread(target=_print_threads, args=(reader,), name="SIGQUIT", daemon=True).start()
 
 

@@ -30,26 +30,24 @@ MAX_BYTES = 64 * 2**20
 """Larger files are left without a picture."""
 
 
-def find_images(output: Output, paths: set[str]) -> dict[str, ListedImage]:
-    """Where images are, packed ones among them, by what the table of files says of them."""
+def find_images(output: Output, paths: set[str]) -> tuple[dict[str, ListedImage], dict[str, bytes]]:
+    """Where images are, packed ones among them, and the thumbnails that are kept, of large ones.
+
+    Both by path, as the table of files says, of which all paths are read: ask for many at once.
+    """
     listed = {path: ListedImage(path, "", 0) for path in paths}
+    kept: dict[str, bytes] = {}
     # Else they are looked for under their paths.
     with suppress(OSError, ValueError, VergerError):
         rows = open_files(output).dataset(Outcome.FEATURIZED)
         wanted = pc.field("path").isin(sorted(paths))
-        for row in rows.to_table(columns=LISTING_SCHEMA.names, filter=wanted).to_pylist():
+        columns = [*LISTING_SCHEMA.names, THUMBNAIL.name]
+        for row in rows.to_table(columns=columns, filter=wanted).to_pylist():
+            thumbnail = row.pop(THUMBNAIL.name)
             listed[row["path"]] = ListedImage(**row)
-    return listed
-
-
-def kept_thumbnails(output: Output, paths: set[str]) -> dict[str, bytes]:
-    """The thumbnails that the table of files has, by path: those of large images."""
-    with suppress(OSError, ValueError, VergerError):
-        rows = open_files(output).dataset(Outcome.FEATURIZED)
-        wanted = pc.field("path").isin(sorted(paths)) & pc.field(THUMBNAIL.name).is_valid()
-        found = rows.to_table(columns=["path", THUMBNAIL.name], filter=wanted)
-        return dict(zip(*(column.to_pylist() for column in found.columns), strict=True))
-    return {}
+            if thumbnail:
+                kept[row["path"]] = thumbnail
+    return listed, kept
 
 
 def make_thumbnails(

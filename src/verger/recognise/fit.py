@@ -9,7 +9,7 @@ from verger.errors import InputError
 from verger.output.files import Identity
 from verger.recognise.recogniser import Recogniser, RecogniserRecord, softmax
 from verger.reduce.discriminant import Within, choose_shrinkage
-from verger.reduce.moments import ClassMeans, Float64, Statistics
+from verger.reduce.moments import MOST_CLASSES, ClassMeans, Float64, Statistics
 from verger.reduce.sample import SAMPLE_IMAGES, Sample
 
 GROWTH = 1.1
@@ -31,10 +31,10 @@ def fit(statistics: Statistics, sample: Sample, identity: Identity) -> Recognise
         identity: what all features have in common.
 
     Raises:
-        InputError: there are fewer than two classes, or no class has two images that differ.
+        InputError: there are fewer than two classes or too many, or no class has two images that
+            differ.
     """
-    moments, classes = statistics.moments, statistics.classes
-    check_classes(classes)
+    moments, classes = statistics.moments, check_classes(statistics.classes)
     named = np.array([bool(label) for label in classes.labels])
     within = Within.of(moments, classes)
     known = [number for number, label in enumerate(sample.labels) if label]
@@ -77,8 +77,11 @@ def grow(recogniser: Recogniser, statistics: Statistics, added: Sample) -> Recog
     Returns:
         None where it is to be fitted anew: for a class that it does not know, or because many
         images are new.
+
+    Raises:
+        InputError: there are too many classes.
     """
-    record, classes = recogniser.record, statistics.classes
+    record, classes = recogniser.record, check_classes(statistics.classes)
     labels = tuple(label for label in classes.labels if label)
     images, references = statistics.moments.count, len(recogniser.paths) + len(added.paths)
     grown = images > GROWTH * record.fitted_on or references > GROWTH * SAMPLE_IMAGES
@@ -101,14 +104,17 @@ def grow(recogniser: Recogniser, statistics: Statistics, added: Sample) -> Recog
     )
 
 
-def check_classes(classes: ClassMeans) -> None:
-    """Refuse images without at least two labels.
+def check_classes(classes: ClassMeans | None) -> ClassMeans:
+    """The classes of images, of which there are two or more.
 
     Raises:
-        InputError: there are fewer.
+        InputError: there are fewer, or more than `MOST_CLASSES`.
     """
+    if classes is None:
+        raise InputError(f"Its images have more than {MOST_CLASSES:,} classes.")
     if sum(map(bool, classes.labels)) <= 1:
         raise InputError("Its images have fewer than two classes.")
+    return classes
 
 
 def choose_temperature(cosines: Float64, own: NDArray[np.int64]) -> float:

@@ -6,6 +6,7 @@ It is kept as `.npz`, Parquet and JSON in `recogniser/`, and read without Java.
 import io
 from dataclasses import dataclass
 from itertools import islice
+from zipfile import BadZipFile
 
 import numpy as np
 import pyarrow as pa
@@ -222,7 +223,7 @@ def load_recogniser(output: Output) -> Recogniser:
         rows = storage.read_parquet(folder.child("references.parquet"))
         vectors = rows["vector"].combine_chunks().flatten().to_numpy()
         references = vectors.reshape(len(rows), means.shape[1])
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile, pa.ArrowException) as error:
         raise SetupError(
             f"The recogniser in {folder} is damaged: {error}",
             "Delete this folder, and give the same `verger run INPUT OUTPUT` again.",

@@ -34,9 +34,9 @@ class Kept:
             count=moments.count,
             mean=moments.mean,
             scatter=moments.scatter,
-            labels=json.dumps(classes.labels),
-            counts=classes.counts,
-            means=classes.means,
+            labels=json.dumps(classes and classes.labels),
+            counts=classes.counts if classes else (),
+            means=classes.means if classes else (),
             files=json.dumps([asdict(data_file) for data_file in self.files]),
         )
         storage.write_bytes(file, stream.getvalue())
@@ -50,8 +50,8 @@ class Kept:
                     DataFile(**data_file) for data_file in json.loads(str(arrays["files"]))
                 )
                 moments = Moments(int(arrays["count"]), arrays["mean"], arrays["scatter"])
-                labels = tuple(json.loads(str(arrays["labels"])))
-                classes = ClassMeans(labels, arrays["counts"], arrays["means"])
+                labels = json.loads(str(arrays["labels"]))
+                classes = labels and ClassMeans(tuple(labels), arrays["counts"], arrays["means"])
         except (FileNotFoundError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile):
             return None
         return cls(Statistics(moments, classes), files)
@@ -71,6 +71,6 @@ def subtract(whole: Statistics, removed: Statistics) -> Statistics | None:
     """The statistics without some rows, or None where too little would be left to be exact."""
     if removed.moments.count > MOST_REMOVED * whole.moments.count:
         return None
-    left = whole.moments.without(removed.moments)
-    exact = np.trace(left.scatter) >= (1 - MOST_REMOVED) * np.trace(whole.moments.scatter)
-    return Statistics(left, whole.classes.without(removed.classes)) if exact else None
+    left = whole.without(removed)
+    kept, all_of_it = np.trace(left.moments.scatter), np.trace(whole.moments.scatter)
+    return left if kept >= (1 - MOST_REMOVED) * all_of_it else None

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
 
+MOST_CLASSES = 4_000
+"""Classes of which means are kept: 10 KB each where there are 1280 features, in every part."""
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -93,16 +96,31 @@ class ClassMeans:
 
 @dataclass(frozen=True)
 class Statistics:
-    """All that PCA and discriminants need to know of some rows, taken in one pass."""
+    """All that PCA and discriminants need to know of some rows, taken in one pass.
+
+    Attributes:
+        moments: of the rows.
+        classes: likewise; None where they have, or had, more than `MOST_CLASSES`.
+    """
 
     moments: Moments
-    classes: ClassMeans
+    classes: ClassMeans | None
 
     @classmethod
     def of(cls, labels: Sequence[str], rows: Float64) -> "Statistics":
         """Those of rows, (n, d) with n >= 1, whose labels are given in the same order."""
-        return cls(Moments.of(rows), ClassMeans.of(labels, rows))
+        return cls(Moments.of(rows), _if_few(ClassMeans.of(labels, rows)))
 
     def merge(self, other: "Statistics") -> "Statistics":
         """Those of both sets of rows together."""
-        return Statistics(self.moments.merge(other.moments), self.classes.merge(other.classes))
+        classes = self.classes and other.classes and self.classes.merge(other.classes)
+        return Statistics(self.moments.merge(other.moments), _if_few(classes))
+
+    def without(self, other: "Statistics") -> "Statistics":
+        """Those of these rows without some of them."""
+        classes = self.classes and other.classes and self.classes.without(other.classes)
+        return Statistics(self.moments.without(other.moments), classes)
+
+
+def _if_few(classes: ClassMeans | None) -> ClassMeans | None:
+    return classes if classes and len(classes.labels) <= MOST_CLASSES else None

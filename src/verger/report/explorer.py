@@ -10,6 +10,7 @@ import time
 import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,13 +21,12 @@ from pyarrow.parquet import ParquetWriter
 
 from verger.errors import InputError, SetupError
 from verger.images.shrinking import SIDE
-from verger.images.thumbnails import find_images, kept_thumbnails, make_thumbnails
+from verger.images.thumbnails import find_images, make_thumbnails
 from verger.output.files import read_scores
-from verger.output.layout import ListedImage, Output
-from verger.packs.format import read_pack
+from verger.output.layout import Output
 from verger.progress import Progress
 from verger.report.data import DAMAGED, tolerant_manifest
-from verger.report.scores import in_batches
+from verger.report.scores import Rows, in_batches
 from verger.store.cache import cache_folder
 from verger.store.location import Location
 from verger.store.lock import flock
@@ -42,6 +42,8 @@ END_SECONDS = 5.0
 """What it may take to end."""
 KEPT_COMPONENTS = 6
 """Components that the viewer gets as columns."""
+LOOKED_UP = 65_536
+"""Images that are looked up in the table of files at once: each time all its paths are read."""
 
 
 def make_table(output: Output, progress: Progress) -> Path:
@@ -164,22 +166,19 @@ def _write_table(
     output: Output, scores: "Dataset", place: str, target: Path, progress: Progress
 ) -> None:
     folder = None if place == "?" else Location.parse(place)
-    packed = folder is not None and read_pack(folder) is not None
     done = 0
     writer: ParquetWriter | None = None
     try:
-        for rows in in_batches(scores):
+        for rows in _together(scores):
             paths = [str(path) for path in rows.paths]
-            # Only packed images need more than their path.
-            listed = find_images(output, set(paths)) if packed else {}
-            images = [listed.get(path, ListedImage(path, "", 0)) for path in paths]
+            listed, kept = find_images(output, set(paths))
+            images = [listed[path] for path in paths]
             pictures: list[dict[str, bytes] | None] = []
-            kept = kept_thumbnails(output, set(paths))
             for _, webp in make_thumbnails(folder, images, SIDE, kept=kept) if folder else ():
                 pictures.append({"bytes": webp} if webp else None)
                 progress.update(done + len(pictures))
             columns = {"path": pa.array(paths), "label": pa.array(rows.labels, pa.string())}
-            for index in range(max(2, min(KEPT_COMPONENTS, rows.scores.shape[1]))):
+            for index in range(max(2, rows.scores.shape[1])):
                 # A single component lies on a line.
                 known = index < rows.scores.shape[1]
                 values = rows.scores[:, index] if known else [0.0] * len(rows)
@@ -193,6 +192,18 @@ def _write_table(
     finally:
         if writer:
             writer.close()
+
+
+def _together(scores: "Dataset") -> Iterator[Rows]:
+    """The scores on the components that are shown, of about `LOOKED_UP` images at a time."""
+    held: list[Rows] = []
+    for rows in in_batches(scores):
+        held.append(replace(rows, scores=rows.scores[:, :KEPT_COMPONENTS].copy()))
+        if sum(map(len, held)) >= LOOKED_UP:
+            yield Rows.join(held)
+            held = []
+    if held:
+        yield Rows.join(held)
 
 
 def _install_packages(home: Path, progress: Progress) -> None:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from verger.datasets.credit import credit_by_name
 from verger.images.shrinking import SIDE
-from verger.images.thumbnails import data_uri, find_images, kept_thumbnails, make_thumbnails
+from verger.images.thumbnails import data_uri, find_images, make_thumbnails
 from verger.output.layout import ListedImage, Output
 from verger.output.manifest import Manifest
 from verger.progress import Progress
@@ -57,9 +57,8 @@ class Gallery:
         place = self.contents.manifest.input
         if not wanted or place == "?":
             return {}
-        output, paths = self.contents.output, set(wanted)
-        listed = find_images(output, paths)
-        kept = kept_thumbnails(output, paths) if side == SIDE else {}
+        listed, kept = find_images(self.contents.output, set(wanted))
+        kept = kept if side == SIDE else {}
         sources = _pictures(place, [listed[path] for path in wanted], side, progress, kept)
         self.missing += len(wanted) - len(sources)
         return sources

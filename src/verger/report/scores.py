@@ -1,7 +1,7 @@
 """The scores of an output, read in batches: classes, a sample, and the ends of the components."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -53,6 +53,15 @@ class Rows:
     def take(self, chosen: NDArray[np.intp]) -> "Rows":
         """Some of the rows."""
         return Rows(self.paths[chosen], self.labels[chosen], self.scores[chosen])
+
+    @classmethod
+    def join(cls, parts: Sequence["Rows"]) -> "Rows":
+        """The rows of one part or more."""
+        return cls(
+            np.concatenate([part.paths for part in parts]),
+            np.concatenate([part.labels for part in parts]),
+            np.concatenate([part.scores for part in parts]),
+        )
 
 
 @dataclass(frozen=True)
@@ -188,11 +197,7 @@ class _Sampler:
         self.kept.append(rows)
 
     def result(self) -> Rows:
-        kept = Rows(
-            np.concatenate([rows.paths for rows in self.kept]),
-            np.concatenate([rows.labels for rows in self.kept]),
-            np.concatenate([rows.scores for rows in self.kept]),
-        )
+        kept = Rows.join(self.kept)
         # By path, so that the page does not depend on how the files were cut.
         in_order = kept.take(np.argsort(kept.paths, kind="stable"))
         return stratify(in_order, self.count, self.classes)

@@ -14,7 +14,7 @@ from verger.spark.comparison import EXTRACTED, Comparison, _same, _stale
 from verger.spark.reading import FILE, Reader, Slice
 from verger.spark.scan import Batches, Scan
 from verger.spark.waves import PENDING, Wave, waves_of
-from verger.spark.writing import write, write_here
+from verger.spark.writing import check_rows, write, write_here
 
 
 def plan_waves(
@@ -83,6 +83,9 @@ def retire(spark: SparkSession, output: Output, table: Table, wave: Wave) -> tup
 
     Returns:
         The new files, and the old ones; neither is committed.
+
+    Raises:
+        DefectError: other rows would go too.
     """
     if not wave.retired:
         return [], []
@@ -100,7 +103,9 @@ def retire(spark: SparkSession, output: Output, table: Table, wave: Wave) -> tup
             yield batch.filter(pc.invert(pc.is_in(batch.column("path"), value_set=paths)))
 
     rows = Scan.of_table(spark, table, *table.schema.names, files=old)
-    return write(rows, without_stale, table.location, table.partition), old
+    written = write(rows, without_stale, table.location, table.partition)
+    check_rows(written, sum(file.rows for file in old) - len(stale))
+    return written, old
 
 
 def rebase(
@@ -110,6 +115,9 @@ def rebase(
 
     Returns:
         The new files, which are not committed yet.
+
+    Raises:
+        DefectError: rows would be lost.
     """
     names = [field.name for field in FINGERPRINT]
     new = Scan.of_files(spark, output.work, LISTING_SCHEMA, listing).rows().alias("new")
@@ -133,4 +141,6 @@ def rebase(
                 columns |= {column: fingerprints[column].chunk(0).take(order) for column in names}
                 yield pa.RecordBatch.from_pydict(columns, rows.schema)
 
-    return write(joined.repartition(FILE.name), refresh, table.location, table.partition)
+    written = write(joined.repartition(FILE.name), refresh, table.location, table.partition)
+    check_rows(written, sum(file.rows for file in files.values()))
+    return written

@@ -17,7 +17,7 @@ from verger.reduce.pca import Pca, Projection
 from verger.spark.connect import share
 from verger.spark.reduce import scoring
 from verger.spark.scan import Batches, Scan, spark_schema
-from verger.spark.writing import write, write_here
+from verger.spark.writing import check_rows, write, write_here
 from verger.store import storage
 from verger.store.location import Location
 
@@ -80,10 +80,11 @@ def write_scores(features: Scan, projection: Projection, table: Table, *, keep: 
     else:
         shared = share(features.spark, projection)
         files = write(features, scoring(lambda: shared.value), table.location)
-    if keep:
-        table.commit(files, [])
-    else:
+    check_rows(files, features.count)
+    if not keep:
         replace_scores(files, table)
+    elif files:
+        table.commit(files, [])
 
 
 def replace_scores(files: list[DataFile], table: Table) -> None:

@@ -16,14 +16,21 @@ from verger.reduce.pca import Pca, Projection, solve
 from verger.spark.connect import partitions, share
 from verger.spark.scan import Batches, Rows, Scan, Step, collect, map_rows, spark_schema
 
-STATISTICS = (
-    "count long, mean binary, scatter binary, labels array<string>, counts array<long>, "
-    "means binary"
+STATISTICS = pa.schema(
+    [
+        ("count", pa.int64()),
+        ("mean", pa.binary()),
+        ("scatter", pa.binary()),
+        ("labels", pa.list_(pa.string())),
+        ("counts", pa.list_(pa.int64())),
+        ("means", pa.binary()),
+    ]
 )
-"""Those of some rows as a row: 13 MB where there are 1280 features."""
+"""Those of some rows as a row: 13 MB where there are 1280 features, and 10 KB a class."""
 
 MERGED_HERE = 16
-"""Parts that the driver merges by itself; more are merged by tasks first."""
+"""Parts that the driver merges by itself; more are merged by tasks first. Spark refuses answers of
+more than 1 GB in all."""
 
 GATHERED_ROWS = 1024
 """Rows whose statistics are taken at once: merging scatter matrices costs as much as hundreds."""
@@ -63,17 +70,19 @@ def compute_statistics(rows: Rows) -> Statistics:
         return _packed(_merged(map(_unpacked, parts)))
 
     def merged_in_tasks() -> Iterator[dict[str, Any]]:
-        parts = rows.mapInArrow(of_task, STATISTICS)
+        parts = rows.mapInArrow(of_task, schema)
         tasks = partitions(parts)
         if tasks > MERGED_HERE:
-            parts = parts.repartition(math.isqrt(tasks)).mapInArrow(of_tasks, STATISTICS)
+            merging = min(math.isqrt(tasks), MERGED_HERE)
+            parts = parts.repartition(merging).mapInArrow(of_tasks, schema)
         return collect(parts)
 
+    schema = spark_schema(STATISTICS)
     if isinstance(rows, Scan) and rows.is_short:
         statistics = _merged(starmap(Statistics.of, _gathered(rows.read())))
     else:
         few = isinstance(rows, Scan) and len(rows.tasks) <= MERGED_HERE
-        parts = map_rows(rows, of_task, STATISTICS) if few else merged_in_tasks()
+        parts = map_rows(rows, of_task, schema) if few else merged_in_tasks()
         statistics = _merged(map(_unpacked, parts))
     if statistics is None:
         raise InputError("There are no features to reduce.")
@@ -135,18 +144,20 @@ def _packed(statistics: Statistics | None) -> Iterator[pa.RecordBatch]:
             "count": [moments.count],
             "mean": [moments.mean.tobytes()],
             "scatter": [moments.scatter.tobytes()],
-            "labels": [classes.labels],
-            "counts": [classes.counts],
-            "means": [classes.means.tobytes()],
+            "labels": [classes and classes.labels],
+            "counts": [classes and classes.counts],
+            "means": [classes and classes.means.tobytes()],
         }
-        yield pa.RecordBatch.from_pydict(columns)
+        yield pa.RecordBatch.from_pydict(columns, STATISTICS)
 
 
 def _unpacked(row: dict[str, Any]) -> Statistics:
     mean = np.frombuffer(row["mean"])
     scatter = np.frombuffer(row["scatter"]).reshape(len(mean), -1)
-    means = np.frombuffer(row["means"]).reshape(-1, len(mean))
-    classes = ClassMeans(tuple(row["labels"]), np.array(row["counts"]), means)
+    classes = None
+    if row["labels"]:
+        means = np.frombuffer(row["means"]).reshape(-1, len(mean))
+        classes = ClassMeans(tuple(row["labels"]), np.array(row["counts"]), means)
     return Statistics(Moments(row["count"], mean, scatter), classes)
 
 

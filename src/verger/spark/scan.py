@@ -97,11 +97,15 @@ class Scan:
         return _checked(tasks.mapPartitions(of_tasks).collect(), self.spark)
 
     @property
+    def count(self) -> int:
+        """How many rows there are."""
+        return sum(piece.stop - piece.start for task in self.tasks for piece in task)
+
+    @property
     def is_short(self) -> bool:
         """Whether the rows are so few that the driver is to read them."""
-        pieces = [piece for task in self.tasks for piece in task]
-        rows = sum(piece.stop - piece.start for piece in pieces)
-        return rows <= FEW_ROWS and sum(piece.size for piece in pieces) <= FEW_BYTES
+        size = sum(piece.size for task in self.tasks for piece in task)
+        return self.count <= FEW_ROWS and size <= FEW_BYTES
 
     def read(self) -> Iterator[pa.RecordBatch]:
         """The rows, in this process."""

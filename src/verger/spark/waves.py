@@ -15,7 +15,7 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from verger.errors import DeadlineReached, DefectError, SetupError
+from verger.errors import DeadlineReached, SetupError
 from verger.output.layout import (
     FILES_SCHEMA,
     LISTING_SCHEMA,
@@ -33,7 +33,7 @@ from verger.spark.failures import workers_died
 from verger.spark.reading import Reader, Slice
 from verger.spark.scan import Scan
 from verger.spark.tasks import count_images, cut, cut_packed, halve, task_sizes
-from verger.spark.writing import write, write_here
+from verger.spark.writing import check_rows, write, write_here
 from verger.store import storage
 
 PENDING = "pending"
@@ -161,9 +161,7 @@ def extract_images(
     tasks = cut_packed(reader, images, sizes) if extractor.packed else cut(images, sizes)
     scan = Scan(spark, reader, tasks)
     written = write(scan, extractor, output.files, "outcome", tell=extractor.count)
-    rows = sum(file.rows for file in written)
-    if rows != count:
-        raise DefectError(f"{count} images gave {rows} rows.")
+    check_rows(written, count)
     shared = output.location.is_s3
     if not shared and not all(storage.exists(output.files.child(file.name)) for file in written):
         raise SetupError(

@@ -53,7 +53,8 @@ def fit_recogniser(features: DataFrame, backbone: "Backbone | Shared[Backbone]")
         backbone: the network that made them.
 
     Raises:
-        InputError: there are fewer than two classes, or no class has two images that differ.
+        InputError: there are fewer than two classes or too many, or no class has two images that
+            differ.
 
     Examples:
         >>> recogniser = verger.fit_recogniser(features, verger.load_backbone())
@@ -65,8 +66,7 @@ def fit_recogniser(features: DataFrame, backbone: "Backbone | Shared[Backbone]")
     network = backbone if isinstance(backbone, Backbone) else backbone.value
     rows = features.coalesce(max(1, processors(features.sparkSession)))
     statistics = reduce.compute_statistics(rows.select("label", "features"))
-    check_classes(statistics.classes)
-    draw = Draw.of(statistics.classes, SAMPLE_IMAGES)
+    draw = Draw.of(check_classes(statistics.classes), SAMPLE_IMAGES)
     sample = sample_images(rows.select("path", "label", "features"), draw)
     identity = Identity(
         backbone=network.network.name,

@@ -103,7 +103,7 @@ class _Server:
         self.recogniser = desk.recogniser
         self.numbers = {path: number for number, path in enumerate(self.recogniser.paths)}
         source = Location.parse(read_manifest(output).input)
-        images = find_images(output, set(self.recogniser.paths))
+        images, _ = find_images(output, set(self.recogniser.paths))
         loader = thumbnail_loader(source, PICTURE_SIDE)
         self.thumbnail = lru_cache(KEPT_PICTURES)(
             lambda number: thumbnail(loader, images[self.recogniser.paths[number]])
