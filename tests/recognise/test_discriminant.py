@@ -167,6 +167,17 @@ def test_shrinkage_is_chosen_where_there_are_fewer_rows_than_features() -> None:
     assert chosen < max(right)  # which forgets how classes are spread
 
 
+def test_shrinkage_is_chosen_where_every_row_of_many_blocks_is_right(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # As sums of shares, which round, all of them would be more than one.
+    monkeypatch.setattr(discriminant, "BLOCK", 2)
+    rows, index = clouds(classes=3, a_class=14, d=4, apart=100.0)
+    within = fit(rows, index)
+    chosen, right = choose_shrinkage(within, within.rotate(rows), index)
+    assert right[chosen] == 1.0
+
+
 def test_it_refuses_what_has_nothing_to_tell_apart() -> None:
     rows = np.random.default_rng(0).normal(size=(5, 3))
     with pytest.raises(InputError, match="same class"):

@@ -255,12 +255,13 @@ def choose_shrinkage(
     Returns:
         The shrinkage, and the share of right answers under each when each row is left out.
     """
-    right = dict.fromkeys(SHRINKAGES, 0.0)
+    counts = dict.fromkeys(SHRINKAGES, 0)
     for block in _blocks(rows):
         some, own = rows[block].astype(float), classes[block]
         for shrinkage in SHRINKAGES:
             cosines = within.leave_one_out(some, own, shrinkage)
-            right[shrinkage] += float((cosines.argmax(axis=1) == own).sum()) / len(rows)
+            counts[shrinkage] += int((cosines.argmax(axis=1) == own).sum())
+    right = {shrinkage: count / len(rows) for shrinkage, count in counts.items()}
     best = max(right.values())
     error = np.sqrt(best * (1 - best) / len(rows))
     return max(shrinkage for shrinkage, share in right.items() if share >= best - error), right
