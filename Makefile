@@ -16,13 +16,13 @@ CLUSTER := $(COMPILE) $(LOCKS)/cluster.in --constraint .venv/pins --python-versi
 BENCH ?= demo/images --images 300 --rounds 1
 BENCHED := ray daft
 
-.PHONY: demo test test-fast test-docs test-slow test-speed test-spark4 lint format docs slides lock bench clean
+.PHONY: demo test test-fast test-docs test-slow test-bench test-speed test-spark4 lint format docs slides lock bench clean
 
 demo: .venv/runs
 	$(BIN)/verger demo demo
 
 # Processes of tests, side by side, would wait for one another's threads: it takes twice as long.
-test test-fast test-slow test-spark4: export OPENBLAS_NUM_THREADS := 1
+test test-fast test-slow test-bench test-spark4: export OPENBLAS_NUM_THREADS := 1
 
 test: .venv/installed .cache/browser/ready
 	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal
@@ -35,6 +35,9 @@ test-docs: .venv/installed .cache/browser/ready
 
 test-slow: .venv/installed .cache/browser/ready
 	$(BIN)/python -m pytest -m slow -vv --timeout 1200 --numprocesses 3 --dist loadfile
+
+test-bench: .venv/installed
+	$(BIN)/python -m pytest -m bench -vv --timeout 1200 --numprocesses 2 --dist worksteal
 
 test-speed: .venv/installed
 	$(BIN)/python -m pytest -m speed -vv
@@ -60,6 +63,7 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	MYPYPATH=benchmarks:tests $(BIN)/mypy --follow-imports silent benchmarks/*.py
 	$(BIN)/lint-imports --no-cache
 
 format: .venv/installed
@@ -82,9 +86,10 @@ slides: .venv/installed .cache/browser/ready
 	$(PIP) --no-deps --no-build-isolation --editable .
 	touch $@
 
-# What develops it is more than what runs it: TensorFlow, servers, linters.
+# What develops it is more than what runs it: TensorFlow, servers, linters. To compile it all takes
+# as long as to unpack it; what is used is compiled then.
 .venv/installed: .venv/runs requirements-dev.lock
-	$(PIP) --require-hashes --no-deps -r requirements-dev.lock
+	$(PIP) --no-compile --require-hashes --no-deps -r requirements-dev.lock
 	touch $@
 
 # The machine's browser, else Playwright's, else one from npm.

@@ -32,9 +32,9 @@ from photographs import enlarge_images, link_images
 from rich.console import Console
 from rich.table import Table
 
-from verger.images.decoding import decode, to_square
+from verger.images.decoding import Picture, decode, to_square
 from verger.networks.engines import engine_for
-from verger.networks.graph import Backbone, load_backbone
+from verger.networks.graph import Backbone, Precision, load_backbone
 
 HERE = Path(__file__).parent
 ENVIRONMENTS = HERE.parent / ".cache/bench"
@@ -96,7 +96,9 @@ def environment() -> dict[str, str]:
     }
 
 
-def run(contender: Contender, images: Path, output: Path, graph: Path, precision: str) -> dict:
+def run(
+    contender: Contender, images: Path, output: Path, graph: Path, precision: str
+) -> dict[str, Any]:
     """Run one from its start to its end; seconds of what it did.
 
     Returns:
@@ -159,7 +161,9 @@ def check(output: Path, images: Path, backbone: Backbone) -> None:
     for row in rows.slice(0, 3).to_pylist():
         data = (images / Path(row["path"].removeprefix("file:")).name).read_bytes()
         # Large ones are decoded in full by the peers, and at a fraction by verger: nearly the same.
-        expected = engine.features(np.stack([decode(data, to_square(224)).pixels]))[0]
+        picture = decode(data, to_square(224))
+        assert isinstance(picture, Picture)  # noqa: S101 - these are photographs
+        expected = engine.features(np.stack([picture.pixels]))[0]
         features = np.asarray(row["features"])
         cosine = features @ expected / np.linalg.norm(features) / np.linalg.norm(expected)
         if not cosine > ALIKE[backbone.precision]:
@@ -174,7 +178,7 @@ def unpack(backbone: Backbone, folder: Path) -> Path:
 
 
 def measure(
-    images: Path, scratch: Path, precision: str, rounds: int, chosen: Sequence[Contender]
+    images: Path, scratch: Path, precision: Precision, rounds: int, chosen: Sequence[Contender]
 ) -> dict[str, list[dict[str, Any]]]:
     """Run contenders in turn, so many rounds; what each run took, of those with this precision."""
     backbone = load_backbone("bundled", "openvino", precision)

@@ -135,8 +135,8 @@ def main() -> None:
     console.print(table)
     if options.json:
         sizes = {"images": count, "delay": options.delay, "repeats": options.repeats}
-        found = facts | sizes | {"images_per_second": rates}
-        options.json.write_text(f"{json.dumps(found, indent=2)}\n", encoding="utf-8")
+        result = facts | sizes | {"images_per_second": rates}
+        options.json.write_text(f"{json.dumps(result, indent=2)}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

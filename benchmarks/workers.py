@@ -124,8 +124,8 @@ def main() -> None:
     console.print(used)
     if options.json:
         sizes = {"images": count, "repeats": options.repeats}
-        found = facts | sizes | {"images_per_second": rates, "bare": bare, "peak_bytes": peaks}
-        options.json.write_text(f"{json.dumps(found, indent=2)}\n", encoding="utf-8")
+        result = facts | sizes | {"images_per_second": rates, "bare": bare, "peak_bytes": peaks}
+        options.json.write_text(f"{json.dumps(result, indent=2)}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

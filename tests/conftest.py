@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 STARTED = {"spark", "sound", "browser", "port", "moto_port", "bucket"}
 """The fixtures that start what takes long: Spark, a browser, a server of S3 or AWS."""
 
-SLOWER = ("spark", "tensorflow", "docs", "slow", "speed")
+SLOWER = ("spark", "tensorflow", "docs", "slow", "speed", "bench")
 """The markers of tests that are not fast."""
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, which runs would inherit.

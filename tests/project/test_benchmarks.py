@@ -10,7 +10,7 @@ import pytest
 
 from helpers import go
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.bench
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -43,6 +43,7 @@ def test_what_the_page_on_scaling_multiplies_is_timed(spark, orchard: Path, tmp_
     assert all(value > 0 for name, value in numbers.items() if "load" not in name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", [(), ("--store",)], ids=["disk", "s3"])
 def test_nights_leave_about_as_many_files_as_one_run(
     orchard: Path, tmp_path: Path, where: tuple[str, ...]
