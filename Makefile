@@ -36,7 +36,7 @@ test-docs: .venv/installed .cache/browser/ready
 test-slow: .venv/installed .cache/browser/ready
 	$(BIN)/python -m pytest -m slow -vv --timeout 1200 --numprocesses 3 --dist loadfile
 
-test-bench: .venv/installed
+test-bench: .venv/installed .cache/browser/ready
 	$(BIN)/python -m pytest -m bench -vv --timeout 1200 --numprocesses 2 --dist worksteal
 
 test-speed: .venv/installed

@@ -162,7 +162,8 @@ def check(output: Path, images: Path, backbone: Backbone) -> None:
         data = (images / Path(row["path"].removeprefix("file:")).name).read_bytes()
         # Large ones are decoded in full by the peers, and at a fraction by verger: nearly the same.
         picture = decode(data, to_square(224))
-        assert isinstance(picture, Picture)  # noqa: S101 - these are photographs
+        if not isinstance(picture, Picture):
+            sys.exit(f"{row['path']} is no photograph: {picture.detail}")
         expected = engine.features(np.stack([picture.pixels]))[0]
         features = np.asarray(row["features"])
         cosine = features @ expected / np.linalg.norm(features) / np.linalg.norm(expected)

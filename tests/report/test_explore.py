@@ -71,9 +71,9 @@ def test_many_images_are_looked_up_at_once(output: Output, monkeypatch: pytest.M
     asked: list[int] = []
     look_up = explorer.find_images
 
-    def find_images(where: Output, paths: set[str]) -> object:
+    def find_images(where: Output, paths: set[str], **options: bool) -> object:
         asked.append(len(paths))
-        return look_up(where, paths)
+        return look_up(where, paths, **options)
 
     monkeypatch.setattr(explorer, "find_images", find_images)
     monkeypatch.setattr("verger.report.scores.BATCH_ROWS", 1)

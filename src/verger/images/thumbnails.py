@@ -30,10 +30,13 @@ MAX_BYTES = 64 * 2**20
 """Larger files are left without a picture."""
 
 
-def find_images(output: Output, paths: set[str]) -> tuple[dict[str, ListedImage], dict[str, bytes]]:
+def find_images(
+    output: Output, paths: set[str], *, thumbnails: bool = False
+) -> tuple[dict[str, ListedImage], dict[str, bytes]]:
     """Where images are, packed ones among them, and the thumbnails that are kept, of large ones.
 
-    Both by path, as the table of files says, of which all paths are read: ask for many at once.
+    Both by path, as the table of files says, of which all paths are read, and all thumbnails if
+    they are wanted: ask for many at once.
     """
     listed = {path: ListedImage(path, "", 0) for path in paths}
     kept: dict[str, bytes] = {}
@@ -41,9 +44,9 @@ def find_images(output: Output, paths: set[str]) -> tuple[dict[str, ListedImage]
     with suppress(OSError, ValueError, VergerError):
         rows = open_files(output).dataset(Outcome.FEATURIZED)
         wanted = pc.field("path").isin(sorted(paths))
-        columns = [*LISTING_SCHEMA.names, THUMBNAIL.name]
+        columns = [*LISTING_SCHEMA.names, *([THUMBNAIL.name] if thumbnails else [])]
         for row in rows.to_table(columns=columns, filter=wanted).to_pylist():
-            thumbnail = row.pop(THUMBNAIL.name)
+            thumbnail = row.pop(THUMBNAIL.name, None)
             listed[row["path"]] = ListedImage(**row)
             if thumbnail:
                 kept[row["path"]] = thumbnail

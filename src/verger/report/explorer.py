@@ -171,7 +171,7 @@ def _write_table(
     try:
         for rows in _together(scores):
             paths = [str(path) for path in rows.paths]
-            listed, kept = find_images(output, set(paths))
+            listed, kept = find_images(output, set(paths), thumbnails=True)
             images = [listed[path] for path in paths]
             pictures: list[dict[str, bytes] | None] = []
             for _, webp in make_thumbnails(folder, images, SIDE, kept=kept) if folder else ():

@@ -57,8 +57,8 @@ class Gallery:
         place = self.contents.manifest.input
         if not wanted or place == "?":
             return {}
-        listed, kept = find_images(self.contents.output, set(wanted))
-        kept = kept if side == SIDE else {}
+        output = self.contents.output
+        listed, kept = find_images(output, set(wanted), thumbnails=side == SIDE)
         sources = _pictures(place, [listed[path] for path in wanted], side, progress, kept)
         self.missing += len(wanted) - len(sources)
         return sources

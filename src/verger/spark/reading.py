@@ -32,9 +32,14 @@ class Slice:
     stop: int
 
     @property
+    def rows(self) -> int:
+        """How many rows it has."""
+        return self.stop - self.start
+
+    @property
     def size(self) -> int:
         """Its share of the file's bytes."""
-        return self.file.size * (self.stop - self.start) // self.file.rows
+        return self.file.size * self.rows // self.file.rows
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ class Scan:
     @property
     def count(self) -> int:
         """How many rows there are."""
-        return sum(piece.stop - piece.start for task in self.tasks for piece in task)
+        return sum(piece.rows for task in self.tasks for piece in task)
 
     @property
     def is_short(self) -> bool:
@@ -196,7 +196,7 @@ def _spread(spark: SparkSession, files: Iterable[DataFile]) -> list[list[Slice]]
         for file in files
         for start in range(0, file.rows, ROW_GROUP)
     ]
-    total = sum(piece.stop - piece.start for piece in pieces)
+    total = sum(piece.rows for piece in pieces)
     count = min(processors(spark), -(-total // ROW_GROUP))
     tasks: list[list[Slice]] = [[] for _ in range(count)]
     done = 0
@@ -206,5 +206,5 @@ def _spread(spark: SparkSession, files: Iterable[DataFile]) -> list[list[Slice]]
             mine[-1] = Slice(piece.file, mine[-1].start, piece.stop)
         else:
             mine.append(piece)
-        done += piece.stop - piece.start
+        done += piece.rows
     return tasks
