@@ -33,8 +33,9 @@ test-fast: .venv/installed
 test-docs: .venv/installed .cache/browser/ready
 	$(BIN)/python -m pytest -m docs --numprocesses 2
 
+# Those of Connect are run by test-spark4.
 test-slow: .venv/installed .cache/browser/ready
-	$(BIN)/python -m pytest -m slow -vv --timeout 1200 --numprocesses 3 --dist loadfile
+	$(BIN)/python -m pytest -m slow -vv --timeout 1200 --numprocesses 3 --dist loadfile --ignore tests/spark/test_connect.py
 
 test-bench: .venv/installed .cache/browser/ready
 	$(BIN)/python -m pytest -m bench -vv --timeout 1200 --numprocesses 2 --dist worksteal
@@ -47,7 +48,7 @@ test-spark4: .venv/installed-spark4
 	PYTHONPATH=.venv/spark4 $(BIN)/python -m pytest -m "not speed" --numprocesses 2 --dist loadfile $(SPARK_TESTS)
 
 .venv/installed-spark4: .venv/installed requirements-spark4.lock
-	$(PIP) --require-hashes --no-deps --upgrade --target .venv/spark4 -r requirements-spark4.lock
+	tools/install.sh requirements-spark4.lock --upgrade --target .venv/spark4
 	touch $@
 
 # Each of verger's peers has an environment of its own.
@@ -82,14 +83,13 @@ slides: .venv/installed .cache/browser/ready
 # The locks are complete, so nothing is resolved, and every file's hash is checked.
 .venv/runs: requirements.lock pyproject.toml
 	PYTHON="$(PYTHON)" tools/make_venv.sh
-	$(PIP) --require-hashes --no-deps -r requirements.lock
+	tools/install.sh requirements.lock
 	$(PIP) --no-deps --no-build-isolation --editable .
 	touch $@
 
-# What develops it is more than what runs it: TensorFlow, servers, linters. To compile it all takes
-# as long as to unpack it; what is used is compiled then.
+# What develops it is more than what runs it: TensorFlow, servers, linters.
 .venv/installed: .venv/runs requirements-dev.lock
-	$(PIP) --no-compile --require-hashes --no-deps -r requirements-dev.lock
+	tools/install.sh requirements-dev.lock
 	touch $@
 
 # The machine's browser, else Playwright's, else one from npm.

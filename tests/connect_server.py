@@ -20,7 +20,7 @@ from helpers import running
 from stores import free_ports
 from verger.spark.java import java_home
 from verger.store.cache import cache_folder
-from yarn import MAVEN
+from yarn import BRIEF_JAVA, MAVEN
 
 SPARK_HOME = Path(pyspark.__file__).resolve().parent
 OTHER_HOME = Path(sysconfig.get_path("purelib"), "pyspark").resolve()
@@ -84,6 +84,7 @@ def connect_server(
         "SPARK_HOME": str(home),
         "PYSPARK_PYTHON": sys.executable,
         "SPARK_LOCAL_IP": "127.0.0.1",
+        **BRIEF_JAVA,
         **(environment or {}),
     }
     folder.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,8 @@ from verger.store.client import bucket_region, s3_endpoint
 from verger.store.location import Location, bucket_and_key
 
 SPARK_HOME = Path(pyspark.__file__).parent
+BRIEF_JAVA = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1"}
+"""For a Java that lives a minute: its second compiler costs twice what the work does."""
 MAVEN = "https://repo1.maven.org/maven2"
 JARS = {
     "org/apache/hadoop/hadoop-client-minicluster/3.3.4/hadoop-client-minicluster-3.3.4.jar": (
@@ -51,7 +53,7 @@ SETTINGS = {
     "yarn.nodemanager.vmem-check-enabled": "false",
     # A machine whose disk is nearly full would be given no work.
     "yarn.nodemanager.disk-health-checker.enable": "false",
-    "yarn.nodemanager.env-whitelist": "JAVA_HOME,SPARK_LOCAL_IP",
+    "yarn.nodemanager.env-whitelist": "JAVA_HOME,JAVA_TOOL_OPTIONS,SPARK_LOCAL_IP",
     # How each container was started stays there for the tests to look at.
     "yarn.nodemanager.delete.debug-delay-sec": "3600",
     "yarn.scheduler.minimum-allocation-mb": "256",
@@ -147,6 +149,7 @@ def yarn(folder: Path, spark: Mapping[str, str], env: dict[str, str]) -> Iterato
     arguments += ["--conf", f"spark.jars.excludes={spark['spark.jars.excludes']}"]
     settings = {
         **env,
+        **BRIEF_JAVA,
         "JAVA_HOME": str(java_home()),
         "SPARK_LOCAL_IP": "127.0.0.1",
         "PYSPARK_SUBMIT_ARGS": shlex.join([*arguments, "pyspark-shell"]),
@@ -184,6 +187,7 @@ def yarn(folder: Path, spark: Mapping[str, str], env: dict[str, str]) -> Iterato
         try:
             yield {
                 **env,
+                **BRIEF_JAVA,
                 "JAVA_HOME": str(java_home()),
                 "SPARK_LOCAL_IP": "127.0.0.1",
                 "HADOOP_CONF_DIR": str(folder),

@@ -22,7 +22,7 @@ from verger import chain
 from verger.settings import RunSettings
 
 def load_small(*arguments, load=chain.load_backbone):
-    pixels = op.parameter([-1, 224, 224, 3], np.uint8)
+    pixels = op.parameter([-1, 32, 32, 3], np.uint8)
     means = op.reduce_mean(op.convert(pixels, "f32"), np.array([1, 2]), keep_dims=False)
     mixed = op.matmul(means, np.random.default_rng(0).normal(size=(3, 1280)).astype("f4"), 0, 0)
     packed = io.BytesIO()
@@ -30,7 +30,9 @@ def load_small(*arguments, load=chain.load_backbone):
         openvino.save_model(openvino.Model([mixed], [pixels]), folder + "/graph.xml")
         for name in ("graph.xml", "graph.bin"):
             archive.write(Path(folder) / name, name)
-    return dataclasses.replace(load(*arguments), payload=packed.getvalue())
+    whole = load(*arguments)
+    network = dataclasses.replace(whole.network, side=32)
+    return dataclasses.replace(whole, payload=packed.getvalue(), network=network)
 
 chain.load_backbone = load_small
 manifest = chain.run(

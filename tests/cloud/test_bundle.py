@@ -12,6 +12,7 @@ from packaging.requirements import Requirement
 from verger import __version__
 from verger.cloud.jobs.bundle import ENTRY, PYTHON, pack_code, pack_environment, used
 from verger.cloud.jobs.submit import spark_properties, submit_arguments
+from verger.store.cache import cache_folder
 
 
 def pins(text: str) -> dict[str, str]:
@@ -39,10 +40,9 @@ def test_a_cluster_gets_the_versions_that_are_tested(arch: str, differs: set[str
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", ["x86_64", "arm64"])
-def test_every_package_of_a_cluster_can_be_had_for_its_processors(
-    tmp_path: Path, arch: str
-) -> None:
-    archive = pack_environment(tmp_path, arch)
+def test_every_package_of_a_cluster_can_be_had_for_its_processors(arch: str) -> None:
+    # Where it is kept for whoever runs verger, too: of x86-64 the tests on YARN use it.
+    archive = pack_environment(cache_folder() / "bundles", arch)
     with tarfile.open(archive) as tar:
         members = {member.name: member.size for member in tar}
     # It is copied to each machine, and unpacked there.

@@ -1,4 +1,4 @@
-"""Which Python `make` takes for .venv."""
+"""Which Python `make` takes for .venv, and what installs into it."""
 
 import shutil
 import subprocess
@@ -82,3 +82,50 @@ def test_where_none_can_be_had_it_is_said_in_a_line(machine: Path) -> None:
     done = make_venv(machine)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("verger needs Python 3.10 to 3.13")
+
+
+def install(machine: Path, *words: str) -> list[str]:
+    """What `.venv/bin/python` and `uv` are asked, when a lock file is installed."""
+    done = subprocess.run(
+        ["/bin/sh", ROOT / "tools/install.sh", *words],
+        cwd=machine, env={"PATH": str(machine / "bin")}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return (machine / "asked").read_text().splitlines()
+
+
+def write_program(machine: Path, name: str, code: str) -> None:
+    program = machine / ".venv/bin" / name
+    program.parent.mkdir(parents=True, exist_ok=True)
+    program.write_text(f'#!/bin/sh\necho {name} "$@" >> asked\n{code}\n')
+    program.chmod(0o755)
+
+
+def test_a_lock_file_is_installed_by_uv_with_every_hash(machine: Path) -> None:
+    write_program(machine, "uv", "")
+    (asked,) = install(machine, "a.lock", "--target", "there")
+    assert asked.startswith("uv pip install")
+    assert "--require-hashes" in asked
+    assert asked.endswith("-r a.lock --target there")
+
+
+def test_uv_itself_comes_by_pip_and_with_its_hash(machine: Path) -> None:
+    write_program(machine, "uv", "")
+    uv = machine / ".venv/bin/uv"
+    uv.rename(machine / "uv")
+    (machine / "bin/mv").symlink_to(shutil.which("mv"))
+    write_program(machine, "python", "mv uv .venv/bin/uv")
+    pip, asked = install(machine, "a.lock")
+    assert "--require-hashes" in pip
+    assert pip.endswith("-r .venv/uv.lock")
+    assert "--hash=sha256:" in (machine / ".venv/uv.lock").read_text()
+    assert asked.startswith("uv pip install")
+
+
+def test_what_uv_cannot_install_pip_does(machine: Path) -> None:
+    write_program(machine, "uv", "exit 2")
+    write_program(machine, "python", "")
+    _, pip = install(machine, "a.lock", "--target", "there")
+    assert pip.startswith("python -m pip")
+    assert "--require-hashes" in pip
+    assert pip.endswith("-r a.lock --target there")

@@ -14,7 +14,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from helpers import go
 from verger.datasets.demo import KINDS, write_demo_images
 from verger.spark.java import java_home
-from yarn import trust_store_option
+from yarn import BRIEF_JAVA, trust_store_option
 
 ROOT = Path(__file__).parents[2]
 PYTHONS = os.environ.get("VERGER_PYTHONS", sys.executable).split()
@@ -120,6 +120,7 @@ def test_spark_reads_an_output_as_delta_with_deltas_own_jar(tmp_path: Path) -> N
         **os.environ,
         "JAVA_HOME": str(java_home()),
         "SPARK_LOCAL_IP": "127.0.0.1",
+        **BRIEF_JAVA,
         "PYSPARK_SUBMIT_ARGS": shlex.join([*options, "pyspark-shell"]),
     }
     done = subprocess.run(
