@@ -371,11 +371,21 @@ def test_stopping_goes_on_where_one_refuses(heard: Heard) -> None:
     assert "two is clean" in told
 
 
-def test_a_download_leaves_no_path_of_the_folder(env, port: int, tmp_path) -> None:
-    make_client(port).put_object(Bucket="orchard", Key="sly/../../evil", Body=b"1")
+@pytest.mark.parametrize("way", ["../evil", "{folder}/evil", "/evil", "in//evil"])
+def test_a_download_leaves_no_path_of_the_folder(env, port: int, tmp_path, way: str) -> None:
+    client, key = make_client(port), f"sly/{way.format(folder=tmp_path)}"
+    client.put_object(Bucket="orchard", Key=key, Body=b"1")
     with pytest.raises(InputError, match="no path"):
         download.download(make_session(), Location("s3://orchard/sly"), tmp_path / "d", Progress())
     assert not (tmp_path / "evil").exists()
+    client.delete_object(Bucket="orchard", Key=key)
+
+
+def test_an_output_that_is_a_whole_bucket_is_downloaded(env, port: int, tmp_path) -> None:
+    make_bucket(port, "whole")
+    make_client(port).put_object(Bucket="whole", Key="pca/variance.csv", Body=b"1")
+    assert download.download(make_session(), Location("s3://whole"), tmp_path, Progress()) == 1
+    assert (tmp_path / "pca/variance.csv").read_bytes() == b"1"
 
 
 def test_a_download_goes_on_and_puts_the_manifest_last(env, port: int, tmp_path) -> None:
