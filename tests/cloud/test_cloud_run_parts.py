@@ -81,6 +81,9 @@ def test_the_cluster_is_transient_encrypted_private_and_tagged() -> None:
     assert request["AutoTerminationPolicy"]["IdleTimeout"] == 900
     assert request["SecurityConfiguration"] == STACK.security_configuration
     assert request["LogUri"].startswith(f"s3://{STACK.bucket}/")
+    logged = request["MonitoringConfiguration"]["S3LoggingConfiguration"]["LogTypeUploadPolicy"]
+    assert logged["system-logs"] == logged["application-logs"] == "on-customer-s3only"
+    assert logged["persistent-ui-logs"] == "disabled"
     tags = {tag["Key"]: tag["Value"] for tag in request["Tags"]}
     assert tags["application"] == "verger"
     assert tags["for-use-with-amazon-emr-managed-policies"] == "true"
@@ -213,6 +216,16 @@ def test_the_error_is_found_in_a_log(text: str, expected: list[str]) -> None:
 def test_verger_s_own_words_come_before_the_traceback_of_another_log() -> None:
     texts = ["Traceback (most recent call last):\nKeyError: 1", "Error: It failed."]
     assert logs.find_error(texts) == ["Error: It failed."]
+
+
+def test_the_end_of_a_large_log_is_read(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(logs, "MAX_LINES", 3)
+    file = tmp_path / "stderr.gz"
+    # In two parts, as gzip appends.
+    file.write_bytes(gzip.compress(b"some words\n" * 1000) + gzip.compress(b"Error: It failed.\n"))
+    assert logs.read_log(Location(str(file))) == "some words\n" * 2 + "Error: It failed.\n"
+    file.write_bytes(gzip.compress(b"what there is\n")[:-4])
+    assert logs.read_log(Location(str(file))) == "what there is\n"
 
 
 def test_a_damaged_or_missing_log_is_empty(env, port: int) -> None:
@@ -369,6 +382,7 @@ def test_stopping_goes_on_where_one_refuses(heard: Heard) -> None:
     with pytest.raises(SetupError, match="one refuses"):
         inventory.stop_all([Fake("one", True), Fake("two", False)], heard, SOON)
     assert "two is clean" in told
+    assert heard.stages == ["ending", "ending"]
 
 
 @pytest.mark.parametrize("way", ["../evil", "{folder}/evil", "/evil", "in//evil"])

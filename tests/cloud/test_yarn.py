@@ -80,7 +80,7 @@ def run_step(place: Place, command: Callable[[dict[Path, str]], tuple[str, ...]]
         command: of verger, made of the URIs of what was uploaded.
     """
     bundle = make_bundle("x86_64", Progress())
-    delivered = deliver(boto3.Session(), STACK, (*bundle.files, NOTEBOOK), Progress())
+    delivered = deliver(boto3.Session(), STACK, (*bundle, NOTEBOOK), Progress())
     job = Job(
         run_id="20261124-1200-a1b2",
         output=SETTINGS.output,

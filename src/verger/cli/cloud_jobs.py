@@ -73,11 +73,11 @@ def run(
         if detach:
             start(wanted, shown)
             return
-        outcome = launch(wanted, shown)
+        manifest, _ = launch(wanted, shown)
     if json:
-        console.write_json(outcome.manifest)
+        console.write_json(manifest)
     else:
-        show_summary(outcome.manifest, Output(settings.output), settings.lang)
+        show_summary(manifest, Output(settings.output), settings.lang)
 
 
 @with_settings(NOTEBOOK, on_s3=True)
@@ -135,7 +135,7 @@ def deliver(*, region: Region = None, arch: Arch = "arm64", debug: Debug = False
         session = make_session(region)
         stack = find_stack(session)
         with console.progress() as shown:
-            uris = upload(session, stack, make_bundle(arch, shown).files, shown)
+            uris = upload(session, stack, make_bundle(arch, shown), shown)
         for uri in uris.values():
             console.say(uri)
 
@@ -219,9 +219,8 @@ def costs(
             except VergerError as error:
                 table.add_row(one.title, one.tags.get("run", ""), error.message, "?")
                 continue
-            eur = cost.usd * known.eur_per_usd
-            total += eur
-            table.add_row(one.title, one.tags.get("run", ""), cost.usage, f"{eur:.2f}")
+            total += cost.eur
+            table.add_row(one.title, one.tags.get("run", ""), cost.usage, f"{cost.eur:.2f}")
         table.add_row("Together", "", "", f"{total:.2f}", style="bold")
         console.stdout.print(table)
         console.say(
@@ -254,10 +253,8 @@ def _nothing(inventory: "Inventory") -> str:
 
 
 def _cost(running: "Cluster") -> str:
-    from verger.cloud.money.prices import load
-
     try:
-        return f"{running.cost().usd * load().eur_per_usd:.2f} EUR so far"
+        return f"{running.cost().eur:.2f} EUR so far"
     except VergerError as error:  # it must be shown all the more
         return f"cost not known ({error.message})"
 

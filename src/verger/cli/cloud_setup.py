@@ -174,13 +174,13 @@ def smoke(
             kept = smoke_test.Transcript(shown, TIME)
             kept.note(f"verger {VERSION}, {session.region_name}, {arch}, {TIME.now():%Y-%m-%d}")
             try:
-                done = smoke_test.smoke(
+                images = smoke_test.smoke(
                     session, chain.run, kept, arch=arch, max_cost=max_cost, time=TIME
                 )
             finally:
                 transcript.write_text("\n".join(kept.lines) + "\n", encoding="utf-8")
         console.say(
-            f"{done.images} images on a cluster give what they give here. {transcript} has it all; "
+            f"{images} images on a cluster give what they give here. {transcript} has it all; "
             "send it to the project, which has no recorded run yet."
         )
 

@@ -11,11 +11,14 @@ import tarfile
 import tempfile
 import zipfile
 from importlib.metadata import distribution
+from io import BytesIO
 from pathlib import Path, PurePath
 from typing import Literal
 
 from verger.errors import SetupError
 from verger.networks.weights import BUNDLED
+from verger.store import storage
+from verger.store.location import Location
 from verger.version import VERSION
 
 Architecture = Literal["x86_64", "arm64"]
@@ -144,10 +147,12 @@ def pack_code(folder: Path) -> Path:
     digest = hashlib.sha256()
     for name, data in content.items():
         digest.update(name.encode() + hashlib.sha256(data).digest())
-    archive = folder / f"verger-{digest.hexdigest()[:12]}.zip"
-    folder.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
+    packed = BytesIO()
+    with zipfile.ZipFile(packed, "w") as zipped:
         for name, data in content.items():
             # With a fixed date, equal code gives equal bytes.
             zipped.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
+    archive = folder / f"verger-{digest.hexdigest()[:12]}.zip"
+    # Whole at once: another process may be uploading it.
+    storage.write_bytes(Location(str(archive)), packed.getvalue())
     return archive

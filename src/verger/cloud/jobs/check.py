@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Literal
 
 from verger.cloud.account import limits, network, permissions
@@ -14,7 +13,7 @@ from verger.cloud.jobs.prepare import check_disk_key
 from verger.cloud.money import prices
 from verger.cloud.money.plan import PROCESSORS
 from verger.errors import InputError, RefusedError, SetupError, VergerError
-from verger.progress import Progress, utc_now
+from verger.progress import Progress
 from verger.store.regions import check_cloud_region
 
 Level = Literal["ok", "note", "fails", "refused"]
@@ -42,19 +41,12 @@ class Finding:
         return self.level in {"fails", "refused"}
 
 
-def check_account(
-    session: Any,
-    arch: str = "arm64",
-    now: Callable[[], datetime] = utc_now,
-    *,
-    bucket: str = "",
-) -> Iterator[Finding]:
+def check_account(session: Any, arch: str = "arm64", *, bucket: str = "") -> Iterator[Finding]:
     """Look at an account, one thing after the other; nothing is made or changed.
 
     Args:
         session: a session of boto3, for the region where a run would be.
         arch: of its processors.
-        now: the time on this machine.
         bucket: that will be made, where there is no stack yet.
 
     Yields:
@@ -71,15 +63,14 @@ def check_account(
         yield Finding("Credentials", "fails", error.message, error.hint)
         return
     yield _identity(caller)
-    yield _found("Clock", lambda: _clock(caller, now))
+    yield _found("Clock", lambda: _clock(caller))
     stack: Stack | None = None
     try:
         stack = find_stack(session)
         yield Finding("Set-up", "ok", f"bucket {stack.bucket}, {len(stack.subnets)} subnets")
     except SetupError as error:
         yield Finding("Set-up", "note", error.message, error.hint)
-    buckets = stack.buckets if stack else (bucket,) if bucket else ()
-    yield _found("Rights", lambda: _rights(session, caller, stack, buckets))
+    yield _found("Rights", lambda: _rights(session, caller, stack, bucket))
     yield _found("Quotas", lambda: _quotas(session))
     yield _found("Machines", lambda: _machines(session, stack, arch))
     yield _found("Key of disks", lambda: _disk_key(session, stack))
@@ -100,12 +91,8 @@ def check_before_run(session: Any, stack: Stack, progress: Progress) -> None:
     Raises:
         RefusedError, SetupError: a right is missing, or something was left that costs.
     """
-
-    def rights() -> tuple[Level, str, str]:
-        return _rights(session, limits.who_asks(session), stack, stack.buckets)
-
     findings = [
-        _found("Rights", rights),
+        _found("Rights", lambda: _rights(session, limits.who_asks(session), stack)),
         _found("Left behind", lambda: _left_behind(session)),
     ]
     raise_first(findings)
@@ -147,8 +134,8 @@ def _identity(caller: dict[str, Any]) -> Finding:
     return Finding("Credentials", "ok", f"{name} of account {caller['Account']}")
 
 
-def _clock(caller: dict[str, Any], now: Callable[[], datetime]) -> tuple[Level, str, str]:
-    limits.check_clock(caller, now)
+def _clock(caller: dict[str, Any]) -> tuple[Level, str, str]:
+    limits.check_clock(caller)
     return "ok", f"within {limits.CLOCK_SECONDS} seconds of AWS'", ""
 
 
@@ -158,8 +145,9 @@ def _region(region: str) -> tuple[Level, str, str]:
 
 
 def _rights(
-    session: Any, caller: dict[str, Any], stack: Stack | None, buckets: tuple[str, ...]
+    session: Any, caller: dict[str, Any], stack: Stack | None, bucket: str = ""
 ) -> tuple[Level, str, str]:
+    buckets = stack.buckets if stack else (bucket,) if bucket else ()
     wanted = permissions.policy("run", buckets, caller["Account"])
     if not buckets:
         permissions.without_buckets(wanted)

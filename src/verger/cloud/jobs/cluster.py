@@ -234,7 +234,7 @@ class Cluster:
             rate = here.machine_hour[machine] * share + here.emr_hour[machine]
             usd += lasted * (rate + here.ebs_gb_month * DISK_GB / HOURS_A_MONTH)
             hours += lasted
-        return Cost(f"{hours:.2f} machine-hours", usd)
+        return Cost(f"{hours:.2f} machine-hours", usd * known.eur_per_usd)
 
 
 def start_cluster(session: Any, stack: Stack, job: Job, progress: Progress) -> Cluster:

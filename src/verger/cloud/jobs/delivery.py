@@ -2,12 +2,11 @@
 
 import hashlib
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from verger.cloud.account.stack import CODE, Stack
 from verger.cloud.jobs.bundle import ENTRY, Architecture, pack_code, pack_environment
@@ -16,24 +15,19 @@ from verger.progress import Progress, utc_now
 from verger.settings import RunSettings
 from verger.store.cache import cache_folder
 from verger.store.errors import bucket_errors
+from verger.store.location import Location, bucket_and_key
 
 FRESH = timedelta(days=20)
 """What is older is uploaded again: the bucket deletes code after 30 days."""
 
 
-@dataclass(frozen=True)
-class Bundle:
+class Bundle(NamedTuple):
     """Files on this machine: see `bundle` for the first two and the last."""
 
     environment: Path
     code: Path
     backbone: Path
-    entry: Path
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """All of them."""
-        return (self.environment, self.code, self.backbone, self.entry)
+    entry: Path = ENTRY
 
 
 def make_bundle(
@@ -64,11 +58,11 @@ def make_bundle(
             save_backbone(backbone, whole)
             whole.replace(saved)
     progress.finish()
-    return Bundle(environment, code, saved, ENTRY)
+    return Bundle(environment, code, saved)
 
 
 def deliver(
-    session: Any, stack: Stack, files: Sequence[Path], progress: Progress
+    session: Any, stack: Stack, files: Iterable[Path], progress: Progress
 ) -> dict[Path, str]:
     """Upload what the bucket does not hold under the digest of its content.
 
@@ -78,32 +72,34 @@ def deliver(
     Raises:
         InputError, SetupError: the bucket cannot be written.
     """
-    client = session.client("s3")
-    keys = _keys(stack, files)
-    absent = missing(session, stack, files)
-    with bucket_errors(stack.bucket):
-        if absent:
-            progress.start("deliver", sum(file.stat().st_size for file in absent))
-            sent = 0
+    delivered = uris(stack, files)
+    absent = missing(session, stack, delivered)
+    if absent:
+        progress.start("deliver", sum(file.stat().st_size for file in absent))
+        client = session.client("s3")
+        sent = 0
 
-            def count(size: int) -> None:
-                nonlocal sent
-                sent += size
-                progress.update(sent)
+        def count(size: int) -> None:
+            nonlocal sent
+            sent += size
+            progress.update(sent)
 
+        with bucket_errors(stack.bucket):
             for file in absent:
-                client.upload_file(str(file), stack.bucket, keys[file], Callback=count)
-            progress.finish()
-    return uris(stack, files)
+                key = _key(delivered[file])
+                client.upload_file(str(file), stack.bucket, key, Callback=count)
+        progress.finish()
+    return delivered
 
 
-def uris(stack: Stack, files: Sequence[Path]) -> dict[Path, str]:
+def uris(stack: Stack, files: Iterable[Path]) -> dict[Path, str]:
     """Where each file is once it is delivered."""
-    return {file: f"s3://{stack.bucket}/{key}" for file, key in _keys(stack, files).items()}
+    place = f"s3://{stack.bucket}"
+    return {file: f"{place}/{stack.key(CODE, digest(file), file.name)}" for file in files}
 
 
-def missing(session: Any, stack: Stack, files: Sequence[Path]) -> list[Path]:
-    """Those that the bucket does not hold, or not for long.
+def missing(session: Any, stack: Stack, delivered: Mapping[Path, str]) -> list[Path]:
+    """Those files of `uris` that the bucket does not hold, or not for long.
 
     Raises:
         InputError, SetupError: the bucket cannot be read.
@@ -112,13 +108,13 @@ def missing(session: Any, stack: Stack, files: Sequence[Path]) -> list[Path]:
     with bucket_errors(stack.bucket):
         return [
             file
-            for file, key in _keys(stack, files).items()
-            if not _is_there(client, stack.bucket, key)
+            for file, uri in delivered.items()
+            if not _is_there(client, stack.bucket, _key(uri))
         ]
 
 
-def _keys(stack: Stack, files: Sequence[Path]) -> dict[Path, str]:
-    return {file: stack.key(CODE, digest(file), file.name) for file in files}
+def _key(uri: str) -> str:
+    return bucket_and_key(Location(uri).path)[1]
 
 
 def digest(file: Path) -> str:

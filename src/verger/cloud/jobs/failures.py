@@ -51,7 +51,7 @@ def problem_of(
     manifest: Manifest | None,
     *,
     now: datetime,
-    goes_on: str = ON,
+    goes_on: str,
 ) -> VergerError | None:
     """What went wrong, from the manifest, AWS' word or the job's log, whichever knows best.
 

@@ -32,7 +32,6 @@ def follow(
     output: Output,
     listed: int | None,
     progress: Progress,
-    *,
     time: Time,
 ) -> State:
     """Show how far a job is until it has ended; end it when its time is over.
@@ -64,7 +63,8 @@ def follow(
                 progress.finish()
             progress.start(stage, listed if stage == "extract" else None)
             shown, since = stage, time.now()
-        progress.update(*(_done(output) if stage == "extract" else (0, 0)))
+        if stage == "extract":
+            progress.update(*_done(output))
         late = ends_at is not None and time.now() > ends_at + GRACE
         idle = state.phase == "ending" and time.now() > since + ENDING
         if (late or idle) and not told:

@@ -7,7 +7,7 @@ from typing import Any
 
 from verger.cloud.jobs.cluster import Cluster, list_clusters
 from verger.errors import VergerError
-from verger.progress import TIME, Progress, Time
+from verger.progress import Progress, Time
 from verger.store.regions import EU_REGIONS, OPT_IN
 
 STOP_MINUTES = 30
@@ -43,7 +43,7 @@ def take_inventory(session: Any, since: datetime | None = None) -> Inventory:
     running: list[Cluster] = []
     unseen: dict[str, str] = {}
     off: list[str] = []
-    problem: VergerError | None = None
+    problems: list[VergerError] = []
     answered = False
     for region in EU_REGIONS:
         if session.get_partition_for_region(region) != partition:
@@ -52,13 +52,13 @@ def take_inventory(session: Any, since: datetime | None = None) -> Inventory:
             running += list_clusters(session, region, since)
             answered = True
         except VergerError as error:
-            problem = problem or error
+            problems.append(error)
             if region != session.region_name and _is_off(region, error):
                 off.append(region)
             else:
                 unseen[f"Clusters in {region}"] = error.message
-    if problem is not None and not answered:
-        raise problem
+    if problems and not answered:
+        raise problems[0]
     return Inventory(tuple(running), unseen, tuple(off))
 
 
@@ -66,17 +66,15 @@ def _is_off(region: str, error: VergerError) -> bool:
     from botocore.exceptions import ClientError
 
     cause = error.__cause__
+    codes = {"UnrecognizedClientException", "InvalidClientTokenId"}
     return (
         region in OPT_IN
         and isinstance(cause, ClientError)
-        and cause.response["Error"]["Code"] in _OFF
+        and cause.response["Error"]["Code"] in codes
     )
 
 
-_OFF = {"UnrecognizedClientException", "InvalidClientTokenId"}
-
-
-def stop_all(running: Sequence[Cluster], progress: Progress, time: Time = TIME) -> None:
+def stop_all(running: Sequence[Cluster], progress: Progress, time: Time) -> None:
     """Stop jobs, wait until AWS says that each has ended, and take away what is left of them.
 
     Raises:
@@ -91,7 +89,7 @@ def stop_all(running: Sequence[Cluster], progress: Progress, time: Time = TIME) 
             problems.append(error)
     for one in running:
         try:
-            wait_until_ended(one, progress, time)
+            _wait_until_ended(one, progress, time)
             one.clean_up()
             progress.note(f"Stopped: {one.title}")
         except VergerError as error:
@@ -100,16 +98,12 @@ def stop_all(running: Sequence[Cluster], progress: Progress, time: Time = TIME) 
         raise problems[0]
 
 
-def wait_until_ended(running: Cluster, progress: Progress, time: Time) -> None:
-    """Wait until AWS says that it has ended.
-
-    Raises:
-        SetupError: it does not end.
-    """
+def _wait_until_ended(running: Cluster, progress: Progress, time: Time) -> None:
+    progress.start("ending")
     for _ in range(int(STOP_MINUTES * 60 / time.poll_seconds)):
         state = running.state()
         if state.phase == "ended":
+            progress.finish()
             return
-        progress.update(0)
         time.sleep(time.poll_seconds)
     raise running.not_ended(state)

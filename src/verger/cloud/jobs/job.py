@@ -89,11 +89,11 @@ class Cost:
 
     Attributes:
         usage: what was used, in words.
-        usd: US dollars, without tax.
+        eur: without tax.
     """
 
     usage: str
-    usd: float
+    eur: float
 
 
 def output_digest(output: Location) -> str:

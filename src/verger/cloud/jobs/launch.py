@@ -10,31 +10,15 @@ from verger.cloud.jobs import download, follow
 from verger.cloud.jobs.check import check_before_run
 from verger.cloud.jobs.cluster import Cluster, cluster_request, list_clusters, start_cluster
 from verger.cloud.jobs.failures import AGAIN, ON, problem_of
-from verger.cloud.jobs.job import OUTPUT_TAG, WORK_TAG, Cost, State, output_digest
+from verger.cloud.jobs.job import OUTPUT_TAG, WORK_TAG, Cost, output_digest
 from verger.cloud.jobs.prepare import Launch, make_job
-from verger.cloud.money import prices
 from verger.errors import DefectError, InputError, SetupError, UsageError, VergerError
 from verger.images.listing import at_least_one, list_input
 from verger.output.files import open_files
 from verger.output.layout import Output, check_foreign, check_no_run
 from verger.output.manifest import Manifest, read_manifest
-from verger.progress import Progress, Time
+from verger.progress import Progress
 from verger.store.listing import PAGE_SIZE
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run on AWS ended well.
-
-    Attributes:
-        manifest: of the output.
-        cost: in US dollars; None where AWS did not say.
-        eur: the same in euros.
-    """
-
-    manifest: Manifest
-    cost: Cost | None
-    eur: float | None
 
 
 @dataclass(frozen=True)
@@ -42,26 +26,25 @@ class Ended:
     """A job that has ended, well or not.
 
     Attributes:
-        session: of boto3, for the region where it ran.
         running: the job.
         manifest: of its output; None where it wrote none.
         problem: what went wrong, if anything did.
-        cost: in US dollars; None where AWS did not say.
-        eur: the same in euros.
+        cost: None where AWS did not say.
     """
 
-    session: Any
     running: Cluster
     manifest: Manifest | None
     problem: VergerError | None
     cost: Cost | None
-    eur: float | None
 
 
-def launch(wanted: Launch, progress: Progress) -> Outcome:
+def launch(wanted: Launch, progress: Progress) -> tuple[Manifest, Cost | None]:
     """Run on AWS, and see that nothing is left running.
 
     A run to the same output that is under way already is followed instead of a new one.
+
+    Returns:
+        The manifest of the output, and the cost; None where AWS did not say.
 
     Raises:
         UsageError: a notebook is being executed to the same output.
@@ -76,8 +59,8 @@ def launch(wanted: Launch, progress: Progress) -> Outcome:
     if ended.manifest is None:
         raise DefectError(f"The {ended.running.title} succeeded and left no manifest in {output}.")
     if wanted.download is not None:
-        download.download(ended.session, output, wanted.download, progress)
-    return Outcome(ended.manifest, ended.cost, ended.eur)
+        download.download(ended.running.session, output, wanted.download, progress)
+    return ended.manifest, ended.cost
 
 
 def see_through(wanted: Launch, progress: Progress) -> Ended:
@@ -88,13 +71,29 @@ def see_through(wanted: Launch, progress: Progress) -> Ended:
     """
     started = _start(wanted, progress)
     running, output = started.running, Output(wanted.run.output)
-    shown = None if wanted.notebook else started.listed
-    state, cost, eur = _follow(running, output, shown, started.word, progress, time=wanted.time)
+    listed = None if wanted.notebook else started.listed
+    try:
+        progress.note(f"{started.word} {_how_to_stop(running)}")
+        state = follow.follow(running, output, listed, progress, wanted.time)
+    except BaseException:
+        progress.note(
+            f"As far as is known, the {running.title} still runs and costs money. "
+            f"{_how_to_stop(running)}"
+        )
+        raise
+    progress.note(f"The {running.title} has ended: no machine runs.")
+    try:
+        cost = _cost(running, progress)
+    finally:
+        try:
+            running.clean_up()
+        except VergerError as error:
+            progress.note(f"{error.message} It costs nothing. To take it away: verger cloud stop")
     manifest = _manifest(output, started.before)
     goes_on = AGAIN if wanted.notebook else ON
     now = wanted.time.now()
     problem = problem_of(running, started.stack, state, manifest, now=now, goes_on=goes_on)
-    return Ended(started.session, running, manifest, problem, cost, eur)
+    return Ended(running, manifest, problem, cost)
 
 
 def start(wanted: Launch, progress: Progress) -> None:
@@ -127,7 +126,6 @@ def request(wanted: Launch, progress: Progress) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Started:
-    session: Any
     stack: Stack
     running: Cluster
     listed: int
@@ -143,7 +141,7 @@ def _start(wanted: Launch, progress: Progress) -> _Started:
     running = _find(session, stack, wanted)
     if running is not None:
         word = f"The {running.title} works on this output already; following it."
-        return _Started(session, stack, running, listed, None, word)
+        return _Started(stack, running, listed, None, word)
     before = _started_at(output)
     _check_output(wanted, output)
     progress.note("Nothing runs on AWS yet.")
@@ -153,7 +151,7 @@ def _start(wanted: Launch, progress: Progress) -> _Started:
         progress.note(f"All {listed:,} images are done; the run only looks for changed ones.")
     job = make_job(place, wanted, listed - done, progress)
     running = start_cluster(session, stack, job, progress)
-    return _Started(session, stack, running, listed, before, f"Started the {running.title}.")
+    return _Started(stack, running, listed, before, f"Started the {running.title}.")
 
 
 def _count(wanted: Launch, output: Output, progress: Progress) -> tuple[int, int]:
@@ -204,36 +202,6 @@ def _how_to_stop(running: Cluster) -> str:
     return f"It ends by itself with its work{latest}. To stop it now: verger cloud stop"
 
 
-def _follow(
-    running: Cluster,
-    output: Output,
-    listed: int | None,
-    word: str,
-    progress: Progress,
-    *,
-    time: Time,
-) -> tuple[State, Cost | None, float | None]:
-    """Follow a job to its end, and take away what is left of it; how it ended, and its cost."""
-    try:
-        progress.note(f"{word} {_how_to_stop(running)}")
-        state = follow.follow(running, output, listed, progress, time=time)
-    except BaseException:
-        progress.note(
-            f"As far as is known, the {running.title} still runs and costs money. "
-            f"{_how_to_stop(running)}"
-        )
-        raise
-    progress.note(f"The {running.title} has ended: no machine runs.")
-    try:
-        cost, eur = _cost(running, progress)
-    finally:
-        try:
-            running.clean_up()
-        except VergerError as error:
-            progress.note(f"{error.message} It costs nothing. To take it away: verger cloud stop")
-    return state, cost, eur
-
-
 def _started_at(output: Output) -> str | None:
     try:
         return read_manifest(output).started_at
@@ -255,12 +223,11 @@ def _manifest(output: Output, before: str | None) -> Manifest | None:
     return None if manifest.started_at == before else manifest
 
 
-def _cost(running: Cluster, progress: Progress) -> tuple[Cost | None, float | None]:
+def _cost(running: Cluster, progress: Progress) -> Cost | None:
     try:
         cost = running.cost()
-        eur = cost.usd * prices.load().eur_per_usd
     except VergerError as error:
         progress.note(f"What it cost is not known: {error.message}")
-        return None, None
-    progress.note(f"It cost about {eur:.2f} EUR ({cost.usage}).")
-    return cost, eur
+        return None
+    progress.note(f"It cost about {cost.eur:.2f} EUR ({cost.usage}).")
+    return cost

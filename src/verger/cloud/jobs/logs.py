@@ -1,8 +1,12 @@
 """Why a job failed, in its own words: from the logs in the bucket, once they are there."""
 
+import gzip
 import re
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from io import BytesIO
 from itertools import takewhile
 
 from verger.cloud.account.stack import Stack
@@ -12,8 +16,8 @@ from verger.progress import Time
 from verger.store import storage
 from verger.store.location import Location
 
-MAX_BYTES = 64 * 2**20
-"""Of a log, after decompression."""
+MAX_LINES = 500_000
+"""Of the end of a log: an error is the last thing that it says."""
 
 LAST_LINES = 20
 
@@ -21,7 +25,7 @@ _LOG4J = re.compile(r"^\d\d(\d\d)?[/-]\d\d[/-]\d\d \d\d:\d\d:\d\d")
 
 
 def read_log(file: Location) -> str:
-    """The text of a log; empty where it is not there.
+    """The text of a log, of a large one its end; empty where it is not there.
 
     Raises:
         VergerError: the bucket is forbidden, or does not answer.
@@ -30,12 +34,11 @@ def read_log(file: Location) -> str:
         data = storage.read_bytes(file)
     except OSError:
         return ""
-    if file.uri.endswith(".gz"):
-        try:
-            data = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data, MAX_BYTES)
-        except zlib.error:
-            return ""
-    return data.decode(errors="replace")
+    lines: deque[bytes] = deque(maxlen=MAX_LINES)
+    # Of a damaged log there is what comes before the damage.
+    with suppress(OSError, EOFError, zlib.error), gzip.open(BytesIO(data)) as stream:
+        lines.extend(stream)
+    return b"".join(lines).decode(errors="replace")
 
 
 def find_error(texts: Iterable[str]) -> list[str]:

@@ -101,12 +101,12 @@ def make_job(
         progress.note(caution)
     run = with_full_waves(wanted.run, plan.workers)
     bundle = delivery.make_bundle(wanted.arch, progress, run)
-    files = bundle.files if wanted.notebook is None else (*bundle.files, wanted.notebook)
+    files = bundle if wanted.notebook is None else (*bundle, wanted.notebook)
     if upload:
         delivered = delivery.deliver(place.session, stack, files, progress)
     else:
         delivered = delivery.uris(stack, files)
-        if delivery.missing(place.session, stack, files):
+        if delivery.missing(place.session, stack, delivered):
             progress.note(
                 f"The bucket lacks what the job needs; first: verger cloud deliver --region "
                 f"{stack.region} --arch {wanted.arch}"

@@ -4,7 +4,6 @@ import re
 import secrets
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,21 +30,6 @@ EXPECTED_EUR = 0.15
 
 TOLERANCE = 1e-3
 """Between features of one image on two machines, as between the two engines."""
-
-
-@dataclass(frozen=True)
-class Smoked:
-    """What came out.
-
-    Attributes:
-        images: on both sides.
-        largest: difference between the features of an image here and there.
-        eur: what it cost, without tax; None where AWS did not say.
-    """
-
-    images: int
-    largest: float
-    eur: float | None
 
 
 class Transcript(Progress):
@@ -92,7 +76,7 @@ def smoke(
     arch: Architecture = "arm64",
     max_cost: float = 0.5,
     time: Time = TIME,
-) -> Smoked:
+) -> int:
     """Run a few rendered images on a cluster of one worker, compare, and remove everything.
 
     A stack that was there before stays; what the smoke test put into its bucket goes.
@@ -104,6 +88,9 @@ def smoke(
         arch: of the processors.
         max_cost: in euros.
         time: by which it waits.
+
+    Returns:
+        How many images there are, on both sides.
 
     Raises:
         DefectError: the cluster's result is another than that of this machine.
@@ -141,8 +128,8 @@ def smoke(
         _remove(session, stack.bucket if is_new else None, place, progress, time)
 
 
-def _compare_both(wanted: Launch, scratch: Path, progress: Progress) -> Smoked:
-    outcome = launch(wanted, progress)
+def _compare_both(wanted: Launch, scratch: Path, progress: Progress) -> int:
+    _, cost = launch(wanted, progress)
     here, there = _features(scratch / "here"), _features(scratch / "there")
     if here.keys() != there.keys():
         raise DefectError(f"{len(here)} images have features here and {len(there)} on the cluster.")
@@ -152,10 +139,10 @@ def _compare_both(wanted: Launch, scratch: Path, progress: Progress) -> Smoked:
             f"Features of the cluster differ from those of this machine by up to {largest:.2g}."
         )
     progress.note(f"{len(here)} images, largest difference of a feature {largest:.2g}.")
-    if outcome.eur is not None:
-        more = "" if outcome.eur <= EXPECTED_EUR else ", more than expected"
-        progress.note(f"It cost {outcome.eur:.2f} EUR without tax{more}.")
-    return Smoked(len(here), largest, outcome.eur)
+    if cost is not None:
+        more = "" if cost.eur <= EXPECTED_EUR else ", more than expected"
+        progress.note(f"It cost {cost.eur:.2f} EUR without tax{more}.")
+    return len(here)
 
 
 def _features(output: Path) -> dict[str, np.ndarray]:

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Literal
 
 from verger.settings import RunSettings, options_for
 from verger.store.location import Location
 
 PYTHONPATH = "code:environment"
 """Where Spark unpacks verger's code and its packages, beside each process."""
-
 
 PYTHON = "python3.11"
 """The interpreter on a cluster's machines."""
@@ -55,8 +55,7 @@ def submit_arguments(
 
 def job_command(run: RunSettings, deadline: datetime) -> tuple[str, ...]:
     """The words of `verger run` for a cluster, without its weights."""
-    words = ["run", str(run.input), str(run.output), "--deadline", f"{deadline:%Y-%m-%dT%H:%M:%SZ}"]
-    return (*words, *_options(run, options_for("cluster")))
+    return ("run", str(run.input), str(run.output), *_options(run, "cluster", deadline))
 
 
 def notebook_command(
@@ -65,8 +64,7 @@ def notebook_command(
     """The words of `verger cloud execute-notebook`, which is what a cluster does with one."""
     words = ["cloud", "execute-notebook", notebook, executed(run.output, run_id).uri]
     words += ["--input", str(run.input), "--output", str(run.output)]
-    words += ["--deadline", f"{deadline:%Y-%m-%dT%H:%M:%SZ}"]
-    return (*words, *_options(run, options_for("notebook")))
+    return (*words, *_options(run, "notebook", deadline))
 
 
 def executed(output: Location, run_id: str) -> Location:
@@ -74,9 +72,12 @@ def executed(output: Location, run_id: str) -> Location:
     return output.child("executed", f"{run_id}.ipynb")
 
 
-def _options(run: RunSettings, names: tuple[str, ...]) -> list[str]:
-    words: list[str] = []
-    for name, value in run.model_dump(include={*names}, exclude_defaults=True).items():
+def _options(
+    run: RunSettings, use: Literal["cluster", "notebook"], deadline: datetime
+) -> list[str]:
+    words = ["--deadline", f"{deadline:%Y-%m-%dT%H:%M:%SZ}"]
+    given = run.model_dump(include={*options_for(use)}, exclude_defaults=True)
+    for name, value in given.items():
         option = "--" + name.replace("_", "-")
         words += [option] if value is True else [option, str(value)]
     return words
