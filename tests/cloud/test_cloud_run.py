@@ -168,14 +168,17 @@ def asked(**options: object) -> Launch:
     return Launch(run=run, workers=2, time=Time(CLOCK.now, CLOCK.sleep), **options)
 
 
-def write_manifest(status: str = "complete", started_at: str = "2026-01-31T12:01:00+00:00") -> None:
+LONG_AGO = "2026-01-31T12:01:00+00:00"
+
+
+def write_manifest(status: str = "complete", started_at: str = "", output: str = OUTPUT) -> None:
     """What the job leaves."""
     Manifest(
         status=status,
         verger_version="1",
-        started_at=started_at,
+        started_at=started_at or CLOCK.now().isoformat(timespec="seconds"),
         input=SOURCE,
-        output=OUTPUT,
+        output=output,
         settings={},
         counts=Counts(listed=3, featurized=3),
         backbone=BackboneRecord(
@@ -183,7 +186,7 @@ def write_manifest(status: str = "complete", started_at: str = "2026-01-31T12:01
         ),
         engine=EngineRecord(name="openvino", version="1", precision="f32"),
         spark=SparkRecord(version="3.5", master="yarn"),
-    ).write(Output(Location(OUTPUT)))
+    ).write(Output(Location(output)))
 
 
 def write_table() -> None:
@@ -266,7 +269,7 @@ def test_a_run_is_started_followed_by_its_waves_and_gone(aws, heard: Heard, tmp_
 
 def test_the_cost_is_shown_from_machine_hours(aws, heard: Heard) -> None:
     aws.instances = [machine(1.0), machine(0.5, market="SPOT")]
-    write_manifest(started_at="another")
+    write_manifest(started_at=LONG_AGO)
     aws.after["ListSteps"] = lambda: None if aws.timeline else write_manifest()
     _, cost = launch.launch(asked(), heard)
     known = prices.load()
@@ -316,8 +319,7 @@ def test_what_is_uploaded_once_is_not_uploaded_again(aws, heard: Heard) -> None:
     launch.launch(asked(), heard)
     assert "deliver" in heard.stages
     again, aws.timeline, aws._tags = Heard(), [("RUNNING", "RUNNING")], None
-    at_step(aws, 2, lambda: write_manifest(started_at="later"))
-    aws.after["ListSteps"] = lambda: write_manifest(started_at="later")
+    at_step(aws, 2, write_manifest)
     launch.launch(asked(), again)
     assert "deliver" not in again.stages
 
@@ -332,6 +334,16 @@ def test_the_same_command_follows_what_runs_already(aws, heard: Heard) -> None:
     assert aws.names.count("RunJobFlow") == 1
     assert "following it" in again.said
     assert schedules(aws) == []
+
+
+def test_the_manifest_of_an_earlier_run_says_nothing_of_one_that_is_followed(
+    aws, heard: Heard
+) -> None:
+    write_manifest("deadline", started_at=LONG_AGO)
+    launch.start(asked(), heard)
+    aws.end = ("TERMINATED_WITH_ERRORS", "CANCELLED", "INSTANCE_FAILURE", "On the master instance")
+    with pytest.raises(SetupError, match="On the master instance"):
+        launch.launch(asked(), heard)
 
 
 @pytest.mark.parametrize(
@@ -695,12 +707,24 @@ def test_the_dag_of_the_how_to_gives_its_operator_what_emr_takes(
     validate_parameters(json.loads(again.stdout), model.input_shape)
 
 
-def test_a_request_names_what_deliver_uploads(aws, monkeypatch) -> None:
+def test_a_request_names_what_deliver_uploads(aws, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setattr("verger.cloud.account.stack.find_stack", lambda *_: STACK)
-    delivered = CliRunner().invoke(app, ["cloud", "deliver"])
+    bundle = delivery.make_bundle()
+
+    def make_bundle(_arch: str, _progress: Progress, network: str) -> delivery.Bundle:
+        backbone = tmp_path / f"{network}.zip"
+        backbone.write_text(network)
+        return bundle._replace(backbone=backbone)
+
+    monkeypatch.setattr(delivery, "make_bundle", make_bundle)
+    asking = [*WORDS, "--network", "efficientnet_lite2", "--print-request"]
+    told = re.search(r"first: verger (.*)", CliRunner().invoke(app, asking).stderr)
+    assert told is not None
+    delivered = CliRunner().invoke(app, told[1].split())
     assert delivered.exit_code == 0, delivered.output
-    done = CliRunner().invoke(app, [*WORDS, "--print-request"])
+    done = CliRunner().invoke(app, asking)
     assert "verger cloud deliver" not in done.stderr
+    assert "efficientnet_lite2.zip" in done.stdout
     assert all(uri in done.stdout for uri in delivered.stdout.split())
 
 
@@ -870,15 +894,10 @@ def test_a_notebook_that_was_stopped_is_not_said_to_go_on(aws, heard: Heard, pap
 
 
 def test_a_manifest_that_cannot_be_read_afterwards_is_said(aws, heard: Heard, monkeypatch) -> None:
-    read, answers = launch.read_manifest, []
+    def fail(_: Output) -> Manifest:
+        raise OSError("no route to host")
 
-    def fail_later(output: Output) -> Manifest:
-        answers.append(1)
-        if len(answers) > 1:
-            raise OSError("no route to host")
-        return read(output)
-
-    monkeypatch.setattr(launch, "read_manifest", fail_later)
+    monkeypatch.setattr(launch, "read_manifest", fail)
     with pytest.raises(SetupError, match="manifest cannot be read: no route"):
         launch.launch(asked(), heard)
     assert not aws.runs

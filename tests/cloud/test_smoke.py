@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_cloud_run import CLOCK, STACK, Heard, at_step, schedules
+from test_cloud_run import CLOCK, STACK, Heard, at_step, schedules, write_manifest
 
 from fake_aws import FakeAws, machine
 from stores import aws_settings, make_bucket, make_client, moto_server
@@ -17,8 +17,6 @@ from verger.cloud.account import stack as stacks
 from verger.cloud.account.permissions import policy
 from verger.cloud.jobs import check, delivery, smoke
 from verger.errors import DefectError, SetupError
-from verger.output.layout import Output
-from verger.output.manifest import BackboneRecord, Counts, EngineRecord, Manifest, SparkRecord
 from verger.progress import Time
 from verger.settings import RunSettings
 from verger.store.location import Location
@@ -93,16 +91,7 @@ def run_there(aws: FakeAws, port: int, shift: float = 0.0) -> None:
     paths = [key.removeprefix(f"{prefix}/") for key in keys]
     place = output.child("files", "outcome=featurized", "b.parquet").path.partition("/")[2]
     client.put_object(Bucket=bucket, Key=place, Body=features(paths, shift))
-    Manifest(
-        status="complete", verger_version="1", started_at="2026-01-31T12:01:00+00:00",
-        input=str(source), output=str(output), settings={},
-        counts=Counts(listed=15, featurized=15),
-        backbone=BackboneRecord(
-            name="mobilenet_v2", weights="bundled", sha256="0", source="", licence=""
-        ),
-        engine=EngineRecord(name="openvino", version="1", precision="f32"),
-        spark=SparkRecord(version="3.5", master="yarn"),
-    ).write(Output(output))  # fmt: skip
+    write_manifest(output=output.uri)
 
 
 def bucket_of(aws: FakeAws) -> str:

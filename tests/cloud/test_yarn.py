@@ -79,7 +79,7 @@ def run_step(place: Place, command: Callable[[dict[Path, str]], tuple[str, ...]]
         place: where.
         command: of verger, made of the URIs of what was uploaded.
     """
-    bundle = make_bundle("x86_64", Progress())
+    bundle = make_bundle("x86_64", Progress(), SETTINGS.network)
     delivered = deliver(boto3.Session(), STACK, (*bundle, NOTEBOOK), Progress())
     job = Job(
         run_id="20261124-1200-a1b2",

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from verger.cli import console
+from verger.cli.cloud_account import Network
 from verger.cli.options import Arch, Debug, Json, MaxCost, Region, Spot, Workers, with_settings
 from verger.cli.reporting import reporting
 from verger.errors import InputError, SetupError, UsageError, VergerError
@@ -125,7 +126,13 @@ def execute_notebook(
     )
 
 
-def deliver(*, region: Region = None, arch: Arch = "arm64", debug: Debug = False) -> None:
+def deliver(
+    *,
+    region: Region = None,
+    arch: Arch = "arm64",
+    network: Network = "mobilenet_v2",
+    debug: Debug = False,
+) -> None:
     """Upload packages, code and network, which the request of --print-request names."""
     with reporting(debug):
         from verger.cloud.account.stack import find_stack
@@ -135,7 +142,7 @@ def deliver(*, region: Region = None, arch: Arch = "arm64", debug: Debug = False
         session = make_session(region)
         stack = find_stack(session)
         with console.progress() as shown:
-            uris = upload(session, stack, make_bundle(arch, shown), shown)
+            uris = upload(session, stack, make_bundle(arch, shown, network), shown)
         for uri in uris.values():
             console.say(uri)
 

@@ -136,6 +136,11 @@ class Cluster:
         return f"cluster {self.id} in {self.region}"
 
     @property
+    def asked_at(self) -> datetime:
+        """When it was asked for, to the minute; machines come later."""
+        return datetime.strptime(f"{self.tags[RUN_TAG][:13]}+0000", "%Y%m%d-%H%M%z")
+
+    @property
     def ends_at(self) -> datetime | None:
         """When it is ended at the latest."""
         text = self.tags.get(END_TAG)

@@ -12,7 +12,6 @@ from verger.cloud.account.stack import CODE, Stack
 from verger.cloud.jobs.bundle import ENTRY, Architecture, pack_code, pack_environment
 from verger.networks.graph import load_backbone, save_backbone
 from verger.progress import Progress, utc_now
-from verger.settings import RunSettings
 from verger.store.cache import cache_folder
 from verger.store.errors import bucket_errors
 from verger.store.location import Location, bucket_and_key
@@ -30,15 +29,13 @@ class Bundle(NamedTuple):
     entry: Path = ENTRY
 
 
-def make_bundle(
-    arch: Architecture, progress: Progress, settings: RunSettings | None = None
-) -> Bundle:
+def make_bundle(arch: Architecture, progress: Progress, network: str) -> Bundle:
     """Make what is not in the cache yet.
 
     Args:
         arch: of the cluster's processors.
         progress: is told what is made.
-        settings: which network; None for the one that comes with verger.
+        network: its name, see `RunSettings`.
 
     Raises:
         SetupError: pip cannot get the packages, or the weights are missing.
@@ -48,8 +45,7 @@ def make_bundle(
     environment, code = pack_environment(folder, arch), pack_code(folder)
     progress.finish()
     progress.start("backbone")
-    run = settings or RunSettings.model_construct()
-    backbone = load_backbone(run.weights, run.engine, run.precision, run.network)
+    backbone = load_backbone(network=network)
     digest = hashlib.sha256(backbone.payload).hexdigest()[:12]
     saved = folder / f"backbone-{digest}.zip"
     if not saved.exists():

@@ -21,7 +21,7 @@ class Job:
     """What is asked for.
 
     Attributes:
-        run_id: made for this run, such as `20260131-1200-a1b2`.
+        run_id: made for this run: the time in UTC and chance, such as `20260131-1200-a1b2`.
         output: where the results go.
         properties: of Spark; see `submit.spark_properties`.
         entry: URI of the script that starts verger.

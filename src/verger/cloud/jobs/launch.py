@@ -1,7 +1,7 @@
 """A run on AWS from beginning to end: looked up, planned, started, followed, and gone."""
 
 from dataclasses import dataclass
-from datetime import timezone
+from datetime import datetime, timezone
 from typing import Any
 
 from verger.cloud.account import places
@@ -89,7 +89,7 @@ def see_through(wanted: Launch, progress: Progress) -> Ended:
             running.clean_up()
         except VergerError as error:
             progress.note(f"{error.message} It costs nothing. To take it away: verger cloud stop")
-    manifest = _manifest(output, started.before)
+    manifest = _manifest(output, running)
     goes_on = AGAIN if wanted.notebook else ON
     now = wanted.time.now()
     problem = problem_of(running, started.stack, state, manifest, now=now, goes_on=goes_on)
@@ -129,7 +129,6 @@ class _Started:
     stack: Stack
     running: Cluster
     listed: int
-    before: str | None
     word: str
 
 
@@ -141,8 +140,7 @@ def _start(wanted: Launch, progress: Progress) -> _Started:
     running = _find(session, stack, wanted)
     if running is not None:
         word = f"The {running.title} works on this output already; following it."
-        return _Started(stack, running, listed, None, word)
-    before = _started_at(output)
+        return _Started(stack, running, listed, word)
     _check_output(wanted, output)
     progress.note("Nothing runs on AWS yet.")
     if not wanted.checked:
@@ -151,7 +149,7 @@ def _start(wanted: Launch, progress: Progress) -> _Started:
         progress.note(f"All {listed:,} images are done; the run only looks for changed ones.")
     job = make_job(place, wanted, listed - done, progress)
     running = start_cluster(session, stack, job, progress)
-    return _Started(stack, running, listed, before, f"Started the {running.title}.")
+    return _Started(stack, running, listed, f"Started the {running.title}.")
 
 
 def _count(wanted: Launch, output: Output, progress: Progress) -> tuple[int, int]:
@@ -198,18 +196,11 @@ def _find(session: object, stack: Stack, wanted: Launch) -> Cluster | None:
 
 def _how_to_stop(running: Cluster) -> str:
     end = running.ends_at
-    latest = f", at the latest at {end.astimezone(timezone.utc):%H:%M} UTC" if end else ""
+    latest = f", by {end.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC at the latest" if end else ""
     return f"It ends by itself with its work{latest}. To stop it now: verger cloud stop"
 
 
-def _started_at(output: Output) -> str | None:
-    try:
-        return read_manifest(output).started_at
-    except InputError:
-        return None
-
-
-def _manifest(output: Output, before: str | None) -> Manifest | None:
+def _manifest(output: Output, running: Cluster) -> Manifest | None:
     """The manifest of this run; None where the job did not get so far."""
     try:
         manifest = read_manifest(output)
@@ -220,7 +211,8 @@ def _manifest(output: Output, before: str | None) -> Manifest | None:
             f"The job has ended, and its manifest cannot be read: {error}",
             f"No machine runs. When S3 answers again, look at {output.manifest}.",
         ) from error
-    return None if manifest.started_at == before else manifest
+    is_older = datetime.fromisoformat(manifest.started_at) < running.asked_at
+    return None if is_older else manifest
 
 
 def _cost(running: Cluster, progress: Progress) -> Cost | None:

@@ -100,7 +100,7 @@ def make_job(
     if caution := time_caution(wanted.run.network):
         progress.note(caution)
     run = with_full_waves(wanted.run, plan.workers)
-    bundle = delivery.make_bundle(wanted.arch, progress, run)
+    bundle = delivery.make_bundle(wanted.arch, progress, run.network)
     files = bundle if wanted.notebook is None else (*bundle, wanted.notebook)
     if upload:
         delivered = delivery.deliver(place.session, stack, files, progress)
@@ -109,7 +109,7 @@ def make_job(
         if delivery.missing(place.session, stack, delivered):
             progress.note(
                 f"The bucket lacks what the job needs; first: verger cloud deliver --region "
-                f"{stack.region} --arch {wanted.arch}"
+                f"{stack.region} --arch {wanted.arch} --network {run.network}"
             )
     end = wanted.time.now() + paid
     run_id = f"{wanted.time.now():%Y%m%d-%H%M}-{secrets.token_hex(2)}"
