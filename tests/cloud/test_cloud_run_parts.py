@@ -228,6 +228,22 @@ def test_the_end_of_a_large_log_is_read(tmp_path: Path, monkeypatch) -> None:
     assert logs.read_log(Location(str(file))) == "what there is\n"
 
 
+def test_a_log_that_cannot_be_read_once_is_not_shown_twice(monkeypatch) -> None:
+    texts = ["first\n", "", "first\nlast\n"]
+
+    class Fake:
+        def state(self) -> State:
+            return State("running" if texts[1:] else "ended")
+
+        def logs(self, _: object) -> list[Location]:
+            return [Location("/log.gz")]
+
+    monkeypatch.setattr(logs, "read_log", lambda _: texts.pop(0))
+    said: list[str] = []
+    logs.follow_logs(Fake(), STACK, said.append, SOON)
+    assert said == ["--- /log.gz", "first", "last"]
+
+
 def test_a_damaged_or_missing_log_is_empty(env, port: int) -> None:
     make_client(port).put_object(Bucket="orchard", Key="bad.gz", Body=b"no gzip")
     assert logs.read_log(Location("s3://orchard/bad.gz")) == ""

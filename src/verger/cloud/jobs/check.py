@@ -44,10 +44,7 @@ class Finding:
 def check_account(session: Any, arch: str = "arm64", *, bucket: str = "") -> Iterator[Finding]:
     """Look at an account, one thing after the other; nothing is made or changed.
 
-    Args:
-        session: a session of boto3, for the region where a run would be.
-        arch: of its processors.
-        bucket: that will be made, where there is no stack yet.
+    Where there is no stack yet, `bucket` is the one that will be made.
 
     Yields:
         One finding for each thing; the last one is a place or credentials that are refused.
@@ -83,10 +80,7 @@ def check_account(session: Any, arch: str = "arm64", *, bucket: str = "") -> Ite
 def check_before_run(session: Any, stack: Stack, progress: Progress) -> None:
     """Look, before anything is uploaded, at what else could stop a run or cost beside it.
 
-    Args:
-        session: a session of boto3.
-        stack: which the run uses.
-        progress: is told what does not stop it.
+    What does not stop it is only told.
 
     Raises:
         RefusedError, SetupError: a right is missing, or something was left that costs.
@@ -102,10 +96,10 @@ def check_before_run(session: Any, stack: Stack, progress: Progress) -> None:
 
 
 def raise_first(findings: list[Finding]) -> None:
-    """Raise what stops a run, a refusal before all else.
+    """Raise the first finding that stops a run, a refusal before all else.
 
     Raises:
-        RefusedError, SetupError: with the first finding that stops a run.
+        RefusedError, SetupError: there is one.
     """
     stopping = sorted(
         (one for one in findings if one.stops), key=lambda one: one.level != "refused"

@@ -32,11 +32,6 @@ class Bundle(NamedTuple):
 def make_bundle(arch: Architecture, progress: Progress, network: str) -> Bundle:
     """Make what is not in the cache yet.
 
-    Args:
-        arch: of the cluster's processors.
-        progress: is told what is made.
-        network: its name, see `RunSettings`.
-
     Raises:
         SetupError: pip cannot get the packages, or the weights are missing.
     """

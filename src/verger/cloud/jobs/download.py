@@ -18,12 +18,6 @@ LAST = "manifest.json"
 def download(session: Any, output: Location, folder: Path, progress: Progress) -> int:
     """Copy an output; files of tables that are there already stay, and those that went are deleted.
 
-    Args:
-        session: a session of boto3.
-        output: on S3.
-        folder: where it goes.
-        progress: is told the bytes.
-
     Returns:
         How many files there are.
 

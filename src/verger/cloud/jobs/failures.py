@@ -55,13 +55,7 @@ def problem_of(
 ) -> VergerError | None:
     """What went wrong, from the manifest, AWS' word or the job's log, whichever knows best.
 
-    Args:
-        running: the job.
-        stack: with which it ran.
-        state: how it ended.
-        manifest: of its output; None where it wrote none.
-        now: the time.
-        goes_on: what giving the same command once more does, `ON` or `AGAIN`.
+    The manifest is None where the job wrote none; `goes_on` is `ON` or `AGAIN`.
     """
     status = manifest.status if manifest else None
     if state.succeeded and status in {"complete", None}:

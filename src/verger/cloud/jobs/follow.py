@@ -34,17 +34,14 @@ def follow(
     progress: Progress,
     time: Time,
 ) -> State:
-    """Show how far a job is until it has ended; end it when its time is over.
+    """Show the waves that a job commits until it has ended; end it when its time is over.
 
     Args:
         running: the job.
         output: where it writes.
         listed: how many images there are; None for a notebook, whose waves nobody knows.
-        progress: is shown the waves that the job commits.
+        progress: is shown them.
         time: by which it waits.
-
-    Returns:
-        How it ended.
 
     Raises:
         SetupError: AWS does not answer for `PATIENCE`, or the job does not end.

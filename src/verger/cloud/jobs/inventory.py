@@ -32,9 +32,7 @@ class Inventory:
 def take_inventory(session: Any, since: datetime | None = None) -> Inventory:
     """Look into all regions of the Union that the credentials are for.
 
-    Args:
-        session: a session of boto3.
-        since: find what was made after it, ended or not; by default, what is there now.
+    What is found is there now, or was made since a time, ended or not.
 
     Raises:
         SetupError: no region answers.

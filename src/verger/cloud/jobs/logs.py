@@ -44,8 +44,7 @@ def read_log(file: Location) -> str:
 def find_error(texts: Iterable[str]) -> list[str]:
     """The lines that say why a job failed: verger's own, else the last traceback, else the end.
 
-    Args:
-        texts: logs, the one that knows best first.
+    Of the logs, the one that knows best comes first.
     """
     texts = [text for text in texts if text.strip()]
     for find in (_own_words, _traceback):
@@ -81,16 +80,7 @@ def _traceback(lines: list[str]) -> list[str]:
 
 
 def follow_logs(running: Cluster, stack: Stack, say: Callable[[str], None], time: Time) -> State:
-    """Show a job's words as they arrive in the bucket, until it has ended; EMR brings them late.
-
-    Args:
-        running: the job.
-        stack: with which it runs.
-        say: is given each line.
-        time: by which it waits.
-
-    Returns:
-        How it ended.
+    """Say a job's words as they arrive in the bucket, until it has ended; EMR brings them late.
 
     Raises:
         VergerError: AWS or the bucket does not answer.
@@ -105,7 +95,7 @@ def follow_logs(running: Cluster, stack: Stack, say: Callable[[str], None], time
                 say(f"--- {file.uri}")
             for line in lines[before:]:
                 say(line)
-            shown[file.uri] = len(lines)
+            shown[file.uri] = max(before, len(lines))  # one that cannot be read now is empty
         if state.phase == "ended":
             return state
         time.sleep(time.poll_seconds)

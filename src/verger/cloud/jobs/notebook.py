@@ -34,11 +34,7 @@ STARTUP_SECONDS = 180
 def launch_notebook(wanted: Launch, notebook: Path, copy: Path, progress: Progress) -> None:
     """Execute a notebook on a cluster, and fetch the executed copy, of a failed one as well.
 
-    Args:
-        wanted: the cluster, and the settings that the notebook is given as parameters.
-        notebook: on this machine.
-        copy: where the executed copy goes on this machine.
-        progress: is shown how it stands.
+    It is given the settings as parameters.
 
     Raises:
         InputError: the file is no notebook, or a cell failed.

@@ -61,14 +61,9 @@ class Launch:
 def make_job(
     place: places.Place, wanted: Launch, images: int, progress: Progress, *, upload: bool = True
 ) -> Job:
-    """Plan a job, refuse it if the money does not suffice, and upload what it needs.
+    """Plan a job of so many images, refuse it if the money does not suffice, and upload its files.
 
-    Args:
-        place: where it will run.
-        wanted: what is asked for.
-        images: how many there are to do.
-        progress: is told of the plan and of the uploads.
-        upload: whether what it needs is uploaded; else it is told what is missing.
+    Without `upload` it is only told whether one is missing.
 
     Raises:
         RefusedError: the money pays for too little time.

@@ -50,12 +50,7 @@ def spark_sizes(workers: int) -> dict[str, str]:
 
 
 def with_full_waves(run: RunSettings, workers: int) -> RunSettings:
-    """Waves of as many images as keep all processors of a cluster at work, unless a size was given.
-
-    Args:
-        run: what was asked for.
-        workers: as in `spark_sizes`.
-    """
+    """Waves that keep all processors of a cluster at work, unless a size was given."""
     if run.wave_size != RunSettings.model_fields["wave_size"].default:
         return run
     cores = workers * PROCESSORS or ALONE
