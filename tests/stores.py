@@ -15,6 +15,7 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.stub import Stubber
 
 from faults import faulty
 from helpers import running
@@ -27,6 +28,36 @@ REGION = "eu-west-3"
 
 FAKE_KEYS = {name.lower(): value for name, value in KEYS.items()}
 """The same as boto3 takes them."""
+
+
+class Stubs:
+    """A session whose clients are stubbed; each service has the answers that it was given."""
+
+    def __init__(self, region: str = REGION) -> None:
+        self.region_name = region
+        self.clients: dict[str, object] = {}
+        self.stubs: dict[str, Stubber] = {}
+
+    def client(self, name: str, **_: object):
+        if name not in self.clients:
+            self.clients[name] = boto3.client(name, region_name=REGION, **FAKE_KEYS)
+            self.stubs[name] = Stubber(self.clients[name])
+        return self.clients[name]
+
+    def get_partition_for_region(self, _: str) -> str:
+        return "aws"
+
+    def on(self, name: str) -> Stubber:
+        self.client(name)
+        return self.stubs[name]
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        for stub in self.stubs.values():
+            stub.activate()
+        yield
+        for stub in self.stubs.values():
+            stub.assert_no_pending_responses()
 
 
 def free_ports(count: int) -> list[int]:

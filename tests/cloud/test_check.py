@@ -78,7 +78,8 @@ def company(aws: FakeAws, monkeypatch) -> None:
     cpu = {"CoreCount": 8, "ThreadsPerCore": 2}
     on_demand = {"InstanceType": "m5.4xlarge", "CpuOptions": cpu}
     aws.in_use = [on_demand] * 10 + [{**on_demand, "InstanceLifecycle": "spot"}]
-    aws.in_use.append({"InstanceType": "g5.xlarge", "CpuOptions": cpu})  # of another quota
+    for other in ("g5.xlarge", "inf1.xlarge", "trn1.2xlarge"):  # of other quotas
+        aws.in_use.append({"InstanceType": other, "CpuOptions": cpu})
     aws.disk_key = KEY
     have_stack(monkeypatch, dataclasses.replace(STACK, disk_key=KEY))
 
@@ -282,6 +283,7 @@ def test_a_key_that_emr_may_not_use_is_refused(aws) -> None:
     with pytest.raises(SetupError, match="may not use") as caught:
         account_of()
     assert "verger cloud init --bucket orchard" in caught.value.hint
+    assert "--also photos" in caught.value.hint, "or jobs would lose it"
     assert account_of(dataclasses.replace(STACK, disk_key=KEY)).most_machines == 8
 
 

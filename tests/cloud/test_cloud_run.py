@@ -58,7 +58,6 @@ STACK = Stack(
     scheduler_role="arn:aws:iam::123456789012:role/verger-scheduler",
     subnets=("subnet-1", "subnet-2", "subnet-3"),
     security_configuration="verger-security",
-    schedule_group="verger",
 )
 SOURCE, OUTPUT = "s3://photos/in", "s3://orchard/out"
 

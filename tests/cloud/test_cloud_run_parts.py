@@ -16,10 +16,12 @@ from typer.testing import CliRunner
 
 from helpers import verger
 from stores import aws_settings, make_bucket, make_client, moto_server
+from verger.cli import cloud_jobs
 from verger.cli.main import app
 from verger.cloud.jobs import download, inventory, logs
 from verger.cloud.jobs.bundle import ENTRY
 from verger.cloud.jobs.cluster import Cluster, cluster_request, list_clusters, start_cluster
+from verger.cloud.jobs.inventory import Inventory
 from verger.cloud.jobs.job import Job, State
 from verger.cloud.jobs.schedule import schedule_request
 from verger.cloud.jobs.submit import job_command, spark_properties, submit_arguments
@@ -278,6 +280,16 @@ def test_a_cluster_is_found_by_its_tags_shown_and_stopped(env, heard: Heard) -> 
     paid = verger("cloud", "costs", env=env)
     assert job.run_id in paid.stdout, paid.stderr
     assert "Without tax" in paid.stdout
+
+
+def test_a_cost_that_is_not_known_is_said_as_it_is(monkeypatch) -> None:
+    class Unknown(Cluster):
+        def cost(self) -> None:
+            raise SetupError("AWS refused: [/price] of m9z")
+
+    found = Inventory((Unknown(None, REGION, "j-1"),), {})
+    monkeypatch.setattr(cloud_jobs, "_look", lambda _: found)
+    assert "[/price] of m9z" in CliRunner().invoke(app, ["cloud", "costs"]).stdout
 
 
 def test_the_step_s_error_is_read_from_its_logs(env, port: int) -> None:

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 import boto3
 import pytest
 from botocore.exceptions import EndpointConnectionError
-from botocore.stub import Stubber
 
-from stores import FAKE_KEYS, KEYS, aws_settings, make_bucket, moto_server
+from stores import FAKE_KEYS, KEYS, Stubs, aws_settings, make_bucket, moto_server
 from verger.cloud.account.buckets import check_buckets
 from verger.errors import InputError, RefusedError, SetupError, VergerError
 from verger.store.errors import aws_errors
@@ -52,21 +51,6 @@ def nobody(monkeypatch, tmp_path) -> None:
 def keys(nobody, monkeypatch) -> None:
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
-
-
-class Fake:
-    """A session that gives one client."""
-
-    def __init__(self, client) -> None:
-        self.made = client
-
-    def client(self, name: str, **_: object):
-        return self.made
-
-
-def stubbed(service: str, region: str = "eu-west-1"):
-    client = boto3.client(service, region_name=region, **FAKE_KEYS)
-    return client, Stubber(client)
 
 
 @pytest.mark.parametrize("region", EU_REGIONS)
@@ -183,7 +167,8 @@ def test_a_bucket_that_is_not_there_is_an_input_error(aws, bucket: str) -> None:
 def test_where_a_bucket_is_counts_before_why_it_is_closed(
     status: int, region: str, body: str | None, error: type[VergerError], words: str
 ) -> None:
-    client, stub = stubbed("s3")
+    stubs = Stubs()
+    stub = stubs.on("s3")
     # The answer to HEAD has no body: only the status, and the header with the region.
     stub.add_client_error(
         "head_bucket",
@@ -198,16 +183,15 @@ def test_where_a_bucket_is_counts_before_why_it_is_closed(
             http_status_code=status,
             response_meta={"HTTPHeaders": {"x-amz-bucket-region": region}},
         )
-    with stub, pytest.raises(error, match=words):
-        check_buckets(Fake(client), ["theirs"])
-    stub.assert_no_pending_responses()
+    with stubs.active(), pytest.raises(error, match=words):
+        check_buckets(stubs, ["theirs"])
 
 
 def test_a_bucket_without_a_region_is_refused() -> None:
-    client, stub = stubbed("s3")
-    stub.add_response("head_bucket", {})
-    with stub, pytest.raises(RefusedError, match="does not say"):
-        check_buckets(Fake(client), ["unknown"])
+    stubs = Stubs()
+    stubs.on("s3").add_response("head_bucket", {})
+    with stubs.active(), pytest.raises(RefusedError, match="does not say"):
+        check_buckets(stubs, ["unknown"])
 
 
 def test_no_credentials_are_a_setup_error(nobody) -> None:
@@ -243,9 +227,10 @@ def test_the_region_comes_from_the_settings(keys, monkeypatch) -> None:
     ],
 )
 def test_errors_of_aws_are_explained(code: str, words: str) -> None:
-    client, stub = stubbed("emr")
-    stub.add_client_error("list_clusters", code, "no such thing")
-    with stub, pytest.raises(SetupError, match=words), aws_errors("list the clusters"):
+    stubs = Stubs()
+    stubs.on("emr").add_client_error("list_clusters", code, "no such thing")
+    client = stubs.client("emr")
+    with stubs.active(), pytest.raises(SetupError, match=words), aws_errors("list the clusters"):
         client.list_clusters()
 
 

@@ -9,9 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from test_cloud_run import CLOCK, STACK, Heard, at_step, schedules, write_manifest
+from typer.testing import CliRunner
 
 from fake_aws import FakeAws, machine
 from stores import aws_settings, make_bucket, make_client, moto_server
+from verger.cli.main import app
 from verger.cloud.account import places
 from verger.cloud.account import stack as stacks
 from verger.cloud.account.permissions import policy
@@ -171,6 +173,15 @@ def test_what_cannot_be_removed_is_said(aws, port: int, monkeypatch) -> None:
     smoke.smoke(aws.install(make_session()), run_here, heard, time=TIME)
     assert "Not all is removed: Subnet1 failed" in heard.said
     assert "verger cloud destroy --region eu-west-3 --purge --bucket verger-smoke-" in heard.said
+
+
+def test_a_transcript_that_cannot_be_written_starts_nothing(aws, monkeypatch) -> None:
+    started = []
+    monkeypatch.setattr(smoke, "smoke", lambda *a, **k: started.append(1))
+    done = CliRunner().invoke(app, ["cloud", "smoke", "--transcript", "/no/such/folder/smoke.txt"])
+    assert done.exit_code == 2
+    assert "cannot be written" in done.stderr
+    assert not started
 
 
 def test_numbers_of_accounts_are_taken_out() -> None:

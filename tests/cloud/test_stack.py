@@ -3,18 +3,18 @@
 import json
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import boto3
 import cfnlint.api
 import pytest
-from botocore.stub import ANY, Stubber
+from botocore.exceptions import EndpointConnectionError
+from botocore.stub import ANY
 from typer.testing import CliRunner
 
 from helpers import verger
 from policies import mistakes_in
-from stores import FAKE_KEYS, aws_settings, make_bucket, make_client, moto_server
+from stores import REGION, Stubs, aws_settings, make_bucket, make_client, moto_server
 from verger.cli.main import app
 from verger.cloud.account import cloudformation, erase, limits, network, owned, stack
 from verger.cloud.account.cloudformation import TAGS
@@ -23,8 +23,6 @@ from verger.errors import InputError, RefusedError, SetupError, UsageError
 from verger.progress import Progress, Time
 from verger.store.regions import EU_REGIONS
 from verger.store.session import make_session
-
-REGION = "eu-west-3"
 
 # moto passes over what it does not play: policies of buckets and groups of schedules.
 pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse:UserWarning")
@@ -234,36 +232,6 @@ def delete_routes(made: stack.Stack) -> None:
         ec2.delete_route_table(RouteTableId=table["RouteTableId"])
 
 
-class Stubs:
-    """A session whose clients are stubbed; each service has the answers that it was given."""
-
-    def __init__(self, region: str = REGION) -> None:
-        self.region_name = region
-        self.clients: dict[str, object] = {}
-        self.stubs: dict[str, Stubber] = {}
-
-    def client(self, name: str, **_: object):
-        if name not in self.clients:
-            self.clients[name] = boto3.client(name, region_name=REGION, **FAKE_KEYS)
-            self.stubs[name] = Stubber(self.clients[name])
-        return self.clients[name]
-
-    def get_partition_for_region(self, _: str) -> str:
-        return "aws"
-
-    def on(self, name: str) -> Stubber:
-        self.client(name)
-        return self.stubs[name]
-
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        for stub in self.stubs.values():
-            stub.activate()
-        yield
-        for stub in self.stubs.values():
-            stub.assert_no_pending_responses()
-
-
 def absent(stubs: Stubs) -> None:
     stubs.on("cloudformation").add_client_error(
         "describe_stacks", "ValidationError", "Stack with id verger does not exist"
@@ -286,6 +254,33 @@ def test_wrong_keys_are_not_taken_for_a_taken_name() -> None:
     stubs.on("sts").add_client_error("get_caller_identity", "InvalidClientTokenId")
     with stubs.active(), pytest.raises(SetupError, match="refuses the AWS credentials"):
         stack.create_stack(stubs, "theirs")
+
+
+def test_a_lost_network_is_not_taken_for_a_taken_name(monkeypatch) -> None:
+    def lose(**_: object) -> None:
+        raise EndpointConnectionError(endpoint_url="https://s3")
+
+    stubs = Stubs()
+    absent(stubs)
+    monkeypatch.setattr(stubs.client("s3"), "head_bucket", lose)
+    with stubs.active(), pytest.raises(SetupError, match="does not answer"):
+        stack.create_stack(stubs, "mine")
+
+
+def test_a_stack_that_is_being_made_is_said() -> None:
+    stubs = Stubs()
+    parameters = [{"ParameterKey": "Bucket", "ParameterValue": "verger-data"}]
+    making = {"StackName": "verger", "CreationTime": 0, "StackStatus": "CREATE_IN_PROGRESS"}
+    answers = stubs.on("cloudformation")
+    answers.add_response("describe_stacks", {"Stacks": [{**making, "Parameters": parameters}]})
+    zones = {"AvailabilityZones": [{"ZoneName": "eu-west-3a"}]}
+    stubs.on("ec2").add_response("describe_availability_zones", zones)
+    off = {"EbsEncryptionByDefault": False}
+    stubs.on("ec2").add_response("get_ebs_encryption_by_default", off)
+    words = "Stack:verger is in CREATE_IN_PROGRESS state and can not be updated."
+    answers.add_client_error("update_stack", "ValidationError", words)
+    with stubs.active(), pytest.raises(SetupError, match="CREATE_IN_PROGRESS"):
+        stack.create_stack(stubs, "verger-data")
 
 
 def test_a_stack_that_cannot_be_made_names_the_first_failure() -> None:
@@ -363,7 +358,12 @@ def test_failed_deletion_names_what_is_in_the_way() -> None:
             "StackEvents": [
                 {"StackId": "s", "EventId": "e", "StackName": "verger", "Timestamp": 0,
                  "LogicalResourceId": "Subnet1", "ResourceStatus": "DELETE_FAILED",
-                 "ResourceStatusReason": "it has dependencies"}
+                 "ResourceStatusReason": "it has dependencies"},
+                {"StackId": "s", "EventId": "e", "StackName": "verger", "Timestamp": 0,
+                 "PhysicalResourceId": "arn:stack", "ResourceStatus": "DELETE_IN_PROGRESS"},
+                {"StackId": "s", "EventId": "e", "StackName": "verger", "Timestamp": 0,
+                 "LogicalResourceId": "S3Endpoint", "ResourceStatus": "UPDATE_FAILED",
+                 "ResourceStatusReason": "a month ago"},
             ]
         },
         {"StackName": ANY},
@@ -594,7 +594,12 @@ def test_destroy_without_purge_keeps_the_data(env, port: int) -> None:
     delete_routes(made)
     client = make_client(port)
     client.put_object(Bucket="verger-data", Key="in/a.jpg", Body=b"1")
-    assert verger("cloud", "destroy", "--place", "s3://verger-data/in", env=env).returncode == 2
+    for words in (
+        ("--place", "s3://verger-data/in"),
+        ("--purge", "--bucket", "another"),
+        ("--purge", "--list", "/no/such/folder/erased.csv"),
+    ):
+        assert delete_all(env, *words).exit_code == 2
     done = verger("cloud", "destroy", "--yes", env=env)
     assert done.returncode == 0, done.stderr
     assert "verger-data stays" in done.stdout
@@ -623,10 +628,11 @@ def test_the_budget_of_another_region_stays(env) -> None:
     session = make_session()
     delete_routes(stack.create_stack(session, "verger-data"))
     for region in (REGION, "eu-west-1"):
-        budget.set_budget(make_session(region), "123456789012", "a@example.org", 10)
+        budget.set_budget(make_session(region), "123456789012", "a@example.org", 10**6)
     assert delete_all(env).exit_code == 0
     left = session.client("budgets").describe_budgets(AccountId="123456789012")["Budgets"]
     assert [one["BudgetName"] for one in left] == ["verger-eu-west-1"]
+    assert left[0]["BudgetLimit"]["Amount"] == "1000000.00", "AWS takes no exponent"
 
 
 def test_a_bucket_that_logs_fill_again_is_emptied_again(env, port: int) -> None:

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import boto3
 import pytest
-from botocore.stub import Stubber
 from PIL import Image
 
 from helpers import verger
-from stores import FAKE_KEYS, aws_settings, forget, make_bucket, make_client, moto_server
+from stores import FAKE_KEYS, Stubs, aws_settings, forget, make_bucket, make_client, moto_server
 from verger.cloud.account.erase import erase
 from verger.cloud.account.upload import upload_images, upload_packed
 from verger.errors import InputError, RefusedError, SetupError, UsageError
@@ -247,15 +246,11 @@ def test_erasure_takes_all_versions_below_a_place_and_nothing_beside(
 
 
 def test_an_object_that_cannot_be_erased_is_named() -> None:
-    client = boto3.client("s3", region_name="eu-west-1", **FAKE_KEYS)
-    stub = Stubber(client)
+    stubs = Stubs()
+    stub = stubs.on("s3")
     version = {"Key": "in/a", "VersionId": "1", "Size": 3}
     stub.add_response("list_object_versions", {"Versions": [version], "IsTruncated": False})
     stub.add_response("delete_objects", {"Errors": [{"Key": "in/a", "Code": "AccessDenied"}]})
-
-    class Fake:
-        def client(self, *_: object):
-            return client
-
-    with stub, pytest.raises(SetupError, match=r"s3://b/in/a cannot be erased \(AccessDenied\)"):
-        erase(Fake(), Location("s3://b/in"), Progress())
+    words = r"s3://b/in/a cannot be erased \(AccessDenied\)"
+    with stubs.active(), pytest.raises(SetupError, match=words):
+        erase(stubs, Location("s3://b/in"), Progress())

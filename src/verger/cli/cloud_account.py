@@ -47,7 +47,7 @@ def plan(
         from verger.cloud.money.prices import load
 
         if caution := time_caution(network):
-            console.stderr.print(caution)
+            console.warn(caution)
         if (source is None) == (images is None):
             raise UsageError("Give either INPUT or --images.", "verger cloud plan --images 67692")
         where, live = cloud_plan.region_and_spot(source, region)

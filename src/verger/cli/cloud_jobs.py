@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
+from rich.text import Text
 
 from verger.cli import console
 from verger.cli.cloud_account import Network
@@ -218,13 +218,13 @@ def costs(
         from verger.cloud.money.prices import load
 
         known = load()
-        table = Table("Job", "Run", "Used", "EUR", box=None, padding=(0, 2, 0, 0))
+        table = console.table("Job", "Run", "Used", "EUR")
         total = 0.0
         for one in _look(days).running:
             try:
                 cost = one.cost()
             except VergerError as error:
-                table.add_row(one.title, one.tags.get("run", ""), error.message, "?")
+                table.add_row(one.title, one.tags.get("run", ""), Text(error.message), "?")
                 continue
             total += cost.eur
             table.add_row(one.title, one.tags.get("run", ""), cost.usage, f"{cost.eur:.2f}")
@@ -243,13 +243,11 @@ def _look(days: int | None = None) -> "Inventory":
     with console.stage("look"):
         inventory = take_inventory(make_session(), since)
     for what, why in inventory.unseen.items():
-        console.stderr.print(f"{what}: not seen. {why}", markup=False, soft_wrap=True)
+        console.warn(f"{what}: not seen. {why}")
     if inventory.off:
         regions = " and ".join(inventory.off)
-        console.stderr.print(
-            f"Not looked at, off in the account or unknown to these credentials: {regions}",
-            markup=False,
-            soft_wrap=True,
+        console.warn(
+            f"Not looked at, off in the account or unknown to these credentials: {regions}"
         )
     return inventory
 

@@ -22,6 +22,12 @@ from verger.store.location import Location
 from verger.store.regions import check_cloud_region
 from verger.store.session import make_session
 
+SHOWN = (
+    "images", "region", "arch", "spot", "machine", "workers", "images_per_second", "minutes",
+    "eur", "eur_per_hour", "max_cost", "deadline_minutes",
+)  # fmt: skip
+"""What `--json` has of a plan, beside its prices."""
+
 ARCHITECTURES = {"arm64": "Graviton (arm64)", "x86_64": "Intel (x86_64)"}
 
 
@@ -50,23 +56,21 @@ def region_and_spot(source: str | None, region: str | None) -> tuple[str, dict[s
     try:
         return where, spot_now(made, where, machines)
     except VergerError as error:
-        console.stderr.print(
-            f"Spot prices of now are not known ({error.message}); a typical share is taken.",
-            markup=False,
-            soft_wrap=True,
+        console.warn(
+            f"Spot prices of now are not known ({error.message}); a typical share is taken."
         )
         return where, None
 
 
 def count(source: str) -> int:
     """The images of an input: those that a pack names, or all files."""
-    from verger.images.listing import list_images
+    from verger.images.listing import at_least_one, list_images
     from verger.packs.format import read_pack
 
     place = Location.parse(source)
     with console.stage("count"):
         packed = read_pack(place)
-        return packed.images if packed else sum(1 for _ in list_images(place))
+        return packed.images if packed else sum(1 for _ in at_least_one(list_images(place), place))
 
 
 def show_plans(chosen: Plan, plans: Iterable[Plan], live: dict[str, float] | None) -> None:
@@ -98,8 +102,8 @@ def show_plans(chosen: Plan, plans: Iterable[Plan], live: dict[str, float] | Non
         f"{hours:.1f} h, {ENDING_MINUTES} minutes before it would be reached."
     )
     console.say(
-        f"Prices of {prices.dated}, without tax (VAT comes on top): {prices.source}. "
-        f"Spot prices: {spot}."
+        f"Prices of {prices.dated_in(chosen.region)}, without tax (VAT comes on top): "
+        f"{prices.source}. Spot prices: {spot}."
     )
     if caution := prices.caution(chosen.region):
         console.say(caution)
@@ -113,14 +117,15 @@ def show_plans(chosen: Plan, plans: Iterable[Plan], live: dict[str, float] | Non
 
 def show_prices(prices: Prices) -> None:
     """Print the prices of all regions."""
-    table = Table(title=f"USD an hour on {prices.dated}, without tax", title_justify="left")
+    table = Table(title="USD an hour, without tax", title_justify="left")
     machines = sorted({name for known in prices.regions.values() for name in known.machine_hour})
-    for name in ("region", *machines, "EMR adds", "S3 GB a month"):
+    for name in ("region", "of", *machines, "EMR adds", "S3 GB a month"):
         table.add_column(name)
     for region, known in prices.regions.items():
         hour, emr = known.machine_hour, known.emr_hour
         table.add_row(
             region,
+            str(prices.dated_in(region)),
             *(f"{hour[name]:.4f}" if name in hour else "-" for name in machines),
             " / ".join(f"{emr[name]:.4f}" for name in machines if name in emr),
             f"{known.s3_gb_month:.4f}",
@@ -134,21 +139,10 @@ def print_json(plans: Iterable[Plan]) -> None:
     """Print plans for scripts."""
     rows: list[dict[str, Any]] = [
         {
-            "images": plan.images,
-            "region": plan.region,
-            "arch": plan.arch,
-            "spot": plan.spot,
-            "machine": plan.machine,
-            "workers": plan.workers,
-            "images_per_second": plan.images_per_second,
-            "minutes": plan.minutes,
-            "eur": plan.eur,
-            "eur_per_hour": plan.eur_per_hour,
-            "max_cost": plan.max_cost,
-            "deadline_minutes": plan.deadline_minutes,
-            "prices": str(plan.prices.dated),
+            **{name: getattr(plan, name) for name in SHOWN},
+            "prices": str(plan.prices.dated_in(plan.region)),
             "prices_compared": plan.prices.region(plan.region).compared,
-            "eur_per_usd": plan.eur_per_usd,
+            "eur_per_usd": plan.prices.eur_per_usd,
         }
         for plan in plans
     ]

@@ -4,10 +4,9 @@ import csv
 from dataclasses import asdict
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from verger.cli import console
@@ -15,7 +14,7 @@ from verger.cli.options import Arch, Debug, Json, Region
 from verger.cli.reporting import reporting
 from verger.errors import SetupError, UsageError, VergerError
 from verger.progress import TIME
-from verger.store.location import Location
+from verger.store.location import Location, bucket_and_key
 from verger.store.session import make_session
 
 if TYPE_CHECKING:
@@ -90,11 +89,17 @@ def destroy(
 
         if (place or listing) and not purge:
             raise UsageError("--place and --list go with --purge.", "Add --purge to erase data.")
+        if listing:
+            _check_writable(listing)
         session = make_session(region)
         where: str = session.region_name
         kept = stack.kept_bucket(session)
         if kept is None and bucket is not None:
             kept = stack.Kept(bucket, is_ours=True, own="")
+        if kept and bucket not in {None, kept.bucket}:
+            raise UsageError(
+                f"verger's bucket in {where} is {kept.bucket}, not {bucket}.", "Leave out --bucket."
+            )
         if purge and kept is None:
             raise SetupError(
                 f"There is no stack of verger in {where} that names a bucket.",
@@ -140,9 +145,7 @@ def check(
         if json:
             console.say(dumps([asdict(one) for one in findings], indent=2))
         else:
-            table = Table(box=None, padding=(0, 2, 0, 0))
-            for name in ("", "", "Found", "To do"):
-                table.add_column(name, overflow="fold")  # an ARN is no word, and needed whole
+            table = console.table("", "", "Found", "To do")
             for one in findings:
                 row = (one.level, one.what, one.found, one.remedy)
                 table.add_row(*(Text(text) for text in row))
@@ -170,6 +173,7 @@ def smoke(
         from verger.version import VERSION
 
         session = make_session(region)
+        _check_writable(transcript)
         with console.progress() as shown:
             kept = smoke_test.Transcript(shown, TIME)
             kept.note(f"verger {VERSION}, {session.region_name}, {arch}, {TIME.now():%Y-%m-%d}")
@@ -186,7 +190,9 @@ def smoke(
 
 
 def policy(
-    who: Annotated[str, typer.Argument(help="run, or setup for init and destroy.")] = "run",
+    who: Annotated[
+        Literal["run", "setup"], typer.Argument(help="run, or setup for init and destroy.")
+    ] = "run",
     *,
     bucket: Annotated[
         list[str] | None, typer.Option(help="A bucket of the jobs; repeat it.")
@@ -198,10 +204,17 @@ def policy(
     with reporting(debug):
         from verger.cloud.account.permissions import policy as policy_for
 
-        if who not in {"run", "setup"}:
-            raise UsageError(f"There is no policy for {who!r}.", "Give run or setup.")
-        document = policy_for("run" if who == "run" else "setup", tuple(bucket or ()), account)
-        console.say(dumps(document, indent=2))
+        console.say(dumps(policy_for(who, tuple(bucket or ()), account), indent=2))
+
+
+def _check_writable(file: Path) -> None:
+    """Refuse a file before that is done which it would tell of."""
+    try:
+        file.open("a").close()
+    except OSError as error:
+        raise UsageError(
+            f"{file} cannot be written: {error.strerror}.", "Give another file."
+        ) from error
 
 
 def _delete_budget(session: Any) -> str:
@@ -248,24 +261,24 @@ def _purge(session: Any, wanted: list[str], listing: Path | None, yes: bool) -> 
     for place in places:
         if not place.is_s3:
             raise UsageError(f"{place} is not on S3.", "Write s3://bucket/prefix.")
-    check_buckets(session, [place.path.partition("/")[0] for place in places])
+    check_buckets(session, [bucket_and_key(place.path)[0] for place in places])
     for place in places:
         with console.stage("count"):
             count = sum(1 for _ in list_versions(session, place))
         console.say(f"{place}: {count:,} objects and versions")
     if not yes:
         typer.confirm("Erase them for good? There is no way back.", abort=True)
-    rows: list[tuple[str, str, str, int]] = []
+    rows: list[tuple[object, ...]] = [("bucket", "key", "version", "bytes")]
     for place in places:
         with console.progress() as shown:
             erased = erase(session, place, shown)
-        name = place.path.partition("/")[0]
-        rows += [(name, version.key, version.id, version.size) for version in erased]
+        name = bucket_and_key(place.path)[0]
+        rows += [(name, *version) for version in erased]
         for folder, (count, size) in by_folder(erased).items():
             console.say(
                 f"Erased s3://{name}/{folder}: {count:,} objects and versions, {size:,} bytes"
             )
     if listing is not None:
         with listing.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([("bucket", "key", "version", "bytes"), *rows])
+            csv.writer(file).writerows(rows)
         console.say(f"All of them are listed in {listing}.")

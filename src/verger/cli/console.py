@@ -190,7 +190,7 @@ class LineProgress(Progress):
 
     def note(self, text: str) -> None:
         """Print a line."""
-        stderr.print(text, markup=False, highlight=False, soft_wrap=True)
+        warn(text)
 
 
 @contextmanager
@@ -216,6 +216,11 @@ def stage(name: str) -> Iterator[None]:
 def say(text: str) -> None:
     """Print a line as it is, however long."""
     stdout.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """Print a line beside what was asked for, on stderr."""
+    stderr.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def table(*headings: str) -> Table:

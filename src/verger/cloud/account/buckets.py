@@ -98,24 +98,23 @@ def check_is_free(session: Any, bucket: str) -> None:
     """
     from botocore.exceptions import ClientError, ParamValidationError
 
-    try:
-        session.client("s3").head_bucket(Bucket=bucket)
-    except ParamValidationError as error:
-        raise InputError(
-            f"{bucket!r} cannot be the name of a bucket.",
-            "3 to 63 small letters, digits and hyphens, and a letter or digit at both ends.",
-        ) from error
-    except ClientError as error:
-        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-        if status == HTTPStatus.NOT_FOUND:
-            return
-        with aws_errors("look for the bucket"):
+    with aws_errors("look for the bucket"):
+        try:
+            session.client("s3").head_bucket(Bucket=bucket)
+        except ParamValidationError as error:
+            raise InputError(
+                f"{bucket!r} cannot be the name of a bucket.",
+                "3 to 63 small letters, digits and hyphens, and a letter or digit at both ends.",
+            ) from error
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.NOT_FOUND:
+                return
             session.client("sts").get_caller_identity()  # it is not the credentials
-        raise InputError(
-            f"The name {bucket} is taken by someone else's bucket.",
-            "The names of buckets are unique in the world: give another one.",
-        ) from error
+            raise InputError(
+                f"The name {bucket} is taken by someone else's bucket.",
+                "The names of buckets are unique in the world: give another one.",
+            ) from error
     raise InputError(
-        f"The bucket {bucket} is there already, and verger has not made it.",
+        f"The bucket {bucket} is there already, and no stack of verger has it.",
         f"Give a new name to --bucket, and have jobs use this one too: --also {bucket}",
     )

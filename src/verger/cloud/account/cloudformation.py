@@ -109,9 +109,14 @@ def wait(client: Any, stack_id: str, state: str) -> None:
         )
     except WaiterError as error:
         events = client.describe_stack_events(StackName=stack_id)["StackEvents"]
-        failed = [event for event in events if event["ResourceStatus"].endswith("_FAILED")]
+        begun = f"{state.split('_')[1].upper()}_IN_PROGRESS"
+        cause: dict[str, Any] = {}
         # Latest first; all that fails after the first is only a consequence.
-        cause = failed[-1] if failed else {}
+        for event in events:
+            if event["ResourceStatus"].endswith("_FAILED"):
+                cause = event
+            if (event.get("PhysicalResourceId"), event["ResourceStatus"]) == (stack_id, begun):
+                break  # what is older failed another time
         what = cause.get("LogicalResourceId", "the stack")
         why = cause.get("ResourceStatusReason", str(error))
         raise SetupError(

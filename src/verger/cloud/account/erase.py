@@ -1,10 +1,9 @@
 """Erasure for good: every object below a place, in all its versions."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from verger.errors import SetupError
 from verger.progress import TIME, Progress, Time
@@ -17,8 +16,7 @@ LATE_TRIES = 5
 """How often a bucket is emptied again: EMR's logs may come some minutes after the machines went."""
 
 
-@dataclass(frozen=True)
-class Version:
+class Version(NamedTuple):
     """A version of an object, or the mark of its deletion.
 
     Attributes:
@@ -102,16 +100,16 @@ def delete_bucket(session: Any, bucket: str, progress: Progress, time: Time = TI
 
     client = session.client("s3")
     for _ in range(LATE_TRIES):
-        try:
-            client.delete_bucket(Bucket=bucket)
-        except client.exceptions.NoSuchBucket:
-            return
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "BucketNotEmpty":
-                with bucket_errors(bucket):
+        with bucket_errors(bucket):
+            try:
+                client.delete_bucket(Bucket=bucket)
+            except client.exceptions.NoSuchBucket:
+                return
+            except ClientError as error:
+                if error.response["Error"]["Code"] != "BucketNotEmpty":
                     raise
-        else:
-            return
+            else:
+                return
         time.sleep(time.poll_seconds)
         erase(session, Location(f"s3://{bucket}"), progress)
     raise SetupError(

@@ -1,5 +1,6 @@
 """What an account may start in a region, and what the region has: asked before anything starts."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,8 +19,8 @@ QUOTA_NAMES = {
     SPOT_QUOTA: "All Standard (A, C, D, H, I, M, R, T, Z) Spot Instance Requests",
 }
 
-STANDARD = tuple("acdhimrtz")
-"""First letters of the families that these quotas count."""
+STANDARD = re.compile(r"([acdhimrtz]|im|is)\d")
+"""How the types begin that these quotas count: inf1, trn1, hpc6a and others have their own."""
 
 CLOCK_SECONDS = 60
 """What the clock here may be off: the end of a cluster is a time of day."""
@@ -178,7 +179,7 @@ def _used(session: Any) -> dict[str, int]:
     active = {"Name": "instance-state-name", "Values": ["pending", "running"]}
     with aws_errors("list the machines that run"):
         for one in pages.paginate(Filters=[active]).search("Reservations[].Instances[]"):
-            if one["InstanceType"].startswith(STANDARD):
+            if STANDARD.match(one["InstanceType"]):
                 spot = one.get("InstanceLifecycle") == "spot"
                 count = one["CpuOptions"]["CoreCount"] * one["CpuOptions"]["ThreadsPerCore"]
                 used[SPOT_QUOTA if spot else ON_DEMAND_QUOTA] += count

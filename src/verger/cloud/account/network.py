@@ -21,9 +21,9 @@ def find_networks(session: Any) -> list[str]:
         SetupError: AWS refuses.
     """
     client = session.client("ec2")
-    key, value = next(iter(TAGS.items()))
+    ours = {"Name": "tag:application", "Values": [TAGS["application"]]}
     with aws_errors("look for verger's network"):
-        found = client.describe_vpcs(Filters=[{"Name": f"tag:{key}", "Values": [value]}])["Vpcs"]
+        found = client.describe_vpcs(Filters=[ours])["Vpcs"]
     return [one["VpcId"] for one in found]
 
 

@@ -60,7 +60,6 @@ def find_place(source: Location, output: Location) -> Place:
         if bucket not in stack.buckets:
             raise InputError(
                 f"Jobs may not use the bucket {bucket}.",
-                f"Let them: verger cloud init --bucket {stack.bucket} --region {region} "
-                + " ".join(f"--also {name}" for name in (*stack.buckets[1:], bucket)),
+                f"Let them: {stack.init_command(bucket)}",
             )
     return Place(session, stack)

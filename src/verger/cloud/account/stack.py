@@ -6,7 +6,7 @@ from typing import Any
 
 from verger.cloud.account import cloudformation
 from verger.cloud.account.buckets import check_buckets, check_is_free
-from verger.cloud.account.cloudformation import TAGS
+from verger.cloud.account.cloudformation import TAGS, outputs_of, parameters_of
 from verger.cloud.account.limits import default_disk_key
 from verger.cloud.account.network import find_networks, find_subnets, free_network
 from verger.cloud.account.owned import NOTHING_OWNED, Owned
@@ -38,7 +38,6 @@ class Stack:
         scheduler_role: ARN of the role that may terminate our clusters.
         subnets: ids of the private subnets, in two or three zones.
         security_configuration: name of EMR's security configuration.
-        schedule_group: name of EventBridge Scheduler's group.
         disk_key: the key of the customer's that EMR's role may use for disks; empty without one.
         prefix: before the keys of code and logs.
         cluster_tags: of the customer's, for clusters.
@@ -53,7 +52,6 @@ class Stack:
     scheduler_role: str
     subnets: tuple[str, ...]
     security_configuration: str
-    schedule_group: str
     disk_key: str = ""
     prefix: str = ""
     cluster_tags: tuple[tuple[str, str], ...] = ()
@@ -61,6 +59,11 @@ class Stack:
     def key(self, *parts: str) -> str:
         """The key of what verger keeps in the bucket for itself."""
         return self.prefix + "/".join(parts)
+
+    def init_command(self, *more: str) -> str:
+        """What brings it up to date, and lets jobs use more buckets."""
+        also = "".join(f" --also {name}" for name in (*self.buckets[1:], *more))
+        return f"verger cloud init --bucket {self.bucket} --region {self.region}{also}"
 
 
 def find_stack(session: Any) -> Stack:
@@ -72,19 +75,18 @@ def find_stack(session: Any) -> Stack:
     """
     region: str = session.region_name
     check_cloud_region(region)
-    described = cloudformation.describe(session.client("cloudformation"))
-    if described is None or "OutputKey" not in str(described.get("Outputs")):
+    described = cloudformation.describe(session.client("cloudformation")) or {}
+    outputs = outputs_of(described)
+    if not outputs:
         raise SetupError(
             f"There is nothing of verger in {region} yet.",
             f"Make it: verger cloud init --bucket NAME --region {region}",
         )
-    outputs = cloudformation.outputs_of(described)
 
     def output(name: str) -> str:
         if name not in outputs:
             raise SetupError(
-                f"The stack {described['StackName']} in {region} is {described['StackStatus']} and "
-                f"has no {name}.",
+                f"The stack in {region} is {described['StackStatus']} and has no {name}.",
                 "Give the command of `verger cloud init` again.",
             )
         return outputs[name]
@@ -101,7 +103,6 @@ def find_stack(session: Any) -> Stack:
         scheduler_role=output("SchedulerRole"),
         subnets=tuple(output("Subnets").split(",")),
         security_configuration=output("SecurityConfiguration"),
-        schedule_group=output("ScheduleGroup"),
         disk_key=outputs.get("DiskKey", ""),
         prefix=output("Prefix").removeprefix("/"),
         cluster_tags=tuple((key, value) for key, _, value in tags),
@@ -143,10 +144,11 @@ def create_stack(
     if described is not None and described["StackStatus"] in cloudformation.FAILED:
         delete_stack(session)
         described = None
+    before = parameters_of(described or {})
     if described is None:
         if not owned.bucket:
             check_is_free(session, bucket)
-    elif (made := cloudformation.outputs_of(described).get("Bucket")) != bucket:
+    elif (made := before.get("Bucket")) != bucket:
         raise InputError(
             f"verger's bucket in {region} is {made}, not {bucket}.",
             f"Give --bucket {made}, or first: verger cloud destroy --region {region}",
@@ -154,6 +156,8 @@ def create_stack(
     names = [bucket, *(other for other in others if other != bucket)]
     partition = session.get_partition_for_region(region)
     arns = [f"arn:{partition}:s3:::{name}" for name in names]
+    # What it knew of those things it keeps where nothing else is said.
+    kept = before if owned == NOTHING_OWNED else {}
     cloudformation.apply(
         client,
         described,
@@ -164,7 +168,7 @@ def create_stack(
             "ObjectArns": ",".join(f"{arn}/*" for arn in arns),
             "Zones": ",".join(_three_zones(session)),
             "DiskKey": owned.kms_key or default_disk_key(session),
-            **_own_parameters(owned, described),
+            **{name: kept.get(name, value) for name, value in owned.parameters.items()},
         },
         {**owned.tags, **TAGS},
     )
@@ -228,7 +232,7 @@ def kept_bucket(session: Any) -> Kept | None:
         SetupError: AWS refuses.
     """
     client = session.client("cloudformation")
-    given = cloudformation.parameters_of(cloudformation.describe(client) or {})
+    given = parameters_of(cloudformation.describe(client) or {})
     if "Bucket" not in given:
         return None
     return Kept(given["Bucket"], given.get("OwnBucket") != "yes", f"{given.get('Prefix', '')}{OWN}")
@@ -251,13 +255,6 @@ def delete_stack(session: Any, time: Time = TIME) -> None:
     with aws_errors("delete the stack"):
         client.delete_stack(StackName=described["StackId"])
         cloudformation.wait(client, described["StackId"], "stack_delete_complete")
-
-
-def _own_parameters(owned: Owned, described: dict[str, Any] | None) -> dict[str, str]:
-    """What is there already; a stack that knew it keeps it where nothing else is said."""
-    knows = described if described and owned == NOTHING_OWNED else {}
-    before = cloudformation.parameters_of(knows)
-    return {name: before.get(name, value) for name, value in owned.parameters.items()}
 
 
 def _three_zones(session: Any) -> list[str]:

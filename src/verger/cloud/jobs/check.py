@@ -235,4 +235,4 @@ def _prices(region: str) -> tuple[Level, str, str]:
     known = prices.load()
     if caution := known.caution(region):
         return "note", caution, "verger cloud prices --refresh"
-    return "ok", f"of {known.dated}, from AWS' list", ""
+    return "ok", f"of {known.dated_in(region)}, from AWS' list", ""

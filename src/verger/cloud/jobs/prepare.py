@@ -163,21 +163,22 @@ def check_disk_key(stack: Stack, key: str) -> None:
         raise SetupError(
             f"AWS encrypts new disks in {stack.region} with {key}, which EMR's role may not use: "
             "machines would end as they start.",
-            f"Give it the key: verger cloud init --bucket {stack.bucket} --region {stack.region}. "
+            f"Give it the key: {stack.init_command()}. "
             "The key's own policy must allow the account's roles to use it.",
         )
 
 
 def _say_plan(plan: Plan, capacity: limits.Capacity, progress: Progress) -> None:
-    hourly, dearest = plan.eur_per_hour, plan.most_usd_per_hour * plan.eur_per_usd
+    hourly, dearest = plan.eur_per_hour, plan.most_usd_per_hour * plan.prices.eur_per_usd
     others = f", {dearest:.2f} at most" if dearest > hourly else ""
     low, high = plan.minutes
+    rate, rate_date = plan.prices.eur_per_usd, plan.prices.eur_dated
     cluster = f"{plan.workers} + 1 machines" if plan.workers else "one machine, primary and worker,"
     progress.note(
         f"{plan.images:,} images in {plan.region}: {cluster} {plan.machine}, "
         f"{hourly:.2f} EUR an hour{others}; "
         f"expected {low:.0f} to {high:.0f} minutes, at most {plan.max_cost:.2f} EUR without tax "
-        f"({plan.eur_per_usd} EUR a USD of {plan.prices.eur_dated}; prices of {plan.prices.dated})."
+        f"({rate} EUR a USD of {rate_date}; prices of {plan.prices.dated_in(plan.region)})."
     )
     if caution := plan.prices.caution(plan.region):
         progress.note(caution)

@@ -20,7 +20,7 @@ def schedule_request(stack: Stack, cluster: str, at: datetime) -> dict[str, Any]
     partition = Session().get_partition_for_region(stack.region)
     return {
         "Name": cluster,
-        "GroupName": stack.schedule_group,
+        "GroupName": STACK_NAME,
         "Description": "Ends a cluster of verger whose money is spent.",
         "ScheduleExpression": f"at({at.astimezone(timezone.utc):%Y-%m-%dT%H:%M:%S})",
         "ScheduleExpressionTimezone": "UTC",

@@ -37,7 +37,7 @@ def set_budget(session: Any, account: str, email: str, monthly_usd: float) -> No
                 "BudgetName": budget_name(session.region_name),
                 "BudgetType": "COST",
                 "TimeUnit": "MONTHLY",
-                "BudgetLimit": {"Amount": f"{monthly_usd:g}", "Unit": "USD"},
+                "BudgetLimit": {"Amount": f"{monthly_usd:.2f}", "Unit": "USD"},
             },
             NotificationsWithSubscribers=[
                 {

@@ -82,9 +82,8 @@ class Plan:
         dear_usd_per_hour: the same of the dearest type.
         most_usd_per_hour: the same if spot machines cost as much as others, which is their limit.
         usd_fixed: requests of S3, and storage for a month.
-        eur_per_usd: the rate, of `prices.eur_dated`.
         max_cost: the ceiling in euros.
-        prices: where prices and rate come from.
+        prices: with which it was made, and the rate of euros.
     """
 
     images: int
@@ -99,7 +98,6 @@ class Plan:
     dear_usd_per_hour: float
     most_usd_per_hour: float
     usd_fixed: float
-    eur_per_usd: float
     max_cost: float
     prices: Prices
 
@@ -111,14 +109,14 @@ class Plan:
     @property
     def eur_per_hour(self) -> float:
         """Of the whole cluster."""
-        return self.usd_per_hour * self.eur_per_usd
+        return self.usd_per_hour * self.prices.eur_per_usd
 
     @property
     def eur(self) -> Range:
         """What the run is expected to cost."""
         hourly = self.usd_per_hour, self.dear_usd_per_hour
         low, high = (
-            (usd * minutes / 60 + self.usd_fixed) * self.eur_per_usd
+            (usd * minutes / 60 + self.usd_fixed) * self.prices.eur_per_usd
             for usd, minutes in zip(hourly, self.minutes, strict=True)
         )
         return low, high
@@ -129,9 +127,8 @@ class Plan:
 
         Whatever type of machine it is, and whatever spot machines cost.
         """
-        left = max(0.0, self.max_cost - self.usd_fixed * self.eur_per_usd)
-        paid = left / (self.most_usd_per_hour * self.eur_per_usd) * 60
-        return max(0.0, paid - ENDING_MINUTES)
+        left = self.max_cost / self.prices.eur_per_usd - self.usd_fixed
+        return max(0.0, left / self.most_usd_per_hour * 60 - ENDING_MINUTES)
 
     def check_ceiling(self) -> None:
         """Refuse what cannot be done for the money.
@@ -244,7 +241,6 @@ def make_plan(
         dear_usd_per_hour=max(hourly(machine, spots) for machine in machines),
         most_usd_per_hour=max(hourly(machine, 0) for machine in machines),
         usd_fixed=requests + stored,
-        eur_per_usd=prices.eur_per_usd,
         max_cost=max_cost,
         prices=prices,
     )

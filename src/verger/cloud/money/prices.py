@@ -4,11 +4,11 @@ import json
 import re
 from collections.abc import Collection, Iterable
 from datetime import date
+from http.client import HTTPException
 from importlib.resources import files
 from itertools import chain
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 from urllib.request import urlopen
 
 from pydantic import BaseModel, ValidationError
@@ -49,6 +49,8 @@ class RegionPrices(BaseModel, extra="ignore", frozen=True):
     s3_get_thousand: float
     compared: bool = False
     """Whether AWS' own price list gave them; those of the package are partly remembered."""
+    dated: date | None = None
+    """When it gave them; the others have the date of all."""
 
 
 class Prices(BaseModel, extra="ignore", frozen=True):
@@ -68,6 +70,10 @@ class Prices(BaseModel, extra="ignore", frozen=True):
         if self.region(region).compared:
             return ""
         return f"Prices as remembered on {self.dated}: give verger cloud prices --refresh first."
+
+    def dated_in(self, region: str) -> date:
+        """The day of the prices in a region."""
+        return self.region(region).dated or self.dated
 
     def region(self, name: str) -> RegionPrices:
         """The prices in a region.
@@ -155,12 +161,12 @@ def refresh(session: Any, regions: Iterable[str] | None = None) -> Prices:
     )
     client = session.client("pricing", region_name=PRICE_LIST_REGION, config=config)
     with aws_errors("show its price list"):
-        fetched = {name: _ask(client, name) for name in regions or old.regions}
+        fetched = {name: _ask(client, name, today) for name in regions or old.regions}
     regions = {**old.regions, **fetched}
     rate, rate_date = _euros(RATES_URL)
     from_aws = all(one.compared for one in regions.values())
     new = Prices(
-        dated=today,
+        dated=today if from_aws else old.dated,
         source="AWS price list (pricing:GetProducts)" if from_aws else old.source,
         spot_share=old.spot_share,
         eur_per_usd=rate,
@@ -206,7 +212,7 @@ def _cached() -> Path:
     return cache_folder() / "prices.json"
 
 
-def _ask(client: Any, region: str) -> RegionPrices:
+def _ask(client: Any, region: str, today: date) -> RegionPrices:
     """The prices in a region, from AWS."""
     check_cloud_region(region)
     emr = _prices(client, "ElasticMapReduce", regionCode=region)
@@ -236,6 +242,7 @@ def _ask(client: Any, region: str) -> RegionPrices:
         s3_put_thousand=1000 * _one(s3, "Requests-Tier1", "Requests", region),
         s3_get_thousand=1000 * _one(s3, "Requests-Tier2", "Requests", region),
         compared=True,
+        dated=today,
     )
 
 
@@ -281,7 +288,7 @@ def _euros(url: str) -> tuple[float, date]:
     try:
         with urlopen(url, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310 - a constant, or a test
             text = answer.read(1_000_000).decode()
-    except (URLError, OSError, UnicodeDecodeError) as error:
+    except (OSError, HTTPException, UnicodeDecodeError) as error:
         raise SetupError(f"{url} does not answer: {error}.", "Try again later.") from error
     # A few lines whose form is known: no parser of XML, which would need a safe one.
     day = re.search(r"time=['\"](\d{4}-\d\d-\d\d)['\"]", text)
