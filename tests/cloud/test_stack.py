@@ -311,14 +311,6 @@ def test_a_stack_that_cannot_be_made_names_the_first_failure() -> None:
         stack.create_stack(stubs, "verger-data")
 
 
-def test_a_missing_right_is_named() -> None:
-    stubs = Stubs()
-    stubs.on("cloudformation").add_client_error("describe_stacks", "AccessDenied")
-    with stubs.active(), pytest.raises(SetupError) as raised:
-        stack.find_stack(stubs)
-    assert "DescribeStacks" in raised.value.hint
-
-
 def test_security_groups_that_emr_left_behind_go_with_the_stack(env) -> None:
     session = make_session()
     made = stack.create_stack(session, "verger-data")

@@ -4,7 +4,7 @@ import csv
 from dataclasses import asdict
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.text import Text
@@ -16,10 +16,6 @@ from verger.errors import SetupError, UsageError, VergerError
 from verger.progress import TIME
 from verger.store.location import Location, bucket_and_key
 from verger.store.session import make_session
-
-if TYPE_CHECKING:
-    from verger.cloud.account.stack import Stack
-
 
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
@@ -57,7 +53,26 @@ def init(
             made = stack.create_stack(session, bucket, others=also or (), owned=owned)
             if email:
                 budget.set_budget(session, made.account, email, monthly_usd)
-        _show_stack(made, email, monthly_usd, encrypt_disks)
+        console.say(f"verger is ready in {made.region}, account {made.account}.")
+        console.say(f"Bucket: {made.bucket}; jobs may use {', '.join(made.buckets)}")
+        if email:
+            console.say(
+                f"{email} is told when the month passes {monthly_usd:,.2f} USD, of the whole "
+                "account."
+            )
+        else:
+            console.say("Nobody is told when the month gets expensive: give --email.")
+        if encrypt_disks:
+            console.say(f"AWS encrypts all new disks of the account in {made.region}.")
+        if made.disk_key:
+            console.say(
+                f"Disks are encrypted with {made.disk_key}; its policy must let EMR use it."
+            )
+        console.say(
+            "Only what the bucket holds costs anything. Look at the account before the first run: "
+            f"verger cloud check --region {made.region}. Take it all away: "
+            f"verger cloud destroy --region {made.region}"
+        )
 
 
 def destroy(
@@ -230,26 +245,6 @@ def _delete_budget(session: Any) -> str:
             "may look finds it in the console, under Budgets."
         )
     return "The budget is gone."
-
-
-def _show_stack(made: "Stack", email: str, monthly_usd: float, encrypted: bool) -> None:
-    console.say(f"verger is ready in {made.region}, account {made.account}.")
-    console.say(f"Bucket: {made.bucket}; jobs may use {', '.join(made.buckets)}")
-    if email:
-        console.say(
-            f"{email} is told when the month passes {monthly_usd:g} USD, of the whole account."
-        )
-    else:
-        console.say("Nobody is told when the month gets expensive: give --email.")
-    if encrypted:
-        console.say(f"AWS encrypts all new disks of the account in {made.region}.")
-    if made.disk_key:
-        console.say(f"Disks are encrypted with {made.disk_key}; its policy must let EMR use it.")
-    console.say(
-        "Only what the bucket holds costs anything. Look at the account before the first run: "
-        f"verger cloud check --region {made.region}. Take it all away: "
-        f"verger cloud destroy --region {made.region}"
-    )
 
 
 def _purge(session: Any, wanted: list[str], listing: Path | None, yes: bool) -> None:

@@ -22,14 +22,7 @@ def check_store() -> None:
 
 
 def check_buckets(session: Any, buckets: Iterable[str]) -> dict[str, str]:
-    """Ask S3 where buckets are, and refuse those outside the European Union.
-
-    Args:
-        session: a session of boto3.
-        buckets: their names.
-
-    Returns:
-        The region of each bucket.
+    """Ask S3 for the region of each bucket, and refuse those outside the European Union.
 
     Raises:
         RefusedError: one is outside, or S3 does not say where it is.

@@ -59,13 +59,7 @@ def parameters_of(described: dict[str, Any]) -> dict[str, str]:
 def apply(
     client: Any, described: dict[str, Any] | None, parameters: dict[str, str], tags: dict[str, str]
 ) -> None:
-    """Make the stack or change it, and wait until that is done; some minutes.
-
-    Args:
-        client: of CloudFormation.
-        described: of `describe`.
-        parameters: of the template.
-        tags: of all that the stack makes.
+    """Make the stack, or change the one that `describe` gave, and wait; some minutes.
 
     Raises:
         SetupError: AWS refuses, or a resource fails; it is named.

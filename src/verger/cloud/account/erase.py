@@ -49,14 +49,6 @@ def list_versions(session: Any, place: Location) -> Iterator[Version]:
 def erase(session: Any, place: Location, progress: Progress) -> list[Version]:
     """Erase all objects at or below a place, with all versions and what uploads left unfinished.
 
-    Args:
-        session: a session of boto3.
-        place: a bucket, or a prefix in it.
-        progress: who is told how far it is.
-
-    Returns:
-        What was erased.
-
     Raises:
         InputError: the bucket is missing or forbidden.
         SetupError: something could not be erased; the same call goes on.
@@ -85,12 +77,6 @@ def erase(session: Any, place: Location, progress: Progress) -> list[Version]:
 
 def delete_bucket(session: Any, bucket: str, progress: Progress, time: Time = TIME) -> None:
     """Delete a bucket, if it is there; what has come meanwhile, as logs do, is erased before.
-
-    Args:
-        session: a session of boto3.
-        bucket: its name.
-        progress: who is told of what is erased.
-        time: by which it waits for what still comes.
 
     Raises:
         InputError: it is forbidden.

@@ -1,9 +1,8 @@
 """What an account may start in a region, and what the region has: asked before anything starts."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -132,18 +131,17 @@ def who_asks(session: Any) -> dict[str, Any]:
     return caller
 
 
-def check_clock(caller: dict[str, Any], now: Callable[[], datetime] = utc_now) -> None:
+def check_clock(caller: dict[str, Any]) -> None:
     """Refuse a clock by which machines would be ended too late or too early.
 
     Args:
         caller: what `who_asks` has just given.
-        now: the time on this machine.
 
     Raises:
         SetupError: it is off by more than `CLOCK_SECONDS`.
     """
     there = parsedate_to_datetime(caller["ResponseMetadata"]["HTTPHeaders"]["date"])
-    off = (now() - there).total_seconds()
+    off = (utc_now() - there).total_seconds()
     if abs(off) > CLOCK_SECONDS:
         raise SetupError(
             f"The clock of this machine is {abs(off) / 60:.0f} minutes "

@@ -64,11 +64,6 @@ def find_endpoints(session: Any, network: str) -> list[str]:
 def free_network(session: Any, network: str, time: Time = TIME) -> None:
     """Take away what EMR made in a network, or it cannot be deleted: endpoints, security groups.
 
-    Args:
-        session: a session of boto3, for the region of the network.
-        network: id of the VPC.
-        time: by which it waits for endpoints to go.
-
     Raises:
         SetupError: AWS refuses, as it does while machines still use them, or an endpoint stays.
     """

@@ -10,8 +10,6 @@ from verger.store.location import Location, bucket_and_key, check_apart
 from verger.store.regions import check_endpoint
 from verger.store.session import make_session
 
-SERVICES = ("emr", "scheduler", "s3")
-
 
 @dataclass(frozen=True)
 class Place:
@@ -23,10 +21,6 @@ class Place:
 
 def find_place(source: Location, output: Location) -> Place:
     """Find the region of a run, and see that all of it is inside the European Union.
-
-    Args:
-        source: the images.
-        output: where the results go.
 
     Raises:
         UsageError: one of them is not on S3, or the output lies inside the input.
@@ -46,7 +40,7 @@ def find_place(source: Location, output: Location) -> Place:
     regions = check_buckets(session, buckets)
     region = regions[buckets[0]]
     session = make_session(region)
-    for service in SERVICES:
+    for service in ("emr", "scheduler", "s3"):
         check_endpoint(session.client(service).meta.endpoint_url, region)
     stack = find_stack(session)
     # Code and logs go there.

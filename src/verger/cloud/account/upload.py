@@ -63,14 +63,9 @@ def check_place(session: Any, place: Location) -> str:
 def upload_packed(
     session: Any, source: Location, target: Location, progress: Progress, **options: Any
 ) -> Pack:
-    """Pack the images of a folder into shards in a bucket; the same call again goes on.
+    """Pack a folder of images, which may be on S3, into shards there; the same call again goes on.
 
-    Args:
-        session: a session of boto3, as `verger.store.session.make_session` makes it.
-        source: a folder of images; on S3, it must be inside the European Union too.
-        target: a prefix on S3, inside the European Union.
-        progress: who is told how far it is.
-        options: of `verger.datasets.packing.pack`.
+    The options are those of `verger.datasets.packing.pack`.
 
     Raises:
         RefusedError: a place is outside the European Union; nothing was sent then.
@@ -85,14 +80,7 @@ def upload_packed(
 def upload_images(session: Any, source: Location, target: Location, progress: Progress) -> Uploaded:
     """Upload the images of a folder one by one; the same call again sends what is missing.
 
-    A file is sent again when its object has other bytes. Files that are no
-    images stay here.
-
-    Args:
-        session: a session of boto3, as `verger.store.session.make_session` makes it.
-        source: a folder of images on this machine.
-        target: a prefix on S3, inside the European Union.
-        progress: who is told how far it is.
+    A file is sent again when its object has other bytes. Files that are no images stay here.
 
     Raises:
         RefusedError: the target is outside the European Union; nothing was sent then.
