@@ -443,7 +443,8 @@ def test_a_mistake_is_a_line_and_an_exit_code(
 
 
 def test_prices_are_shown_with_date_and_source(env) -> None:
-    done = verger("cloud", "prices", env=env)
+    done = verger("cloud", "prices", env={**env, "COLUMNS": "100"})
     known = prices.load()
-    assert str(known.dated) in done.stdout
+    assert f"of {' '.join([str(known.dated)] * 6)}" in " ".join(done.stdout.split())
+    assert "…" not in done.stdout, "no price is cut off"
     assert known.source in done.stdout

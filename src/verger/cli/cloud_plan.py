@@ -117,22 +117,22 @@ def show_plans(chosen: Plan, plans: Iterable[Plan], live: dict[str, float] | Non
 
 def show_prices(prices: Prices) -> None:
     """Print the prices of all regions."""
-    table = Table(title="USD an hour, without tax", title_justify="left")
-    machines = sorted({name for known in prices.regions.values() for name in known.machine_hour})
-    for name in ("region", "of", *machines, "EMR adds", "S3 GB a month"):
-        table.add_column(name)
-    for region, known in prices.regions.items():
-        hour, emr = known.machine_hour, known.emr_hour
-        table.add_row(
-            region,
-            str(prices.dated_in(region)),
-            *(f"{hour[name]:.4f}" if name in hour else "-" for name in machines),
-            " / ".join(f"{emr[name]:.4f}" for name in machines if name in emr),
-            f"{known.s3_gb_month:.4f}",
-        )
+    regions = prices.regions.values()
+    table = console.table("USD an hour", *prices.regions)
+    table.add_row("of", *(str(prices.dated_in(name)) for name in prices.regions))
+    machines = sorted({name for known in regions for name in known.machine_hour})
+    for name in machines:
+        table.add_row(name, *(_usd(known.machine_hour.get(name)) for known in regions))
+    for name in machines:
+        table.add_row(f"EMR, {name}", *(_usd(known.emr_hour.get(name)) for known in regions))
+    table.add_row("S3, GB a month", *(_usd(known.s3_gb_month) for known in regions))
     console.stdout.print(table)
-    console.say(f"Source: {prices.source}")
+    console.say(f"Without tax. Source: {prices.source}")
     console.say(f"1 USD = {prices.eur_per_usd} EUR on {prices.eur_dated} ({prices.eur_source})")
+
+
+def _usd(price: float | None) -> str:
+    return "-" if price is None else f"{price:.4f}"
 
 
 def print_json(plans: Iterable[Plan]) -> None:
