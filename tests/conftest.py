@@ -60,7 +60,9 @@ def _fast_is_fast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 def spark() -> SparkSession:
     # Rows are few: a shuffle in two pieces gives the same in less time. So do two tries of a task,
     # of those that kill their worker.
-    return start_session("local[2,2]", options={"spark.sql.shuffle.partitions": "2"})
+    session = start_session("local[2,2]")
+    session.conf.set("spark.sql.shuffle.partitions", "2")
+    return session
 
 
 @pytest.fixture(scope="session")

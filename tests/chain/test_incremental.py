@@ -180,6 +180,9 @@ def test_nothing_new_leaves_the_matrix_alone(images: Path, output: Path) -> None
     assert (output / "pca/matrix.csv").stat().st_mtime_ns == before
     assert again.explained_variance_ratio == first.explained_variance_ratio
     assert (again.status, again.components) == ("complete", 5)
+    # The page says what is new about it.
+    go(images, output, components=5, credit="Jane Doe")
+    assert "Jane Doe" in (output / "report.html").read_text()
     # Other components are another matrix of the same features.
     assert go(images, output, components=4).components == 4
     assert matrix_of(output).shape == (24, 6)
@@ -279,6 +282,7 @@ def test_the_same_tree_elsewhere_needs_rebase_and_computes_nothing(
     smaller.write_bytes(photos(images)[20].read_bytes() + b"\0")
     counts = counts_of(tmp_path / "moved", output, rebase=True)
     assert (counts["featurized"], counts["reused"]) == (1, 23)
+    assert str(tmp_path / "moved") in (output / "report.html").read_text()
     # From now on the times of the new place count.
     assert counts_of(tmp_path / "moved", output)["reused"] == 24
     os.utime(photos(tmp_path / "moved")[9], ns=(1, 1))
@@ -378,7 +382,9 @@ def test_the_table_has_a_row_a_file_and_says_which_run_wrote_it(
     manifest = go(images, tmp_path / "out", wave_size=8)
     table = table_of(tmp_path / "out")
     assert table.counts() == {"featurized": 24, "rejected": 1}
-    waves = [commit for commit in table.history() if "featurized" in commit]
+    waves = [
+        commit for commit in DeltaTable(tmp_path / "out/files").history() if "featurized" in commit
+    ]
     assert len(waves) > 2
     assert {commit["run"] for commit in waves} == {manifest.started_at}
     assert sum(commit["featurized"] for commit in waves) == 24
@@ -435,6 +441,16 @@ def test_transform_follows_the_model_when_that_was_fitted_again(
     go(images, tmp_path / "out", components=3)
     go(images, tmp_path / "new", model=model, limit=2)
     assert (before.shape, matrix_of(tmp_path / "new").shape) == ((2, 6), (2, 5))
+
+
+def test_the_variance_of_a_pca_goes_when_another_one_is_taken(
+    images: Path, output: Path, tmp_path: Path
+) -> None:
+    go(images, tmp_path / "other", components=3)
+    go(images, output, model=str(tmp_path / "other"))
+    assert matrix_of(output).shape == (24, 2 + 3)
+    assert not list((output / "pca").glob("variance.csv"))
+    assert not list((output / "pca").glob("spectrum.csv"))
 
 
 def test_a_kept_pca_survives_a_run_with_too_many_rejected(images: Path, output: Path) -> None:

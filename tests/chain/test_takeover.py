@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from helpers import features_of, go, matrix_of, rejected_of, table_of
-from verger.errors import UsageError
+from verger.errors import SetupError, UsageError
 
 pytestmark = pytest.mark.usefixtures("spark")
 MADE = Path(__file__).parents[1] / "golden" / "output-0.1.zip"
@@ -52,7 +52,7 @@ def test_its_features_are_kept_and_nothing_is_computed_again(images: Path, tmp_p
 def test_killed_before_and_after_the_commit_it_goes_on(
     images: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    from verger.spark import planning
+    from verger.chain import features as chain_features
 
     output = tmp_path / "out"
     features = old_features(output)
@@ -62,7 +62,7 @@ def test_killed_before_and_after_the_commit_it_goes_on(
 
     for name in ("take_over", "remove_old"):
         with monkeypatch.context() as patch:
-            patch.setattr(planning, name, die)
+            patch.setattr(chain_features, name, die)
             with pytest.raises(KeyboardInterrupt):
                 go(images, output, max_rejected=0.5)
     assert (output / "_ledger").exists()
@@ -82,8 +82,12 @@ def test_another_precision_is_refused_and_a_pca_of_it_is_taken(
     assert (tmp_path / "out/_ledger").exists()
 
 
-def test_fresh_leaves_nothing_of_it(images: Path, tmp_path: Path) -> None:
+def test_fresh_leaves_nothing_of_it_though_it_be_damaged(images: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
+    (output / "_ledger/ledger.json").write_text("{")
+    with pytest.raises(SetupError, match="is damaged") as raised:
+        go(images, output)
+    assert "--fresh" in raised.value.hint
     assert go(images, output, fresh=True, max_rejected=0.5).counts.featurized == 8
     assert not {"features", "rejected", "_ledger"} & {file.name for file in output.iterdir()}
     assert table_of(output).counts() == {"featurized": 8, "rejected": 1}

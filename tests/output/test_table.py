@@ -20,8 +20,7 @@ from verger.errors import DefectError, SetupError, UsageError
 from verger.output.delta import options
 from verger.output.layout import FILES_SCHEMA, DataFile
 from verger.output.table import Table
-from verger.spark.merging import merge_files
-from verger.spark.writing import write_rows
+from verger.spark.writing import merge_files, write_rows
 from verger.store.location import Location
 
 ERASED = "kitchen/me-in-the-mirror.jpg"
@@ -70,7 +69,7 @@ def test_rows_count_from_the_commit_on_that_names_their_file(table: Table, tmp_p
     assert again.counts() == {"featurized": 2, "rejected": 1}
     assert paths_of(again) == ["a/1", "a/2"]
     assert again.properties == {"precision": "f32", "input": "/images"}
-    latest = again.history()[0]
+    latest = DeltaTable(tmp_path / "files").history()[0]
     assert (latest["run"], latest["featurized"], latest["rejected"]) == ("first", 2, 1)
 
 
@@ -141,7 +140,7 @@ def test_rows_that_a_task_loses_are_not_lost_by_merging(
 ) -> None:
     for number in range(6):
         table.commit(write_some(tmp_path, f"a/{number}"), [])
-    monkeypatch.setattr("verger.spark.merging.write", lambda *_: [])
+    monkeypatch.setattr("verger.spark.writing.write", lambda *_: [])
     with pytest.raises(DefectError, match="6 rows were to be written, and 0 were"):
         merge_files(lambda: spark, table, 5)
     assert table.counts() == {"featurized": 6}

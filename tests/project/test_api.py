@@ -56,6 +56,12 @@ def test_steps_give_the_matrix_of_a_run(steps, sound: Path) -> None:
     np.testing.assert_allclose(ours.iloc[:, 2:], theirs.iloc[:, 2:], atol=1e-9)
 
 
+def test_no_image_gives_no_row(steps, orchard: Path, tmp_path: Path) -> None:
+    none = steps["images"].limit(0)
+    features, rejected = verger.extract(none, str(orchard), str(tmp_path / "out"))
+    assert (features.count(), rejected.count()) == (0, 0)
+
+
 def test_the_pca_is_found_again_in_its_output(steps) -> None:
     loaded = verger.load_pca(str(steps["at"]))
     np.testing.assert_allclose(loaded.components, steps["pca"].components)

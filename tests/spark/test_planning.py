@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 from verger.output.layout import LISTING_SCHEMA, DataFile, Output
 from verger.spark.changes import plan_waves
 from verger.spark.comparison import _COMPARED, CHANGED, GONE, NEW, SAME, Comparison
-from verger.spark.reading import FILE, Reader, Slice
+from verger.spark.reading import FILE, Reader, whole
 from verger.spark.scan import Scan
 from verger.spark.writing import write_here
 from verger.store.location import Location
@@ -52,8 +52,7 @@ def test_waves_have_what_is_to_be_done_once_and_keep_together_what_is_read_toget
     schema = pa.schema([*LISTING_SCHEMA, FILE])
 
     def read(files: tuple[DataFile, ...]) -> Rows:
-        batches = Reader(output.work, schema).read([Slice(file, 0, file.rows) for file in files])
-        return [row for batch in batches for row in batch.to_pylist()]
+        return Reader(output.work, schema).table(whole(files)).to_pylist()
 
     images = [read(wave.images) for wave in waves]
     retired = [read(wave.retired) for wave in waves]

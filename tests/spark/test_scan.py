@@ -14,9 +14,9 @@ import pytest
 from pyspark.sql import SparkSession
 
 from helpers import go, matrix_of
-from verger.spark import scan
+from verger.spark import comparison, scan
 from verger.spark.reading import Reader
-from verger.spark.scan import Scan, gather, keep_archives
+from verger.spark.scan import Scan, keep_archives
 from verger.store.location import Location
 
 
@@ -53,10 +53,16 @@ def test_an_archive_on_the_path_is_read_once(
 
 
 def test_few_rows_give_what_tasks_give(
-    orchard: Path, sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession,
+    orchard: Path,
+    sound: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(comparison, "FEW", 0)
     monkeypatch.setattr(scan, "FEW_BYTES", -1)
-    go(orchard, tmp_path / "tasks", components=5)
+    go(orchard, tmp_path / "tasks", components=5, wave_size=10)
+    assert spark.sparkContext._jsc.getPersistentRDDs().size() == 0, "it holds what was compared"
     ours, theirs = matrix_of(sound), matrix_of(tmp_path / "tasks")
     assert list(ours.path) == list(theirs.path)
     np.testing.assert_allclose(ours.iloc[:, 2:], theirs.iloc[:, 2:], atol=1e-9)
@@ -65,19 +71,3 @@ def test_few_rows_give_what_tasks_give(
     parts = [sorted((output / "pca/csv").iterdir()) for output in (sound, tmp_path / "tasks")]
     texts = [b"".join(part.read_bytes() for part in some).splitlines() for some in parts]
     assert len(texts[0]) == len(ours) + 1
-
-
-def test_what_is_gathered_is_the_same_from_tasks(
-    sound: Path, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from helpers import table_of
-
-    def counts(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            yield pa.RecordBatch.from_pydict({"rows": [batch.num_rows]})
-
-    rows = Scan.of_table(spark, table_of(sound), "path", part="featurized")
-    here = gather(rows, counts, "rows long")
-    monkeypatch.setattr(scan, "FEW_BYTES", -1)
-    assert sum(row["rows"] for row in gather(rows, counts, "rows long")) == 24
-    assert sum(row["rows"] for row in here) == 24

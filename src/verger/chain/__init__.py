@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterator
 
 from verger.chain.ending import complete, end, is_up_to_date
-from verger.chain.features import account, extract
+from verger.chain.features import account, extract, plan
 from verger.chain.reduction import added_files, reduce
 from verger.errors import DeadlineReached, TooManyRejectedError
 from verger.images.listing import Noticed, at_least_one, list_input
@@ -19,7 +19,6 @@ from verger.settings import RunSettings
 from verger.spark import matrix, waves
 from verger.spark.failures import spark_errors
 from verger.spark.java import is_submitted
-from verger.spark.planning import plan
 from verger.spark.run import Run, begin, check_output, check_places, prepare
 
 
@@ -58,11 +57,11 @@ def run(
             # YARN ends a driver that has no session after some minutes; a listing may take longer.
             this.spark()
         listing = _list(this, itertools.chain([first], images), noticed)
-        known = prepare(this)
+        prepare(this)
         try:
-            planned, comparison = plan(this, listing, known=known, packed=packed)
+            planned, comparison = plan(this, listing, packed=packed)
             new_rows = extract(this, planned, packed=packed)
-            account(this, listing, None if planned else comparison, new_rows)
+            account(this, listing, comparison, new_rows)
         except DeadlineReached:
             end(this, "deadline")
             raise

@@ -1,14 +1,16 @@
 """How a run ends: whole, as it was, or too early."""
 
+from typing import Any
+
 from verger.output.files import count_special
 from verger.output.layout import Outcome
 from verger.output.manifest import Manifest, Status, now
 from verger.recognise.recogniser import read_record
 from verger.report.page import write_report
 from verger.spark import statistics, waves
-from verger.spark.merging import merge_files
 from verger.spark.model import is_whole
 from verger.spark.run import Run
+from verger.spark.writing import merge_files
 from verger.store import storage
 
 
@@ -51,13 +53,19 @@ def complete(
     manifest.read_specially = before.read_specially if before else count_special(this.files)
     manifest.components, manifest.explained_variance_ratio = components, kept_ratio
     manifest.status, manifest.finished_at = "complete", now()
-    spoken = before.settings.get("lang", "en") if before else None
     if before:
         manifest.fidelity = before.fidelity
-    if spoken != settings.lang or not storage.exists(output.report):
+    page_stays = before is not None and _on_the_page(before) == _on_the_page(manifest)
+    if not page_stays or not storage.exists(output.report):
         _write_report(this)
     manifest.write(output)
     return manifest
+
+
+def _on_the_page(manifest: Manifest) -> tuple[Any, ...]:
+    """What the page says that may change while the matrix stays."""
+    had = manifest.settings
+    return manifest.input, had.get("lang", "en"), had.get("credit")
 
 
 def end(this: Run, status: Status) -> None:

@@ -11,7 +11,6 @@ from verger.reduce.sample import SAMPLE_IMAGES, Draw, Sample
 from verger.spark import matrix, statistics
 from verger.spark.model import load_projection, write_model
 from verger.spark.run import Run
-from verger.spark.sample import sample_images
 from verger.spark.scan import Scan
 from verger.store import storage
 
@@ -50,6 +49,8 @@ def reduce(this: Run, added: list[DataFile] | None) -> Projection:
     taken = None
     if settings.keep_pca or settings.model:
         projection = load_projection(settings.model or output.model)
+        if settings.model:
+            matrix.remove_variance(output)
     else:
         storage.delete(output.model)
         try:
@@ -80,7 +81,7 @@ def reduce(this: Run, added: list[DataFile] | None) -> Projection:
     return projection
 
 
-def _features(this: Run, files: list[DataFile] | None = None) -> Scan:
+def _features(this: Run, files: list[DataFile] | None) -> Scan:
     """The rows of some files of features, or of all."""
     columns = ("path", "label", "features")
     return Scan.of_table(this.spark(), this.files, *columns, part=Outcome.FEATURIZED, files=files)
@@ -97,7 +98,7 @@ def _fit_recogniser(
     draw = Draw.of(check_classes(taken.classes), SAMPLE_IMAGES)
 
     def sample(files: list[DataFile] | None) -> Sample:
-        return sample_images(_features(this, files), draw)
+        return statistics.sample_images(_features(this, files), draw)
 
     grown = grow(before, taken, sample(added)) if before else None
     return grown or fit(taken, sample(None), this.identity)

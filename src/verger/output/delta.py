@@ -60,8 +60,10 @@ def explained(location: Location) -> Iterator[None]:
         raise changed(location) from error
     except DeltaError as error:
         raise SetupError(
-            f"The table {location} cannot be used: {error}",
-            "Look at the disk, or at the store and its credentials; the same command goes on.",
+            # Lines of Rust's may follow.
+            f"The table {location} cannot be used: {str(error).partition(chr(10))[0]}",
+            "Look at the disk, or at the store and its credentials; the same command goes on. "
+            "If the table itself is damaged, give another output.",
         ) from error
 
 

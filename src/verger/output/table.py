@@ -8,7 +8,7 @@ https://github.com/delta-io/delta/blob/master/PROTOCOL.md
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -229,11 +229,6 @@ class Table:
         # Of another process there may be files that have no commit yet.
         storage.delete_files([self.location.child(name) for name in names], self.check)
         return len(names)
-
-    def history(self) -> list[dict[str, Any]]:
-        """What each commit said, the latest first."""
-        with explained(self.location):
-            return self._opened().history()
 
     def _opened(self) -> "DeltaTable":
         """The table as it was left; on S3 with credentials as they are now.

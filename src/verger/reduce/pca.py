@@ -53,7 +53,16 @@ class Pca(Projection):
 
 
 def solve(moments: Moments, components: float | None) -> Pca:
-    """The eigenvectors of the covariance matrix; arguments and errors as in `spark.reduce.fit`."""
+    """The eigenvectors of the covariance matrix.
+
+    Args:
+        moments: of the rows, which are (n, d).
+        components: a count, or a share of the variance, or None for `DEFAULT_COMPONENTS` or fewer.
+
+    Raises:
+        InputError: there are fewer than two rows, or they are all equal.
+        UsageError: more components than min(n - 1, d).
+    """
     rows, d = moments.count, len(moments.mean)
     most = min(rows - 1, d)
     if most < 1:

@@ -1,4 +1,4 @@
-"""What changed since the last run, and the account of all files: a join of listing and table."""
+"""What a run changes in the table of files: rows that waves add and retire, rows re-based."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -10,8 +10,8 @@ from pyspark.sql import SparkSession
 
 from verger.output.layout import FINGERPRINT, LISTING_SCHEMA, DataFile, Output
 from verger.output.table import Table
-from verger.spark.comparison import EXTRACTED, Comparison, _same, _stale
-from verger.spark.reading import FILE, Reader, Slice
+from verger.spark.comparison import EXTRACTED, Comparison, agree, stale
+from verger.spark.reading import FILE, Reader, whole
 from verger.spark.scan import Batches, Scan
 from verger.spark.waves import PENDING, Wave, waves_of
 from verger.spark.writing import check_rows, write, write_here
@@ -35,7 +35,7 @@ def plan_waves(
     """
     count = -(-max(compared.to_do(prune=prune)) // wave_size)
     if isinstance(compared.rows, pa.Table):
-        rows = _planned_here(compared.rows, count, _stale(prune))
+        rows = _planned_here(compared.rows, count, stale(prune))
         return waves_of(write_here(output.work, rows.to_batches(), PENDING))
     together = f"coalesce({FILE.name}, concat(shard, '#', row_group), path)"
     number = f"format_string('%06d', pmod(xxhash64({together}), {count}))"
@@ -45,7 +45,7 @@ def plan_waves(
         frame.where(f"state in ({', '.join(map(repr, states))})").selectExpr(
             *columns, f"concat({number}, '{what}') as {PENDING}"
         )
-        for states, what in ((EXTRACTED, "-images"), (_stale(prune), "-retired"))
+        for states, what in ((EXTRACTED, "-images"), (stale(prune), "-retired"))
     )
     rows = images.unionByName(retired)
     # A shuffle is a stage more, and a single wave needs none.
@@ -55,7 +55,7 @@ def plan_waves(
     return waves_of(write(rows, iter, output.work, PENDING))
 
 
-def _planned_here(compared: pa.Table, count: int, stale: tuple[str, ...]) -> pa.Table:
+def _planned_here(compared: pa.Table, count: int, retired: tuple[str, ...]) -> pa.Table:
     """Images, and rows that are retired, with the waves that they go to; in this process."""
     compared = compared.sort_by("path")
     group = pc.binary_join_element_wise(
@@ -67,7 +67,7 @@ def _planned_here(compared: pa.Table, count: int, stale: tuple[str, ...]) -> pa.
     spread = np.random.default_rng(0).permutation(len(codes.dictionary))
     numbers = [f"{n:06}" for n in spread[codes.indices.to_numpy()] % count]
     parts = []
-    for what, states in (("images", EXTRACTED), ("retired", stale)):
+    for what, states in (("images", EXTRACTED), ("retired", retired)):
         names = pa.array([f"{number}-{what}" for number in numbers])
         chosen = pc.is_in(compared["state"], pa.array(states))
         parts.append(compared.append_column(PENDING, names).filter(chosen))
@@ -90,21 +90,18 @@ def retire(spark: SparkSession, output: Output, table: Table, wave: Wave) -> tup
     if not wave.retired:
         return [], []
     schema = pa.schema([LISTING_SCHEMA.field("path"), FILE])
-    reader = Reader(output.work, schema)
-    stale = pa.Table.from_batches(
-        reader.read(Slice(file, 0, file.rows) for file in wave.retired), schema
-    )
-    names = set(stale[FILE.name].to_pylist())
-    paths = stale["path"].combine_chunks()
+    retired = Reader(output.work, schema).table(whole(wave.retired))
+    names = set(retired[FILE.name].to_pylist())
+    paths = retired["path"].combine_chunks()
     old = [file for file in table.files() if file.name in names]
 
-    def without_stale(batches: Batches) -> Iterator[pa.RecordBatch]:
+    def without_retired(batches: Batches) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             yield batch.filter(pc.invert(pc.is_in(batch.column("path"), value_set=paths)))
 
     rows = Scan.of_table(spark, table, *table.schema.names, files=old)
-    written = write(rows, without_stale, table.location, table.partition)
-    check_rows(written, sum(file.rows for file in old) - len(stale))
+    written = write(rows, without_retired, table.location, table.partition)
+    check_rows(written, sum(file.rows for file in old) - len(retired))
     return written, old
 
 
@@ -122,7 +119,7 @@ def rebase(
     names = [field.name for field in FINGERPRINT]
     new = Scan.of_files(spark, output.work, LISTING_SCHEMA, listing).rows().alias("new")
     old = Scan.of_table(spark, table, "path", *names, FILE.name).rows().alias("old")
-    fingerprint = [f"if({_same('size')}, new.{name}, old.{name}) as {name}" for name in names]
+    fingerprint = [f"if({agree('size')}, new.{name}, old.{name}) as {name}" for name in names]
     joined = old.join(new, "path", "left").selectExpr("path", *fingerprint, FILE.name)
     files = {file.name: file for file in table.files()}
     reader = Reader(table.location, table.schema, table.partition)
@@ -135,7 +132,7 @@ def rebase(
                 of_file[name].append(batch.filter(pc.equal(column, name)))
         for name, known in of_file.items():
             fingerprints = pa.Table.from_batches(known).combine_chunks()
-            for rows in reader.read([Slice(files[name], 0, files[name].rows)]):
+            for rows in reader.read(whole([files[name]])):
                 order = pc.index_in(rows.column("path"), value_set=fingerprints["path"].chunk(0))
                 columns = {column: rows.column(column) for column in rows.schema.names}
                 columns |= {column: fingerprints[column].chunk(0).take(order) for column in names}

@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from verger.errors import DefectError
 from verger.output.layout import FILES_SCHEMA, LISTING_SCHEMA, DataFile, Outcome, Output
 from verger.output.table import Table
-from verger.spark.reading import FILE, Reader, Slice
+from verger.spark.reading import FILE, Reader, whole
 from verger.spark.scan import Scan, collect
 
 NEW, CHANGED, SAME, GONE = "new", "changed", "same", "gone"
@@ -67,7 +67,7 @@ class Comparison:
 
     def to_do(self, *, prune: bool) -> tuple[int, int]:
         """How many images are to be extracted, and how many rows of the table retired."""
-        return self.count(*EXTRACTED), self.count(*_stale(prune))
+        return self.count(*EXTRACTED), self.count(*stale(prune))
 
     def describe(self, listed: int, *, prune: bool) -> str:
         """What is to be done, in words."""
@@ -112,11 +112,11 @@ def compare(
 
 
 def _compare_here(
-    output: Output, listing: list[DataFile], table: Table, *, retry_rejected: bool = False
+    output: Output, listing: list[DataFile], table: Table, *, retry_rejected: bool
 ) -> Comparison:
     """As `compare`, in this process."""
-    new = _read_all(Reader(output.work, LISTING_SCHEMA), listing)
-    old = _read_all(Reader(table.location, _OLD, table.partition), table.files())
+    new = Reader(output.work, LISTING_SCHEMA).table(whole(listing))
+    old = Reader(table.location, _OLD, table.partition).table(whole(table.files()))
     old = old.rename_columns([f"old_{name}" if name in _SAME else name for name in _OLD.names])
     rows = new.join(old, "path", join_type="full outer")
     same = reduce(pc.and_, (_agree(rows[name], rows[f"old_{name}"]) for name in _SAME))
@@ -143,12 +143,12 @@ def _compare_on_spark(
     listing: list[DataFile],
     table: Table,
     *,
-    retry_rejected: bool = False,
+    retry_rejected: bool,
 ) -> Comparison:
     """As `compare`, by Spark."""
     new = Scan.of_files(spark, output.work, LISTING_SCHEMA, listing).rows().alias("new")
     old = Scan.of_table(spark, table, *_OLD.names).rows().alias("old")
-    same = _same(*_SAME)
+    same = agree(*_SAME)
     if retry_rejected:
         same += f" and outcome != '{Outcome.REJECTED}'"
     state = (
@@ -184,14 +184,9 @@ def _check_single(compared: Comparison, listing: list[DataFile], gone: int, outp
         raise DefectError(f"{output.location} does not reconcile: {doubled} files are there twice.")
 
 
-def _stale(prune: bool) -> tuple[str, ...]:
+def stale(prune: bool) -> tuple[str, ...]:
     """The states whose rows the table is to have no longer."""
     return (CHANGED, GONE) if prune else (CHANGED,)
-
-
-def _read_all(reader: Reader, files: list[DataFile]) -> pa.Table:
-    batches = reader.read(Slice(file, 0, file.rows) for file in files)
-    return pa.Table.from_batches(batches, reader.schema)
 
 
 def _agree(left: pa.ChunkedArray, right: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -200,6 +195,6 @@ def _agree(left: pa.ChunkedArray, right: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.or_(pc.fill_null(pc.equal(left, right), False), neither)
 
 
-def _same(*names: str) -> str:
+def agree(*names: str) -> str:
     """Whether the columns of an old and a new image agree, in SQL."""
     return " and ".join(f"old.{name} <=> new.{name}" for name in names)

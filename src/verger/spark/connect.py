@@ -19,13 +19,13 @@ from weakref import WeakKeyDictionary
 
 import pyarrow as pa
 import pyspark
-from pyspark import SparkContext
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from verger.errors import SetupError
 from verger.settings import without_secrets
 from verger.spark.failures import session_ended, spark_errors
+from verger.spark.java import runs_already
 from verger.store.location import Location
 from verger.version import VERSION
 
@@ -172,7 +172,7 @@ def connect(url: str, source: Location | None = None) -> SparkSession:
     """
     place = without_secrets(url)
     _check_reachable(url)
-    if SparkContext._active_spark_context is not None:
+    if runs_already():
         raise SetupError(
             f"A Spark of its own runs in this process, beside which {place} cannot be used.",
             "Start Python anew, or call spark.stop() first.",

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +23,6 @@ from verger.networks.engines import Engine, Features, engine_for, mean_of_views
 from verger.networks.graph import Backbone
 from verger.output.layout import (
     FILES_SCHEMA,
-    FINGERPRINT,
     SPECIAL,
     THUMBNAIL,
     DataFile,
@@ -53,6 +52,14 @@ class Row:
     outcome: Features | Rejection
     special: str | None = None
     thumbnail: bytes | None = None
+
+    def record(self) -> dict[str, Any]:
+        """Its columns of `FILES_SCHEMA` that are not null."""
+        known = {**vars(self.image), SPECIAL.name: self.special, THUMBNAIL.name: self.thumbnail}
+        if isinstance(self.outcome, Rejection):
+            known |= {"reason": str(self.outcome.reason), "detail": self.outcome.detail}
+            return known | {"outcome": str(Outcome.REJECTED)}
+        return known | {"features": self.outcome, "outcome": str(Outcome.FEATURIZED)}
 
 
 @dataclass(frozen=True)
@@ -164,7 +171,8 @@ class Extractor:
 
     def _tick(self, count: int) -> None:
         # An accumulator tells the driver of a task when it ends, which may take long.
-        with suppress(FileNotFoundError):
+        # There is none on another machine, and another user may not write to it.
+        with suppress(OSError):
             ticks = os.open(self.ticks, os.O_WRONLY | os.O_APPEND)
             try:
                 os.write(ticks, b"." * count)
@@ -172,28 +180,11 @@ class Extractor:
                 os.close(ticks)
 
     def _pack(self, rows: list[Row]) -> pa.RecordBatch:
-        rejections = [row.outcome if isinstance(row.outcome, Rejection) else None for row in rows]
+        records = [row.record() for row in rows]
         self.done.add(len(rows))
         self._tick(len(rows))
-        self.rejected.add(sum(rejection is not None for rejection in rejections))
-        columns = {
-            "path": [row.image.path for row in rows],
-            "label": [row.image.label for row in rows],
-            "features": [
-                None if isinstance(row.outcome, Rejection) else row.outcome for row in rows
-            ],
-            "reason": [rejection and str(rejection.reason) for rejection in rejections],
-            "detail": [rejection and rejection.detail for rejection in rejections],
-            "outcome": [
-                str(Outcome.REJECTED if rejection else Outcome.FEATURIZED)
-                for rejection in rejections
-            ],
-        }
-        columns[SPECIAL.name] = [row.special for row in rows]
-        columns[THUMBNAIL.name] = [row.thumbnail for row in rows]
-        for field in FINGERPRINT:
-            columns[field.name] = [getattr(row.image, field.name) for row in rows]
-        return pa.RecordBatch.from_pydict(columns, FILES_SCHEMA)
+        self.rejected.add(sum(record["outcome"] == Outcome.REJECTED for record in records))
+        return pa.RecordBatch.from_pylist(records, FILES_SCHEMA)
 
 
 def extract(

@@ -4,21 +4,19 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 
 from verger.networks.graph import Backbone
-from verger.output.layout import LISTING_SCHEMA, Outcome, Output
+from verger.output.layout import FILES_SCHEMA, LISTING_SCHEMA, Outcome, Output
 from verger.output.manifest import Fidelity
 from verger.output.table import Table
 from verger.reduce.moments import Float64
 from verger.spark.connect import processors, share
 from verger.spark.extraction import Extractor
-from verger.spark.reading import Reader, Slice
-from verger.spark.reduce import to_matrix
-from verger.spark.scan import Scan
+from verger.spark.reading import Reader, whole
+from verger.spark.scan import Scan, map_rows, spark_schema
 from verger.spark.tasks import cut, task_sizes
-from verger.spark.writing import write, write_here
+from verger.spark.writing import write_here
 from verger.store import storage
 
 IMAGES = 256
@@ -44,22 +42,23 @@ def measure_fidelity(
     folder = output.work.child("fidelity")
     storage.delete(folder)
     listed = write_here(folder, chosen.select(LISTING_SCHEMA.names).to_batches())
-    exact = share(spark, replace(backbone, precision="f32"))
-    step = replace(extractor, backbone=exact, ticks="")
+    in_float32 = share(spark, replace(backbone, precision="f32"))
+    step = replace(extractor, backbone=in_float32, ticks="")
     sizes = task_sizes(len(chosen), len(chosen), processors(spark))
-    tasks = cut([Slice(file, 0, file.rows) for file in listed], sizes)
-    written = write(Scan(spark, Reader(folder, LISTING_SCHEMA), tasks), step, folder, "outcome")
-    schema = pa.schema([pa.field("path", pa.string()), table.schema.field("features")])
-    good = [Slice(file, 0, file.rows) for file in written if file.part == Outcome.FEATURIZED]
-    again = pa.Table.from_batches(Reader(folder, schema).read(good), schema).combine_chunks()
+    scan = Scan(spark, Reader(folder, LISTING_SCHEMA), cut(whole(listed), sizes))
+    computed = map_rows(scan, step, spark_schema(FILES_SCHEMA))
+    again = {row["path"]: row["features"] for row in computed}
     storage.delete(folder)
     # An image may have gone since.
-    chosen = chosen.filter(pc.is_in(chosen["path"], value_set=again["path"])).combine_chunks()
-    order = pc.index_in(chosen["path"], value_set=again["path"].combine_chunks())
-    if len(chosen) < 2:  # noqa: PLR2004 - neighbours take two
+    pairs = [
+        (row["features"], again[row["path"]])
+        for row in chosen.to_pylist()
+        if again[row["path"]] is not None
+    ]
+    if len(pairs) < 2:  # noqa: PLR2004 - neighbours take two
         return None
-    pair = (chosen["features"], again["features"].take(order))
-    return compare_features(*(to_matrix(pa.concat_arrays(column.chunks)) for column in pair))
+    rounded, exact = np.array(pairs).swapaxes(0, 1)
+    return compare_features(rounded, exact)
 
 
 def compare_features(rounded: Float64, exact: Float64) -> Fidelity:
@@ -102,6 +101,5 @@ def _sample(table: Table) -> pa.Table:
         first = -seen % step
         seen += file.rows
         if first < file.rows:
-            whole = pa.Table.from_batches(reader.read([Slice(file, 0, file.rows)]), schema)
-            rows.append(whole.take(pa.array(range(first, file.rows, step))))
+            rows.append(reader.table(whole([file])).take(pa.array(range(first, file.rows, step))))
     return pa.concat_tables(rows)[:IMAGES] if rows else schema.empty_table()

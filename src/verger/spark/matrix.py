@@ -3,9 +3,10 @@
 import csv
 import io
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark import TaskContext
@@ -13,10 +14,11 @@ from pyspark.sql import SparkSession
 
 from verger.output.layout import MATRIX_ROWS, ROW_GROUP, SCORES_SCHEMA, DataFile, Output
 from verger.output.table import Table
+from verger.reduce.moments import Float64
 from verger.reduce.pca import Pca, Projection
 from verger.spark.connect import share
-from verger.spark.reduce import scoring
-from verger.spark.scan import Batches, Scan, spark_schema
+from verger.spark.scan import Batches, Scan, Step, spark_schema
+from verger.spark.statistics import to_matrix
 from verger.spark.writing import check_rows, write, write_here
 from verger.store import storage
 from verger.store.location import Location
@@ -35,6 +37,8 @@ class Dialect(NamedTuple):
 
 DIALECTS = {"standard": Dialect(), "excel-fr": Dialect(";", ",", "\ufeff", guarded=True)}
 """RFC 4180, which programs read, and what Excel opens by a double click in French."""
+
+VARIANCE, SPECTRUM = "variance.csv", "spectrum.csv"
 
 COPIED_BYTES = 8 * 2**20
 """Of a part that are read at once: from a store, each time is a request."""
@@ -66,6 +70,29 @@ def remove_csv(output: Output) -> None:
     storage.delete(output.matrix_csv)
 
 
+def remove_variance(output: Output) -> None:
+    """Delete the variance of an earlier run, whose PCA was another one."""
+    for name in (VARIANCE, SPECTRUM):
+        storage.delete(output.pca.child(name))
+
+
+def scoring(projection: Callable[[], Projection]) -> Step:
+    """The step from rows with path, label and features to `SCORES_SCHEMA`.
+
+    Args:
+        projection: gives it, where the step is done.
+    """
+
+    def score(batches: Batches) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            if batch.num_rows:
+                scores = projection().project(to_matrix(batch.column("features")))
+                columns = [batch.column("path"), batch.column("label"), _to_lists(scores)]
+                yield pa.RecordBatch.from_arrays(columns, schema=SCORES_SCHEMA)
+
+    return score
+
+
 def write_scores(features: Scan, projection: Projection, table: Table, *, keep: bool) -> None:
     """Project features, and add the scores to a table, in one commit.
 
@@ -92,6 +119,12 @@ def replace_scores(files: list[DataFile], table: Table) -> None:
     if not table.exists:
         table.create({})
     table.commit(files, table.files())
+
+
+def _to_lists(matrix: Float64) -> pa.ListArray:
+    rows, length = matrix.shape
+    offsets = np.arange(0, rows * length + 1, length, dtype=np.int32)
+    return pa.ListArray.from_arrays(offsets, matrix.ravel()).cast(SCORES_SCHEMA.field("pca").type)
 
 
 def write_csv(
@@ -124,13 +157,10 @@ def write_csv(
 def write_variance(pca: Pca, output: Output) -> None:
     """Write `pca/variance.csv`, a row a component kept, and `pca/spectrum.csv`, of all."""
     components = pca.components.shape[1]
-    lines = []
-    cumulative = pca.explained_variance_ratio.cumsum()
-    for index, (variance, ratio) in enumerate(
-        zip(pca.explained_variance, pca.explained_variance_ratio, strict=True)
-    ):
-        lines.append([index + 1, float(variance), float(ratio), float(cumulative[index])])
-    for name, count in (("variance.csv", components), ("spectrum.csv", len(lines))):
+    ratios = pca.explained_variance_ratio
+    columns = (pca.explained_variance.tolist(), ratios.tolist(), ratios.cumsum().tolist())
+    lines = [(number, *values) for number, values in enumerate(zip(*columns, strict=True), 1)]
+    for name, count in ((VARIANCE, components), (SPECTRUM, len(lines))):
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(

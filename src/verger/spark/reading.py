@@ -42,6 +42,11 @@ class Slice:
         return self.file.size * self.rows // self.file.rows
 
 
+def whole(files: Iterable[DataFile]) -> list[Slice]:
+    """All rows of some files."""
+    return [Slice(file, 0, file.rows) for file in files]
+
+
 @dataclass(frozen=True)
 class Reader:
     """Reads slices of the files in a folder.
@@ -63,6 +68,10 @@ class Reader:
                 yield from self._rows(piece, parquet)
             finally:
                 parquet.close(force=True)
+
+    def table(self, slices: Iterable[Slice]) -> pa.Table:
+        """The rows of some slices, in memory."""
+        return pa.Table.from_batches(self.read(slices), self.schema)
 
     def _opened(self, slices: Iterable[Slice]) -> Iterator[tuple[Slice, ParquetFile]]:
         """Slices with their files; a store is asked for the next ones meanwhile."""

@@ -95,7 +95,7 @@ def begin(
     said = {"run": manifest.started_at, "verger_version": VERSION}
     files = open_files(output, said=said, check=check_lock)
     # A table without rows may be one that a killed run was about to fill with the old ones.
-    old = None if files.files() else read_old_ledger(output)
+    old = None if settings.fresh or files.files() else read_old_ledger(output)
     old_identity = None if settings.fresh else _identity_of_rows(files, old)
     return Run(
         settings=settings,
@@ -176,12 +176,8 @@ def check_output(this: Run) -> Manifest | None:
     return before
 
 
-def prepare(this: Run) -> bool:
-    """Delete what does not count: the work of killed runs, or everything where nothing is known.
-
-    Returns:
-        Whether there are rows of earlier runs that count.
-    """
+def prepare(this: Run) -> None:
+    """Delete what does not count: the work of killed runs, or everything where nothing is known."""
     known = this.old_identity is not None
     # Until the run is complete, this is what the output is.
     this.manifest.write(this.output)
@@ -199,4 +195,3 @@ def prepare(this: Run) -> bool:
         source = this.old.input if this.old and known else str(this.settings.input)
         this.files.create({**this.identity.model_dump(), "input": source})
     this.files.add_columns()
-    return known

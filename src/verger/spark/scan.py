@@ -4,6 +4,7 @@ So features never pass through Java, and Spark needs no jar for S3. Java gets wh
 or sorted.
 """
 
+import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
@@ -91,7 +92,7 @@ class Scan:
 
         def of_tasks(tasks: Iterable[list[Slice]]) -> Iterator[pa.RecordBatch]:
             keep_archives()
-            return step(reader.read(piece for task in tasks for piece in task))
+            return step(reader.read(itertools.chain.from_iterable(tasks)))
 
         tasks = self.spark.sparkContext.parallelize(self.tasks, max(len(self.tasks), 1))
         return _checked(tasks.mapPartitions(of_tasks).collect(), self.spark)
@@ -99,17 +100,17 @@ class Scan:
     @property
     def count(self) -> int:
         """How many rows there are."""
-        return sum(piece.rows for task in self.tasks for piece in task)
+        return sum(piece.rows for piece in itertools.chain(*self.tasks))
 
     @property
     def is_short(self) -> bool:
         """Whether the rows are so few that the driver is to read them."""
-        size = sum(piece.size for task in self.tasks for piece in task)
+        size = sum(piece.size for piece in itertools.chain(*self.tasks))
         return self.count <= FEW_ROWS and size <= FEW_BYTES
 
     def read(self) -> Iterator[pa.RecordBatch]:
         """The rows, in this process."""
-        return self.reader.read(piece for task in self.tasks for piece in task)
+        return self.reader.read(itertools.chain(*self.tasks))
 
     def rows(self) -> DataFrame:
         """The rows for Spark's SQL."""
@@ -128,34 +129,12 @@ def keep_archives() -> None:
     """
     for finder in sys.path_importer_cache.values():
         if isinstance(finder, zipimporter):
-            finder.invalidate_caches = _keep  # type: ignore[method-assign]
-
-
-def _keep() -> None:
-    """Forget nothing."""
+            finder.invalidate_caches = lambda: None  # type: ignore[method-assign]
 
 
 def spark_schema(schema: pa.Schema) -> StructType:
     """A schema of Arrow in Spark's words."""
     return from_arrow_schema(schema)
-
-
-def gather(
-    rows: Rows, step: Step, schema: StructType | str, *, large: bool = False
-) -> list[dict[str, Any]]:
-    """What a step makes of all rows, in this process; done by it where a scan is short.
-
-    Args:
-        rows: what the step is done with.
-        step: gives few rows.
-        schema: of these.
-        large: they are large: SQL compresses them on their way through Java, an RDD does not.
-    """
-    if isinstance(rows, Scan) and rows.is_short:
-        return [row for batch in step(rows.read()) for row in batch.to_pylist()]
-    if large:
-        return list(collect(rows.mapInArrow(step, schema)))
-    return list(map_rows(rows, step, schema))
 
 
 def map_rows(rows: Rows, step: Step, schema: StructType | str) -> Iterator[dict[str, Any]]:

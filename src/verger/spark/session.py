@@ -24,6 +24,7 @@ from verger.spark.java import (
     java_home,
     java_options,
     java_overheard,
+    runs_already,
     silence_accumulators,
 )
 from verger.store.client import s3_client, s3_endpoint
@@ -54,26 +55,28 @@ EXECUTOR_SECONDS = 30.0
 
 def start_session(
     master: str | None = None,
-    *,
+    *places: Location,
     driver_memory: str = "2g",
     debug: bool = False,
-    options: dict[str, str] | None = None,
 ) -> SparkSession:
     """Start Spark, or take the session that runs in this process.
 
     Args:
         master: Spark's master URL; None for all processors of this machine.
+        places: what its workers are to read and write.
         driver_memory: of the Java machine, as Spark writes it (`2g`).
         debug: show Spark's log.
-        options: more of Spark's own settings.
 
     Raises:
         SetupError: Java or Spark does not start.
+        InputError: a bucket cannot be reached.
     """
-    active = active_session() or SparkSession.getActiveSession()
-    if active is not None and master is None:
+    if master is None and (active := active_session()):
         return active
-    settings = SETTINGS.copy()
+    # A session is active in the thread that made it alone.
+    if master is None and runs_already():
+        return SparkSession.builder.getOrCreate()
+    settings = SETTINGS | worker_options(*places)
     if not is_submitted():
         os.environ["JAVA_HOME"] = str(java_home())
         # The workers must be this interpreter, whatever python3 is on the PATH.
@@ -88,7 +91,7 @@ def start_session(
         settings["spark.driver.host"] = "127.0.0.1"
         settings["spark.sql.shuffle.partitions"] = str(2 * len(os.sched_getaffinity(0)))
         settings["spark.python.daemon.module"] = "verger.spark.daemon"
-    builder = SparkSession.builder.appName("verger").config(map=settings | (options or {}))
+    builder = SparkSession.builder.appName("verger").config(map=settings)
     if master:
         builder = builder.master(master)
     interrupt = signal.getsignal(signal.SIGINT)
@@ -153,9 +156,10 @@ def start_for(
         else:
             spark = start_session(
                 settings.master,
+                settings.input,
+                settings.output,
                 driver_memory=settings.driver_memory,
                 debug=debug,
-                options=worker_options(settings.input, settings.output),
             )
         if is_connect(spark):
             record.version = spark.version

@@ -30,7 +30,7 @@ from verger.settings import RunSettings
 from verger.spark.connect import processors
 from verger.spark.extraction import Extractor
 from verger.spark.failures import workers_died
-from verger.spark.reading import Reader, Slice
+from verger.spark.reading import Reader, Slice, whole
 from verger.spark.scan import Scan
 from verger.spark.tasks import count_images, cut, cut_packed, halve, task_sizes
 from verger.spark.writing import check_rows, write, write_here
@@ -101,7 +101,7 @@ def save_listing(
 def delete_pending(output: Output) -> None:
     """Delete what was planned."""
     for name in storage.names(output.work):
-        if name == "compared" or name.startswith(f"{PENDING}="):
+        if name.startswith(f"{PENDING}="):
             storage.delete(output.work.child(name))
 
 
@@ -122,7 +122,7 @@ def run_waves(
     crashed = 0
     for wave in waves:
         written: list[DataFile] = []
-        left = [([Slice(file, 0, file.rows) for file in wave.images], extractor)]
+        left = [(whole(wave.images), extractor)]
         while left and wave.images:
             images, chosen = left.pop()
             try:
@@ -186,7 +186,7 @@ def _reject_crashed(output: Output, images: list[Slice]) -> list[DataFile]:
 
 def _check_readable(output: Output, wave: Wave, written: list[DataFile]) -> None:
     """Refuse to commit a wave of which nothing could be read: that is no fault of its images."""
-    rejected = [Slice(file, 0, file.rows) for file in written if file.part == Outcome.REJECTED]
+    rejected = whole(file for file in written if file.part == Outcome.REJECTED)
     if wave.count < ALL_UNREADABLE or count_images(rejected) < wave.count:
         return
     reader = Reader(output.files, pa.schema([FILES_SCHEMA.field("reason")]))

@@ -1,17 +1,23 @@
-"""Parquet out of tasks: they write rows themselves, and tell the driver which files those are."""
+"""Parquet out of tasks: they write rows themselves, and tell the driver which files those are.
+
+Small files of a table are merged by tasks too, so that a driver never reads what is merged.
+"""
 
 import uuid
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from itertools import groupby
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow.parquet import write_table
+from pyspark.sql import SparkSession
 
 from verger.errors import DefectError
 from verger.output.layout import ROW_GROUP, DataFile
-from verger.spark.scan import Batches, Rows, Step, map_rows, spark_schema
+from verger.output.table import Table
+from verger.spark.reading import Reader, whole
+from verger.spark.scan import Batches, Rows, Scan, Step, map_rows, spark_schema
 from verger.store import storage
 from verger.store.location import Location
 
@@ -27,6 +33,11 @@ WRITTEN_SCHEMA = pa.schema(
 
 HELD_BYTES = 64 * 2**20
 """Of rows that a task holds before it writes them: of MobileNetV2's features 13,000 rows."""
+
+MERGED_ROWS = 10_000
+"""About the rows of a file that others were merged into: of features 32 MB, and 51 MB in memory.
+Files of half of it and more are left as they are. Bytes would not bound what a task reads: those of
+images that are all alike are few."""
 
 Parts = dict[str | None, list[pa.RecordBatch]]
 
@@ -87,19 +98,6 @@ def write_here(folder: Location, batches: Batches, partition: str | None = None)
     return [DataFile(**row) for batch in written for row in batch.to_pylist()]
 
 
-@dataclass(frozen=True)
-class Writing:
-    """A step whose batches are written by the task that makes them; see `write_rows`."""
-
-    step: Step
-    folder: Location
-    partition: str | None = None
-
-    def __call__(self, batches: Batches) -> Iterator[pa.RecordBatch]:
-        """Do the step, and tell what was written."""
-        return write_rows(self.folder, self.step(batches), self.partition)
-
-
 def write(
     rows: Rows,
     step: Step,
@@ -117,8 +115,12 @@ def write(
         partition: the column whose values have folders of their own.
         tell: is told of each file; under Connect as tasks end, in their order.
     """
+
+    def written(batches: Batches) -> Iterator[pa.RecordBatch]:
+        return write_rows(folder, step(batches), partition)
+
     files = []
-    for row in map_rows(rows, Writing(step, folder, partition), spark_schema(WRITTEN_SCHEMA)):
+    for row in map_rows(rows, written, spark_schema(WRITTEN_SCHEMA)):
         files.append(DataFile(**row))
         if tell:
             tell(files[-1])
@@ -133,3 +135,45 @@ def check_rows(written: Iterable[DataFile], count: int) -> None:
     """
     if (rows := sum(file.rows for file in written)) != count:
         raise DefectError(f"{count} rows were to be written, and {rows} were.")
+
+
+def merge_files(spark: Callable[[], SparkSession], table: Table, most: int) -> bool:
+    """Merge small files where a partition has more than `most` of them.
+
+    Args:
+        spark: gives the session; asked only where there is something to merge.
+        table: whose rows stay the same, in one commit.
+        most: small files that a partition may have.
+
+    Returns:
+        Whether files were merged.
+
+    Raises:
+        DefectError: rows would be lost.
+    """
+    small = [file for file in table.files() if file.rows < MERGED_ROWS / 2]
+    counts = Counter(file.part for file in small)
+    groups = group_files(file for file in small if counts[file.part] > most)
+    if not groups:
+        return False
+    merged = [file for group in groups for file in group]
+    reader = Reader(table.location, table.schema, table.partition)
+    scan = Scan(spark(), reader, [whole(group) for group in groups])
+    written = write(scan, iter, table.location, table.partition)
+    check_rows(written, sum(file.rows for file in merged))
+    table.commit(written, merged, same_rows=True)
+    return True
+
+
+def group_files(files: Iterable[DataFile]) -> list[list[DataFile]]:
+    """Files of one partition each, as many as have `MERGED_ROWS`; none is alone."""
+    groups: list[list[DataFile]] = []
+    for _, of_part in groupby(files, key=lambda file: file.part):
+        rows = MERGED_ROWS
+        for file in of_part:
+            if rows >= MERGED_ROWS:
+                groups.append([])
+                rows = 0
+            groups[-1].append(file)
+            rows += file.rows
+    return [group for group in groups if len(group) > 1]

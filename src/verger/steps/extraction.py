@@ -26,9 +26,8 @@ from verger.output.layout import (
 )
 from verger.settings import MAX_FILE_BYTES, MAX_IMAGE_PIXELS, RunSettings
 from verger.spark import session
-from verger.spark.connect import Shared, active_session, connect, processors, share
+from verger.spark.connect import Shared, connect, processors, share
 from verger.spark.extraction import Extractor
-from verger.spark.java import runs_already
 from verger.spark.scan import Scan, spark_schema
 from verger.spark.tasks import task_sizes
 from verger.spark.writing import write
@@ -69,12 +68,7 @@ def start_session(
     """
     if remote:
         return connect(remote)
-    if master is None and (active := active_session()):
-        return active
-    if master is None and runs_already():
-        return SparkSession.builder.getOrCreate()
-    locations = [Location.parse(place) for place in places]
-    return session.start_session(master, options=session.worker_options(*locations))
+    return session.start_session(master, *map(Location.parse, places))
 
 
 def list_images(folder: str, label_from: str = "parent", limit: int | None = None) -> DataFrame:
@@ -178,7 +172,8 @@ def extract(
         packed=bool(images.where("shard is not null").head(1)),
         decoding=SCALED_COLOURS,
     )
-    parts = len(task_sizes(images.count(), settings.task_size, processors(spark)))
+    sizes = task_sizes(images.count(), settings.task_size, processors(spark))
+    parts = max(len(sizes), 1)
     if extractor.packed:
         # A row group goes to one task, which reads it once.
         tasks = images.repartition(parts, "shard", "row_group")

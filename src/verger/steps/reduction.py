@@ -9,16 +9,17 @@ from verger.output.files import Identity, open_scores
 from verger.output.layout import SCORES_SCHEMA, Output
 from verger.recognise.fit import check_classes, fit
 from verger.recognise.recogniser import Recogniser
-from verger.reduce.pca import Pca, Projection
+from verger.reduce.pca import Pca, Projection, solve
 from verger.reduce.sample import SAMPLE_IMAGES, Draw
 from verger.report import charts
 from verger.report.charts import Drawing
-from verger.spark import matrix, reduce
-from verger.spark.connect import Shared, processors
+from verger.spark import matrix
+from verger.spark.connect import Shared, processors, share
 from verger.spark.model import load_projection, write_model
-from verger.spark.sample import sample_images
+from verger.spark.scan import spark_schema
+from verger.spark.statistics import compute_statistics, sample_images
 from verger.spark.writing import write
-from verger.steps.extraction import make_room, start_session
+from verger.steps.extraction import make_room
 from verger.store.location import Location
 from verger.version import VERSION
 
@@ -42,7 +43,7 @@ def fit_pca(features: DataFrame, components: float | None = None) -> Pca:
         True
     """
     rows = features.select("features").coalesce(max(1, processors(features.sparkSession)))
-    return reduce.fit(rows, components)
+    return solve(compute_statistics(rows).moments, components)
 
 
 def fit_recogniser(features: DataFrame, backbone: "Backbone | Shared[Backbone]") -> Recogniser:
@@ -65,7 +66,7 @@ def fit_recogniser(features: DataFrame, backbone: "Backbone | Shared[Backbone]")
     """
     network = backbone if isinstance(backbone, Backbone) else backbone.value
     rows = features.coalesce(max(1, processors(features.sparkSession)))
-    statistics = reduce.compute_statistics(rows.select("label", "features"))
+    statistics = compute_statistics(rows.select("label", "features"))
     draw = Draw.of(check_classes(statistics.classes), SAMPLE_IMAGES)
     sample = sample_images(rows.select("path", "label", "features"), draw)
     identity = Identity(
@@ -87,7 +88,6 @@ def load_pca(output: str) -> Projection:
     Raises:
         UsageError: it holds none.
     """
-    start_session(output)
     return load_projection(Location.parse(output))
 
 
@@ -105,7 +105,9 @@ def transform(features: DataFrame, projection: Projection) -> DataFrame:
         >>> len(verger.transform(features, pca).first()["pca"])
         5
     """
-    return reduce.project(features, projection)
+    shared = share(features.sparkSession, projection)
+    rows = features.select("path", "label", "features")
+    return rows.mapInArrow(matrix.scoring(lambda: shared.value), spark_schema(SCORES_SCHEMA))
 
 
 def write_matrix(

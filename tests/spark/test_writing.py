@@ -8,16 +8,15 @@ import pytest
 
 from verger.errors import DefectError
 from verger.output.layout import DataFile
-from verger.spark import merging, writing
-from verger.spark.merging import group_files
-from verger.spark.writing import check_rows, write_here
+from verger.spark import writing
+from verger.spark.writing import check_rows, group_files, write_here
 from verger.store.location import Location
 
 
 def test_files_of_one_partition_are_grouped_up_to_a_number_of_rows_and_none_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(merging, "MERGED_ROWS", 10)
+    monkeypatch.setattr(writing, "MERGED_ROWS", 10)
     rows = {"a": [4, 4, 4, 4, 4], "b": [3], "c": [1, 1]}
     files = [
         DataFile(f"{part}/{number}", 1, count, part)
