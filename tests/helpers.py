@@ -75,7 +75,12 @@ def rejected_of(output: Path) -> dict[str, str]:
 
 def table_of(output: Path) -> Table:
     """The table of an output's files."""
-    return open_files(Output(Location(str(output))))
+    return open_files(output_of(output))
+
+
+def output_of(folder: Path) -> Output:
+    """The names in an output."""
+    return Output(Location(str(folder)))
 
 
 def committed(output: Path) -> int:

@@ -6,12 +6,10 @@ import numpy as np
 import openvino
 import pytest
 
-from helpers import features_of, go
+from helpers import features_of, go, output_of
 from verger.cli.summary import show_summary
-from verger.output.layout import Output
 from verger.spark import fidelity
 from verger.spark.fidelity import compare_features
-from verger.store.location import Location
 
 pytestmark = pytest.mark.usefixtures("spark")
 
@@ -61,7 +59,7 @@ def test_a_run_in_bfloat16_says_how_near_it_is(
     assert found.mean_cosine == pytest.approx(whole.mean_cosine, abs=0.02)
     assert not (output / "_run/fidelity").exists()
     assert f"{found.mean_cosine:.4f}" in (output / "report.html").read_text()
-    show_summary(manifest, Output(Location(str(output))), "fr")
+    show_summary(manifest, output_of(output), "fr")
     assert f"{found.mean_cosine:.4f}".replace(".", ",") in " ".join(capsys.readouterr().out.split())
     again = go(orchard, output, precision="bf16", components=5)
     assert again.fidelity == found

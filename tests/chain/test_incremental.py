@@ -14,7 +14,15 @@ import pytest
 from deltalake import DeltaTable
 from PIL import Image
 
-from helpers import assert_same_features, features_of, go, matrix_of, rejected_of, table_of
+from helpers import (
+    assert_same_features,
+    features_of,
+    go,
+    matrix_of,
+    output_of,
+    rejected_of,
+    table_of,
+)
 from verger.chain import ending, features
 from verger.errors import (
     DeadlineReached,
@@ -25,19 +33,11 @@ from verger.errors import (
     UsageError,
 )
 from verger.output import files
-from verger.output.layout import FILES_SCHEMA, Output
+from verger.output.layout import FILES_SCHEMA
 from verger.output.manifest import read_manifest
 from verger.output.table import Table
-from verger.store.location import Location
 
 pytestmark = pytest.mark.usefixtures("spark")
-
-
-@pytest.fixture
-def images(orchard: Path, tmp_path: Path) -> Path:
-    """A copy of the orchard that a test may change."""
-    shutil.copytree(orchard, tmp_path / "in")
-    return tmp_path / "in"
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_a_limit_takes_nothing_away(images: Path, output: Path) -> None:
 
 
 def test_nothing_new_leaves_the_matrix_alone(images: Path, output: Path) -> None:
-    first = read_manifest(Output(Location(str(output))))
+    first = read_manifest(output_of(output))
     assert first is not None
     before = (output / "pca/matrix.csv").stat().st_mtime_ns
     again = go(images, output, components=5)
@@ -193,7 +193,7 @@ def test_a_deadline_ends_a_run_between_waves_and_the_next_one_goes_on(
 ) -> None:
     with pytest.raises(DeadlineReached, match="24 images are left"):
         go(images, tmp_path / "out", deadline=datetime.now(timezone.utc))
-    assert read_manifest(Output(Location(str(tmp_path / "out")))).status == "deadline"
+    assert read_manifest(output_of(tmp_path / "out")).status == "deadline"
 
     # The first wave may begin, and shows that the second would end too late.
     with pytest.raises(DeadlineReached, match="images are left, and the next wave would end"):
@@ -451,6 +451,9 @@ def test_the_variance_of_a_pca_goes_when_another_one_is_taken(
     assert matrix_of(output).shape == (24, 2 + 3)
     assert not list((output / "pca").glob("variance.csv"))
     assert not list((output / "pca").glob("spectrum.csv"))
+    # Without --model it is fitted on these rows, though no image is new.
+    assert go(images, output).components == 23
+    assert len((output / "pca/variance.csv").read_text().splitlines()) == 1 + 23
 
 
 def test_a_kept_pca_survives_a_run_with_too_many_rejected(images: Path, output: Path) -> None:
@@ -465,9 +468,15 @@ def test_a_kept_pca_survives_a_run_with_too_many_rejected(images: Path, output: 
     assert matrix_of(output).shape == (23, 2 + 22)
 
 
-def test_a_matrix_does_not_outlive_its_rows(images: Path, output: Path) -> None:
-    for photo in photos(images)[1:]:
+@pytest.mark.parametrize(("left", "words"), [(1, "only one image"), (0, "None of the 1 files")])
+def test_a_matrix_does_not_outlive_its_rows(
+    images: Path, output: Path, left: int, words: str
+) -> None:
+    (images / "notes.txt").write_text("no image")
+    for photo in photos(images)[left:]:
         photo.unlink()
-    with pytest.raises(InputError, match="only one image"):
+    with pytest.raises(InputError, match=words):
         go(images, output, prune=True)
-    assert not (output / "pca").exists()
+    of_all = ("pca", "model", "recogniser", "report.html", "_run/moments.npz")
+    assert [name for name in of_all if (output / name).exists()] == []
+    assert len(in_words(output, "r_5_100")) == 0

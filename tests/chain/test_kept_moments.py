@@ -10,9 +10,8 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 
-from helpers import features_of, go, matrix_of, table_of
+from helpers import features_of, go, matrix_of, output_of, table_of
 from verger.errors import UsageError
-from verger.output.layout import Output
 from verger.recognise.recogniser import load_recogniser
 from verger.reduce.kept import Kept
 from verger.reduce.moments import Moments
@@ -22,12 +21,6 @@ from verger.store.location import Location
 pytestmark = pytest.mark.usefixtures("spark")
 
 
-@pytest.fixture
-def images(orchard: Path, tmp_path: Path) -> Path:
-    """A copy of the orchard that a test may change."""
-    return shutil.copytree(orchard, tmp_path / "in")
-
-
 def kept_of(output: Path) -> Kept:
     kept = Kept.read(moments_file(output))
     assert kept is not None
@@ -35,7 +28,7 @@ def kept_of(output: Path) -> Kept:
 
 
 def moments_file(output: Path) -> Location:
-    return Output(Location(str(output))).moments
+    return output_of(output).moments
 
 
 def assert_whole(output: Path) -> None:
@@ -87,7 +80,7 @@ def test_of_too_many_classes_no_means_are_kept_and_the_matrix_is_made(
         assert (statistics.classes, statistics.moments.count) == (None, count)
         assert len(matrix_of(output)) == count
         with pytest.raises(UsageError, match="more than 2 classes"):
-            load_recogniser(Output(Location(str(output))))
+            load_recogniser(output_of(output))
         shutil.copy(tmp_path / "later.jpg", photos[1])
     photos[4].unlink()
     go(images, output, components=5, prune=True)

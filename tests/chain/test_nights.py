@@ -8,23 +8,20 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from helpers import features_of, go, matrix_of
+from helpers import features_of, go, matrix_of, output_of
 from verger.output.files import open_scores
-from verger.output.layout import Output
 from verger.recognise.recogniser import Recogniser, load_recogniser
 from verger.spark.model import load_projection
-from verger.store.location import Location
 
 pytestmark = pytest.mark.usefixtures("spark")
 
 
 @pytest.fixture
-def images(orchard: Path, tmp_path: Path) -> Path:
+def images(images: Path, tmp_path: Path) -> Path:
     """A copy of the orchard, two photographs of which come later."""
-    folder = shutil.copytree(orchard, tmp_path / "in")
-    for photo in (photos(folder)[1], photos(folder)[9]):
+    for photo in (photos(images)[1], photos(images)[9]):
         shutil.move(photo, tmp_path / f"{photo.parent.name}-{photo.name}")
-    return folder
+    return images
 
 
 @pytest.fixture
@@ -47,16 +44,12 @@ def add(images: Path) -> list[str]:
     return sorted(added)
 
 
-def place(output: Path) -> Output:
-    return Output(Location(str(output)))
-
-
 def score_files(output: Path) -> set[str]:
-    return {file.name for file in open_scores(place(output)).files()}
+    return {file.name for file in open_scores(output_of(output)).files()}
 
 
 def recogniser_of(output: Path) -> Recogniser:
-    return load_recogniser(place(output))
+    return load_recogniser(output_of(output))
 
 
 def assert_whole(output: Path) -> None:
@@ -65,7 +58,7 @@ def assert_whole(output: Path) -> None:
     features = np.stack(rows.features).astype(float)
     matrix = matrix_of(output)
     assert matrix.path.tolist() == rows.path.tolist()
-    expected = load_projection(place(output).model).project(features)
+    expected = load_projection(output_of(output).model).project(features)
     assert_allclose(matrix.iloc[:, 2:], expected, atol=1e-9)
     recogniser = recogniser_of(output)
     assert recogniser.paths == rows.path.tolist()
@@ -139,7 +132,7 @@ def test_after_a_run_that_did_not_end_all_is_made_anew(images: Path, output: Pat
 
 
 def test_scores_of_other_rows_are_not_added_to(images: Path, output: Path) -> None:
-    table = open_scores(place(output))
+    table = open_scores(output_of(output))
     table.commit([], table.files())
     add(images)
     go(images, output, keep_pca=True)

@@ -15,11 +15,10 @@ pytestmark = pytest.mark.usefixtures("spark")
 
 
 @pytest.fixture
-def images(orchard: Path, tmp_path: Path) -> Path:
-    shutil.copytree(orchard, tmp_path / "in")
-    (tmp_path / "in/notes.txt").write_text("no image")
-    (tmp_path / "in/Cherry/empty.jpg").touch()
-    return tmp_path / "in"
+def images(images: Path) -> Path:
+    (images / "notes.txt").write_text("no image")
+    (images / "Cherry/empty.jpg").touch()
+    return images
 
 
 def packed(images: Path, folder: Path, **options: int) -> Path:

@@ -12,11 +12,10 @@ from deltalake import DeltaTable
 from PIL import Image
 from pyspark.sql import SparkSession
 
-from helpers import features_of, go, matrix_of, table_of
+from helpers import features_of, go, matrix_of, output_of, table_of
 from verger.errors import InputError, TooManyRejectedError, UsageError
-from verger.output.layout import FILES_SCHEMA, Output
+from verger.output.layout import FILES_SCHEMA
 from verger.output.manifest import Manifest, read_manifest
-from verger.store.location import Location
 
 ODD_NAMES = [
     "with space.jpg",
@@ -33,9 +32,7 @@ ODD_NAMES = [
 
 @pytest.fixture
 def finished(sound: Path) -> tuple[Manifest, Path]:
-    manifest = read_manifest(Output(Location(str(sound))))
-    assert manifest is not None
-    return manifest, sound
+    return read_manifest(output_of(sound)), sound
 
 
 def test_spark_is_started_before_the_listing_where_a_cluster_waits_for_it(

@@ -20,7 +20,7 @@ from verger.errors import DefectError, SetupError, UsageError
 from verger.output.delta import options
 from verger.output.layout import FILES_SCHEMA, DataFile
 from verger.output.table import Table
-from verger.spark.writing import merge_files, write_rows
+from verger.spark.writing import merge_files, write_here
 from verger.store.location import Location
 
 ERASED = "kitchen/me-in-the-mirror.jpg"
@@ -44,10 +44,8 @@ def write_some(folder: Path, *paths: str, outcome: str = "featurized") -> list[D
         }
         for path in paths
     ]
-    written = write_rows(
-        Location(str(folder / "files")), [pa.RecordBatch.from_pylist(rows, FILES_SCHEMA)], "outcome"
-    )
-    return [DataFile(**row) for batch in written for row in batch.to_pylist()]
+    batch = pa.RecordBatch.from_pylist(rows, FILES_SCHEMA)
+    return write_here(Location(str(folder / "files")), [batch], "outcome")
 
 
 @pytest.fixture

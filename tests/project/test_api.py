@@ -24,7 +24,9 @@ def steps(orchard: Path, tmp_path_factory, spark) -> dict[str, object]:
     """The steps of the chain, gone through once."""
     output = str(tmp_path_factory.mktemp("steps"))
     images = verger.list_images(str(orchard))
-    features, rejected = verger.extract(images, str(orchard), output)
+    # With a column of somebody's own, which is no matter.
+    marked = images.selectExpr("*", "'train' as part_of")
+    features, rejected = verger.extract(marked, str(orchard), output)
     pca = verger.fit_pca(features, components=5)
     verger.write_matrix(verger.transform(features, pca), pca, output)
     return {"images": images, "features": features, "rejected": rejected, "pca": pca, "at": output}

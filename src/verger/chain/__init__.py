@@ -3,10 +3,10 @@
 import itertools
 from collections.abc import Iterator
 
-from verger.chain.ending import complete, end, is_up_to_date
+from verger.chain.ending import complete, end, is_up_to_date, withdraw
 from verger.chain.features import account, extract, plan
 from verger.chain.reduction import added_files, reduce
-from verger.errors import DeadlineReached, TooManyRejectedError
+from verger.errors import DeadlineReached, InputError, TooManyRejectedError
 from verger.images.listing import Noticed, at_least_one, list_input
 from verger.networks.engines import check_runs_here
 from verger.networks.graph import load_backbone
@@ -16,7 +16,7 @@ from verger.output.manifest import Manifest
 from verger.progress import Clock, Progress
 from verger.reduce.pca import check_components
 from verger.settings import RunSettings
-from verger.spark import matrix, waves
+from verger.spark import waves
 from verger.spark.failures import spark_errors
 from verger.spark.java import is_submitted
 from verger.spark.run import Run, begin, check_output, check_places, prepare
@@ -65,10 +65,10 @@ def run(
         except DeadlineReached:
             end(this, "deadline")
             raise
-        except TooManyRejectedError:
-            this.files.check()
-            matrix.withdraw(this.output, keep_model=settings.keep_pca)
-            end(this, "too_many_rejected")
+        except (InputError, TooManyRejectedError) as error:
+            withdraw(this, keep_model=settings.keep_pca)
+            if isinstance(error, TooManyRejectedError):
+                end(this, "too_many_rejected")
             raise
         if before and not planned and is_up_to_date(this, before):
             this.clock.progress.note("The matrix is as it was.")

@@ -7,7 +7,7 @@ from verger.output.layout import Outcome
 from verger.output.manifest import Manifest, Status, now
 from verger.recognise.recogniser import read_record
 from verger.report.page import write_report
-from verger.spark import statistics, waves
+from verger.spark import matrix, statistics, waves
 from verger.spark.model import is_whole
 from verger.spark.run import Run
 from verger.spark.writing import merge_files
@@ -23,9 +23,10 @@ def is_up_to_date(this: Run, before: Manifest) -> bool:
         return False
     if wanted["csv_dialect"] != had.get("csv_dialect", "standard"):
         return False
-    # A PCA that was kept is not the one that all rows would give.
+    # A PCA that was kept, or that of another output, is not the one that all rows would give.
+    fitted = not had.get("keep_pca") and not had.get("model")
     return this.settings.keep_pca or (
-        not had.get("keep_pca") and repr(wanted["components"]) == repr(had.get("components"))
+        fitted and repr(wanted["components"]) == repr(had.get("components"))
     )
 
 
@@ -66,6 +67,28 @@ def _on_the_page(manifest: Manifest) -> tuple[Any, ...]:
     """What the page says that may change while the matrix stays."""
     had = manifest.settings
     return manifest.input, had.get("lang", "en"), had.get("credit")
+
+
+def withdraw(this: Run, *, keep_model: bool) -> None:
+    """Delete what an earlier run made of all rows, and what was pruned: there is no matrix now.
+
+    Args:
+        this: the run.
+        keep_model: leave model and variance.
+    """
+    output = this.output
+    this.files.check()
+    storage.delete(output.report)
+    storage.delete(output.recogniser)
+    if keep_model:
+        matrix.remove_scores(output)
+    else:
+        storage.delete(output.pca)
+        storage.delete(output.model)
+    waves.delete_pending(output)
+    if this.settings.prune:
+        storage.delete(output.moments)
+        this.files.vacuum(0)
 
 
 def end(this: Run, status: Status) -> None:

@@ -1,5 +1,6 @@
 """All rows of features become a matrix, a model and a recogniser."""
 
+from verger.chain.ending import withdraw
 from verger.errors import InputError, VergerError
 from verger.output.layout import DataFile, Outcome
 from verger.output.manifest import Manifest
@@ -59,7 +60,7 @@ def reduce(this: Run, added: list[DataFile] | None) -> Projection:
                 projection = solve(taken.moments, settings.components)
         except VergerError:
             # The old matrix may have rows that the table has no longer.
-            matrix.withdraw(output, keep_model=False)
+            withdraw(this, keep_model=False)
             raise
     with this.clock.stage("project"):
         rows = _features(this, added)

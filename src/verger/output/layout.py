@@ -123,6 +123,8 @@ class Output:
         """Of all features, for the next fit."""
         self.pca = location.child("pca")
         self.scores = location.child("pca/parquet")
+        self.variance = location.child("pca/variance.csv")
+        self.spectrum = location.child("pca/spectrum.csv")
         self.matrix_csv = location.child("pca/matrix.csv")
         self.model = location.child("model")
         self.recogniser = location.child("recogniser")

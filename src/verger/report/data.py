@@ -168,8 +168,8 @@ def _read_rejected(
 
 def _read_spectrum(output: Output) -> tuple[list[Component], int]:
     """All components, and how many are kept; those kept where only they are known."""
-    kept = _read_components(output.pca.child("variance.csv"))
-    return _read_components(output.pca.child("spectrum.csv")) or kept, len(kept)
+    kept = _read_components(output.variance)
+    return _read_components(output.spectrum) or kept, len(kept)
 
 
 def _read_components(file: Location) -> list[Component]:

@@ -54,7 +54,7 @@ class Row:
     thumbnail: bytes | None = None
 
     def record(self) -> dict[str, Any]:
-        """Its columns of `FILES_SCHEMA` that are not null."""
+        """Its columns of `FILES_SCHEMA`; those that it leaves out are null."""
         known = {**vars(self.image), SPECIAL.name: self.special, THUMBNAIL.name: self.thumbnail}
         if isinstance(self.outcome, Rejection):
             known |= {"reason": str(self.outcome.reason), "detail": self.outcome.detail}

@@ -1,7 +1,5 @@
 """The matrix on disk: scores as a table and as CSV, the variance, and the model."""
 
-import csv
-import io
 import shutil
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -38,24 +36,11 @@ class Dialect(NamedTuple):
 DIALECTS = {"standard": Dialect(), "excel-fr": Dialect(";", ",", "\ufeff", guarded=True)}
 """RFC 4180, which programs read, and what Excel opens by a double click in French."""
 
-VARIANCE, SPECTRUM = "variance.csv", "spectrum.csv"
-
 COPIED_BYTES = 8 * 2**20
 """Of a part that are read at once: from a store, each time is a request."""
 
 FORMULA = "^[=+@\t\r-]"
 """How a formula begins: https://owasp.org/www-community/attacks/CSV_Injection."""
-
-
-def withdraw(output: Output, *, keep_model: bool) -> None:
-    """Delete what an earlier run made of all rows, its model and variance only if asked."""
-    storage.delete(output.report)
-    storage.delete(output.recogniser)
-    if keep_model:
-        remove_scores(output)
-        return
-    storage.delete(output.pca)
-    storage.delete(output.model)
 
 
 def remove_scores(output: Output) -> None:
@@ -72,8 +57,8 @@ def remove_csv(output: Output) -> None:
 
 def remove_variance(output: Output) -> None:
     """Delete the variance of an earlier run, whose PCA was another one."""
-    for name in (VARIANCE, SPECTRUM):
-        storage.delete(output.pca.child(name))
+    for file in (output.variance, output.spectrum):
+        storage.delete(file)
 
 
 def scoring(projection: Callable[[], Projection]) -> Step:
@@ -156,18 +141,14 @@ def write_csv(
 
 def write_variance(pca: Pca, output: Output) -> None:
     """Write `pca/variance.csv`, a row a component kept, and `pca/spectrum.csv`, of all."""
-    components = pca.components.shape[1]
     ratios = pca.explained_variance_ratio
-    columns = (pca.explained_variance.tolist(), ratios.tolist(), ratios.cumsum().tolist())
-    lines = [(number, *values) for number, values in enumerate(zip(*columns, strict=True), 1)]
-    for name, count in ((VARIANCE, components), (SPECTRUM, len(lines))):
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(
-            ["component", "explained_variance", "explained_variance_ratio", "cumulative_ratio"]
-        )
-        writer.writerows(lines[:count])
-        storage.write_bytes(output.pca.child(name), text.getvalue().encode())
+    columns = (pca.explained_variance, ratios, ratios.cumsum())
+    values = zip(*(column.tolist() for column in columns), strict=True)
+    lines = [",".join(map(str, (number, *row))) for number, row in enumerate(values, 1)]
+    header = "component,explained_variance,explained_variance_ratio,cumulative_ratio"
+    kept = lines[: pca.components.shape[1]]
+    for file, some in ((output.variance, kept), (output.spectrum, lines)):
+        storage.write_bytes(file, "\n".join([header, *some, ""]).encode())
 
 
 def to_lines(batch: pa.RecordBatch, dialect: Dialect = DIALECTS["standard"]) -> str:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyspark
-from pyarrow.parquet import read_table
 from pyspark.sql.types import StructField, StructType
 
 from verger.errors import UsageError
@@ -196,7 +195,5 @@ def _write_row(stage: Location, columns: dict[str, pa.Array]) -> None:
 
 def _read_row(stage: Location) -> dict[str, Any]:
     (name,) = _data_of(stage)
-    data = stage.child("data", name)
-    rows = read_table(data.path, filesystem=storage.file_system(data))
-    row: dict[str, Any] = rows.to_pylist()[0]
+    row: dict[str, Any] = storage.read_parquet(stage.child("data", name)).to_pylist()[0]
     return row

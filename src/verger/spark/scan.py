@@ -7,6 +7,7 @@ or sorted.
 import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, TypeVar
 from zipimport import zipimporter
 
@@ -30,19 +31,19 @@ Batches = Iterable[pa.RecordBatch]
 Step = Callable[[Batches], Iterator[pa.RecordBatch]]
 
 
+@dataclass(frozen=True)
 class Scan:
     """Rows of Parquet files, each task of which reads its own slices.
 
-    Args:
+    Attributes:
         spark: the session.
         reader: what is read, and how.
         tasks: what each task reads.
     """
 
-    def __init__(self, spark: SparkSession, reader: Reader, tasks: list[list[Slice]]) -> None:
-        self.spark = spark
-        self.reader = reader
-        self.tasks = tasks
+    spark: SparkSession
+    reader: Reader
+    tasks: list[list[Slice]]
 
     @classmethod
     def of_files(

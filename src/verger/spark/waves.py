@@ -24,11 +24,12 @@ from verger.output.layout import (
     Outcome,
     Output,
     Reason,
+    Rejection,
 )
 from verger.progress import Progress, utc_now
 from verger.settings import RunSettings
 from verger.spark.connect import processors
-from verger.spark.extraction import Extractor
+from verger.spark.extraction import Extractor, Row
 from verger.spark.failures import workers_died
 from verger.spark.reading import Reader, Slice, whole
 from verger.spark.scan import Scan
@@ -173,14 +174,10 @@ def extract_images(
 
 def _reject_crashed(output: Output, images: list[Slice]) -> list[DataFile]:
     """The row of a single image that no worker survives."""
-    (row,) = next(Reader(output.work, LISTING_SCHEMA).read(images)).to_pylist()
-    rejection = {
-        **row,
-        "reason": str(Reason.CRASHED),
-        "detail": "no worker survives this image",
-        "outcome": str(Outcome.REJECTED),
-    }
-    rows = pa.RecordBatch.from_pylist([rejection], FILES_SCHEMA)
+    (listed,) = Reader(output.work, LISTING_SCHEMA).table(images).to_pylist()
+    rejection = Rejection(Reason.CRASHED, "no worker survives this image")
+    row = Row(ListedImage(**listed), rejection)
+    rows = pa.RecordBatch.from_pylist([row.record()], FILES_SCHEMA)
     return write_here(output.files, [rows], "outcome")
 
 

@@ -174,12 +174,14 @@ def extract(
     )
     sizes = task_sizes(images.count(), settings.task_size, processors(spark))
     parts = max(len(sizes), 1)
+    # Columns that somebody added are left out.
+    tasks = images.select(*LISTING_SCHEMA.names)
     if extractor.packed:
         # A row group goes to one task, which reads it once.
-        tasks = images.repartition(parts, "shard", "row_group")
+        tasks = tasks.repartition(parts, "shard", "row_group")
         tasks = tasks.sortWithinPartitions("shard", "row_group", "row")
     else:
-        tasks = images.repartition(parts)
+        tasks = tasks.repartition(parts)
     files = write(tasks, extractor, target, "outcome")
 
     def rows(outcome: Outcome, *columns: str) -> DataFrame:
