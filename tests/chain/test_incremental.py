@@ -324,8 +324,8 @@ def test_transform_projects_another_folder_through_a_fitted_pca(
 
 def test_a_pca_of_other_features_is_refused(images: Path, output: Path, tmp_path: Path) -> None:
     table_of(output).set_properties({"precision": "bf16"})
-    with pytest.raises(UsageError, match="other weights or precision"):
-        go(images, tmp_path / "new", model=str(output))
+    with pytest.raises(UsageError, match="with precision 'bf16' instead of 'f32', views '1' inst"):
+        go(images, tmp_path / "new", model=str(output), views=2)
     with pytest.raises(UsageError, match="holds no fitted PCA"):
         go(images, tmp_path / "new", model=str(images))
 

@@ -39,6 +39,15 @@ class Identity(BaseModel):
         return cls(**{name: properties.get(name, field.default or "") for name, field in fields})
 
 
+def differences(old: Identity, wanted: Identity) -> str:
+    """What differs between two identities, in words; empty where nothing does."""
+    return ", ".join(
+        f"{name} {had!r} instead of {value!r}"
+        for (name, had), (_, value) in zip(old, wanted, strict=True)
+        if had != value
+    )
+
+
 def check_comparable(old_identity: Identity, wanted: Identity, output: Output) -> None:
     """Refuse an old output whose rows would not be comparable with new ones.
 
@@ -50,14 +59,9 @@ def check_comparable(old_identity: Identity, wanted: Identity, output: Output) -
     Raises:
         UsageError: saying what differs.
     """
-    differs = [
-        f"{name} {old!r} instead of {new!r}"
-        for (name, old), (_, new) in zip(old_identity, wanted, strict=True)
-        if old != new
-    ]
-    if differs:
+    if differs := differences(old_identity, wanted):
         raise UsageError(
-            f"{output.location} was made with {', '.join(differs)}.",
+            f"{output.location} was made with {differs}.",
             "Give another output folder, or start this one over with --fresh.",
         )
 

@@ -14,7 +14,7 @@ import pyspark
 from pyspark.sql.types import StructField, StructType
 
 from verger.errors import UsageError
-from verger.output.files import Identity, open_files
+from verger.output.files import Identity, differences, open_files
 from verger.output.layout import Output
 from verger.reduce.moments import Float64
 from verger.reduce.pca import Projection
@@ -99,11 +99,13 @@ def check_model(identity: Identity, output: Output, settings: RunSettings) -> No
         return
     find_model(settings.model)
     made_by = made_with(settings.model)
-    if made_by and made_by != identity.model_copy(update={"label_from": made_by.label_from}):
+    if made_by is None:
+        return
+    wanted = identity.model_copy(update={"label_from": made_by.label_from})
+    if differs := differences(made_by, wanted):
         raise UsageError(
-            f"The PCA of {settings.model} was fitted on features of other weights or precision.",
-            f"Give --weights and --precision as they were: {made_by.weights_sha256[:12]}, "
-            f"{made_by.precision}.",
+            f"The PCA of {settings.model} was fitted on features with {differs}.",
+            "Give --network, --weights, --precision, --views and --exact-decoding as they were.",
         )
 
 
