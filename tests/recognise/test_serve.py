@@ -11,11 +11,15 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
+from typer.testing import CliRunner
 
 from helpers import go, verger
 from servers import ask, serving
+from verger.cli.main import app
+from verger.errors import SetupError
 from verger.recognise.names import find_name
+from verger.recognise.photo import Photographer
 
 HOSTILE = "<img src=x onerror=alert(1)> Pear"
 
@@ -96,6 +100,15 @@ def test_other_addresses_and_methods_are_problems_too(port: int) -> None:
     assert (status, problem["status"]) == (405, 405)
 
 
+def test_pictures_that_had_gone_are_shown_when_they_are_back(port: int, output: Path) -> None:
+    images = output.with_name("in")
+    images.rename(output.with_name("away"))
+    statuses = [ask(port, f"/pictures/{number}")[0] for number in range(24)]
+    output.with_name("away").rename(images)
+    assert 404 in statuses
+    assert {ask(port, f"/pictures/{number}")[0] for number in range(24)} == {200}
+
+
 def test_openapi_names_every_status(port: int) -> None:
     _, document, _ = ask(port, "/openapi.json")
     responses = document["paths"]["/api/classify"]["post"]["responses"]
@@ -143,10 +156,15 @@ def test_slow_senders_and_half_open_connections_stop_nobody(output: Path, photo:
         slow = socket.create_connection(("127.0.0.1", port), timeout=60)
         head = "POST /api/classify HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
         slow.sendall(f"{head}Content-Length: 1000\r\n\r\nab".encode())
+        # One request, and of the next a part.
+        again = socket.create_connection(("127.0.0.1", port), timeout=60)
+        again.sendall(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\nGET /he")
         assert ask(port, "/api/classify", photo.read_bytes())[0] == 200
         assert slow.recv(1000).startswith(b"HTTP/1.1 408 ")
         assert [connection.recv(10) for connection in silent] == [b""] * 20
-        for connection in (*silent, slow):
+        with again.makefile("rb") as answer:
+            assert answer.read().startswith(b"HTTP/1.1 404 ")
+        for connection in (*silent, slow, again):
             connection.close()
 
 
@@ -162,6 +180,18 @@ def test_it_ends_in_good_order_and_says_what_is_wrong(output: Path, tmp_path: Pa
     (tmp_path / "key.pem").write_text("no key")
     pair = ("--key", tmp_path / "key.pem", "--certificate", tmp_path / "key.pem")
     assert verger("serve", output, *pair).returncode == 2
+
+
+def test_workers_that_cannot_start_are_said_as_they_are(
+    output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Photographer, pixels: object) -> None:
+        raise SetupError("This processor lacks bfloat16.")
+
+    monkeypatch.setattr(Photographer, "reduce", fail)
+    done = CliRunner().invoke(app, ["serve", str(output), "--port", "1"])
+    assert done.exit_code == SetupError.exit_code
+    assert "lacks bfloat16" in done.stderr
 
 
 @pytest.fixture(params=["light-en", "dark-fr"])
@@ -215,6 +245,26 @@ def test_what_is_no_picture_is_said_in_words(browser: Browser, port: int, tmp_pa
     page.set_input_files("#file", tmp_path / "notes.jpg")
     expect(page.locator("#status")).to_contain_text("lisible")
     page.close()
+
+
+def test_an_answer_that_comes_late_is_not_shown_beside_another_photograph(
+    browser: Browser, port: int, orchard: Path
+) -> None:
+    first, last = min(orchard.rglob("*.jpg")), max(orchard.rglob("*.jpg"))
+    page = browser.new_context(service_workers="block").new_page()
+    held: list[Route] = []
+    page.route("**/api/classify", lambda route: route.continue_() if held else held.append(route))
+    page.goto(f"http://127.0.0.1:{port}/")
+    with page.expect_request("**/api/classify"):
+        page.set_input_files("#file", first)
+    page.set_input_files("#file", last)
+    guess = page.locator("#guesses li").first
+    expect(guess).to_contain_text(last.parent.name)
+    with page.expect_response("**/api/classify"):
+        held[0].continue_()
+    page.wait_for_timeout(500)
+    expect(guess).to_contain_text(last.parent.name)
+    page.context.close()
 
 
 def test_the_page_opens_without_a_network(browser: Browser, output: Path, photo: Path) -> None:

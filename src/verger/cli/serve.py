@@ -10,8 +10,6 @@ from verger.cli import console
 from verger.cli.options import Debug, Made
 from verger.cli.reporting import reporting
 
-MEBIBYTE = 2**20
-
 
 def serve(
     folder: Made,
@@ -42,10 +40,10 @@ def serve(
         from verger.recognise.export_onnx import export_onnx
         from verger.recognise.photo import open_recogniser
         from verger.recognise.server import serving
-        from verger.recognise.server.app import Limits, make_app
+        from verger.recognise.server.app import make_app
         from verger.recognise.server.corrections import check_labels
         from verger.recognise.server.desk import Desk
-        from verger.recognise.server.phone import OnPhone
+        from verger.recognise.server.pages import OnPhone
         from verger.store.location import Location
 
         if (certificate is None) != (key is None):
@@ -56,9 +54,10 @@ def serve(
             check_labels(recogniser.labels)
         kept = Location.parse(corrections) if corrections else None
         desk = Desk(recogniser, photographer, queue=queue, seconds=seconds)
-        limits = Limits(max_megabytes * MEBIBYTE, seconds, kept)
         given = OnPhone(export_onnx(recogniser, photographer)[0]) if on_phone else None
-        app = make_app(output, desk, limits, given)
+        app = make_app(
+            output, desk, max_bytes=max_megabytes * 2**20, corrections=kept, on_phone=given
+        )
         scheme = "https" if certificate else "http"
         shown = f"[{host}]" if ":" in host else host
         console.say(f"{scheme}://{shown}:{port}/ (Ctrl-C ends it)")
@@ -67,7 +66,9 @@ def serve(
                 "Without TLS anybody on this network can see the photographs, and the page cannot "
                 "be installed. Give --certificate and --key."
             )
-        serving.serve(app, host, port, certificate, key, seconds=seconds, proxy=proxy)
+        serving.serve(
+            app, desk, host=host, port=port, certificate=certificate, key=key, proxy=proxy
+        )
 
 
 def _is_loopback(host: str) -> bool:

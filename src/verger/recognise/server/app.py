@@ -4,8 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 from starlette.applications import Starlette
@@ -22,10 +21,8 @@ from verger.recognise.names import find_name
 from verger.recognise.recogniser import Answer
 from verger.recognise.server.corrections import keep
 from verger.recognise.server.desk import BusyError, Desk, LateError
-from verger.recognise.server.headers import SecurityHeaders
 from verger.recognise.server.openapi import describe
-from verger.recognise.server.pages import STATIC, make_page, static
-from verger.recognise.server.phone import OnPhone
+from verger.recognise.server.pages import OnPhone, SecurityHeaders, make_pages, static_routes
 from verger.store.location import Location
 
 PICTURE_SIDE = 160
@@ -43,50 +40,40 @@ STATUS_OF_REASON = {
 """All other reasons are 422: an image of a known format that cannot be read."""
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What the server takes.
-
-    Attributes:
-        max_bytes: of a photograph.
-        seconds: in which its bytes must arrive, and in which it must be answered.
-        corrections: where photographs go whose sender says what they show; None to refuse them.
-    """
-
-    max_bytes: int = 10 * 2**20
-    seconds: float = 10.0
-    corrections: Location | None = None
-
-
 def make_app(
-    output: Output, desk: Desk, limits: Limits, on_phone: OnPhone | None = None
+    output: Output,
+    desk: Desk,
+    *,
+    max_bytes: int,
+    corrections: Location | None,
+    on_phone: OnPhone | None,
 ) -> Starlette:
     """The application that serves an output.
 
     Args:
         output: whose recogniser answers.
-        desk: where photographs are looked at.
-        limits: what is taken.
+        desk: where photographs are looked at; its patience is that for their bytes, too.
+        max_bytes: of a photograph.
+        corrections: where photographs go whose sender says what they show; None to refuse them.
         on_phone: what browsers compute with, if they may.
     """
-    server = _Server(output, desk, limits, on_phone)
+    server = _Server(output, desk, max_bytes, corrections, on_phone)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        await run_in_threadpool(desk.warm_up)
         yield
         await run_in_threadpool(desk.close)
 
     app = Starlette(
         routes=[
             Route("/", server.page),
-            *(Route(f"/{name}", partial(_static, name)) for name in STATIC),
+            *static_routes(),
             Route("/openapi.json", server.openapi),
             Route("/health", server.health),
             Route("/api/classify", server.classify, methods=["POST"]),
             Route("/api/corrections", server.correct, methods=["POST"]),
             Route("/pictures/{number:int}", server.picture),
-            *(on_phone.routes() if on_phone else ()),
+            *(on_phone.routes if on_phone else ()),
         ],
         exception_handlers={HTTPException: _explain, Exception: _explain_defect},
         lifespan=lifespan,
@@ -97,33 +84,35 @@ def make_app(
 
 class _Server:
     def __init__(
-        self, output: Output, desk: Desk, limits: Limits, on_phone: OnPhone | None
+        self,
+        output: Output,
+        desk: Desk,
+        max_bytes: int,
+        corrections: Location | None,
+        on_phone: OnPhone | None,
     ) -> None:
-        self.desk, self.limits, self.on_phone = desk, limits, on_phone
+        self.desk, self.max_bytes, self.corrections = desk, max_bytes, corrections
         self.recogniser = desk.recogniser
         self.numbers = {path: number for number, path in enumerate(self.recogniser.paths)}
-        source = Location.parse(read_manifest(output).input)
-        images, _ = find_images(output, set(self.recogniser.paths))
-        loader = thumbnail_loader(source, PICTURE_SIDE)
-        self.thumbnail = lru_cache(KEPT_PICTURES)(
-            lambda number: thumbnail(loader, images[self.recogniser.paths[number]])
+        self.pages = make_pages(
+            self.recogniser.labels, corrects=corrections is not None, on_phone=on_phone
         )
+        self.loader = thumbnail_loader(Location.parse(read_manifest(output).input), PICTURE_SIDE)
+        self.images, _ = find_images(output, set(self.recogniser.paths))
+        self.thumbnail = lru_cache(KEPT_PICTURES)(self._make_thumbnail)
 
     async def page(self, request: Request) -> Response:
         """The page, in the language that the address or the browser asks for."""
-        accepted = request.headers.get("accept-language", "")
         language = request.query_params.get("lang", "")
-        if language not in {"en", "fr"}:
+        if language not in self.pages:
+            accepted = request.headers.get("accept-language", "")
             language = "fr" if accepted.lower().startswith("fr") else "en"
-        corrects = self.limits.corrections is not None
-        page = make_page(
-            language, self.recogniser.labels, corrects=corrects, on_phone=self.on_phone
-        )
-        return Response(page, media_type="text/html", headers={"Vary": "Accept-Language"})
+        page, headers = self.pages[language], {"Vary": "Accept-Language"}
+        return Response(page, media_type="text/html", headers=headers)
 
     async def openapi(self, _: Request) -> Response:
         """What can be asked, for programs."""
-        return JSONResponse(describe(self.limits.max_bytes, self.recogniser.labels))
+        return JSONResponse(describe(self.max_bytes, self.recogniser.labels))
 
     async def health(self, _: Request) -> Response:
         """That it runs, and how long the queue is."""
@@ -131,23 +120,22 @@ class _Server:
 
     async def classify(self, request: Request) -> Response:
         """What a photograph shows."""
-        data = await _read_photograph(request, self.limits)
+        data = await self._read_photograph(request)
         answer = await _in_time(self.desk.answer(data))
         return JSONResponse(self._describe(answer))
 
     async def correct(self, request: Request) -> Response:
         """Keep a photograph under the class that its sender names, for the next run."""
-        folder = self.limits.corrections
-        if folder is None:
+        if self.corrections is None:
             raise HTTPException(403, "This server keeps no photographs.")
         label = request.query_params.get("label", "")
         if label not in self.recogniser.labels:
             raise HTTPException(422, "The label is none of the classes.")
         if request.query_params.get("consent") != "yes":
             raise HTTPException(422, "Nothing is kept without consent=yes.")
-        data = await _read_photograph(request, self.limits)
+        data = await self._read_photograph(request)
         pixels = await _in_time(self.desk.pixels(data))
-        await run_in_threadpool(keep, pixels, label, folder)
+        await run_in_threadpool(keep, pixels, label, self.corrections)
         return JSONResponse({"kept": label}, 201)
 
     async def picture(self, request: Request) -> Response:
@@ -156,10 +144,48 @@ class _Server:
         if number >= len(self.recogniser.paths):
             raise HTTPException(404, "There is no such picture.")
         webp = await run_in_threadpool(self.thumbnail, number)
-        if webp is None:
-            raise HTTPException(404, "The image has gone.")
         headers = {"Cache-Control": "private, max-age=86400"}
         return Response(webp, media_type="image/webp", headers=headers)
+
+    async def _read_photograph(self, request: Request) -> bytes:
+        """The body of a request.
+
+        Raises:
+            HTTPException: it is too long, too slow, empty, or said to be no image.
+        """
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if not kind.startswith("image/") and kind != "application/octet-stream":
+            raise HTTPException(
+                415, "Send the photograph itself, with a content type such as image/jpeg."
+            )
+        too_long = HTTPException(413, f"A photograph may have {self.max_bytes:,} bytes.")
+        declared = request.headers.get("content-length", "0")
+        if declared.isdecimal() and int(declared) > self.max_bytes:
+            raise too_long
+
+        async def read() -> bytes:
+            data = bytearray()
+            async for chunk in request.stream():
+                data += chunk
+                if len(data) > self.max_bytes:
+                    raise too_long
+            return bytes(data)
+
+        try:
+            data = await asyncio.wait_for(read(), self.desk.seconds)
+        except asyncio.TimeoutError as error:
+            raise HTTPException(408, "The photograph arrives too slowly.") from error
+        except ClientDisconnect as error:
+            raise HTTPException(400, "The photograph did not arrive whole.") from error
+        if not data:
+            raise HTTPException(400, "There is no photograph in the request.")
+        return data
+
+    def _make_thumbnail(self, number: int) -> bytes:
+        webp = thumbnail(self.loader, self.images[self.recogniser.paths[number]])
+        if webp is None:  # now; what is raised is not kept in memory
+            raise HTTPException(404, "The image has gone.")
+        return webp
 
     def _describe(self, answer: Answer) -> dict[str, Any]:
         described = answer.model_dump()
@@ -169,41 +195,6 @@ class _Server:
         for similar in described["similar"]:
             similar["picture"] = f"/pictures/{self.numbers[similar['path']]}"
         return described
-
-
-async def _read_photograph(request: Request, limits: Limits) -> bytes:
-    """The body of a request.
-
-    Raises:
-        HTTPException: it is too long, too slow, empty, or said to be no image.
-    """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if not kind.startswith("image/") and kind != "application/octet-stream":
-        raise HTTPException(
-            415, "Send the photograph itself, with a content type such as image/jpeg."
-        )
-    too_long = HTTPException(413, f"A photograph may have {limits.max_bytes:,} bytes.")
-    declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared) > limits.max_bytes:
-        raise too_long
-
-    async def read() -> bytes:
-        data = bytearray()
-        async for chunk in request.stream():
-            data += chunk
-            if len(data) > limits.max_bytes:
-                raise too_long
-        return bytes(data)
-
-    try:
-        data = await asyncio.wait_for(read(), limits.seconds)
-    except asyncio.TimeoutError as error:
-        raise HTTPException(408, "The photograph arrives too slowly.") from error
-    except ClientDisconnect as error:
-        raise HTTPException(400, "The photograph did not arrive whole.") from error
-    if not data:
-        raise HTTPException(400, "There is no photograph in the request.")
-    return data
 
 
 async def _in_time(work: Awaitable[Any]) -> Any:
@@ -238,8 +229,3 @@ def _problem(status: int, detail: str, headers: dict[str, str]) -> Response:
     data = {"status": status, "detail": detail}
     kind = "application/problem+json"
     return Response(json.dumps(data), status, headers=headers, media_type=kind)
-
-
-async def _static(name: str, _: Request) -> Response:
-    data, kind = static(name)
-    return Response(data, media_type=kind, headers={"Cache-Control": "no-cache"})

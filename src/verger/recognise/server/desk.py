@@ -40,7 +40,6 @@ class Desk:
         photographer: turns pixels into features.
         queue: how many photographs may wait besides those that are worked on.
         seconds: what an answer may take, its time in the queue included.
-        workers: how many are worked on at once; one for each processor if not given.
     """
 
     def __init__(
@@ -50,11 +49,10 @@ class Desk:
         *,
         queue: int,
         seconds: float,
-        workers: int | None = None,
     ) -> None:
         self.recogniser = recogniser
         self.photographer = photographer
-        self.workers = workers or os.cpu_count() or 1
+        self.workers = os.cpu_count() or 1
         self.most = self.workers + queue
         self.seconds = seconds
         self.taken = 0
@@ -75,7 +73,11 @@ class Desk:
         return await self._in_turn(partial(self._decode, "whole", data))
 
     def warm_up(self) -> None:
-        """Start all workers with their networks and decoders, so that nobody waits for that."""
+        """Start all workers with their networks and decoders, so that nobody waits for that.
+
+        Raises:
+            SetupError: the engine is not installed, or no process can be started.
+        """
         side = self.photographer.backbone.network.side
         blank = np.zeros((side * self.photographer.views, side, 3), np.uint8)
 

@@ -11,66 +11,80 @@ from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from verger.errors import SetupError, UsageError
+from verger.recognise.server.desk import Desk
 
 CONNECTIONS = 256
 """At once; more are answered with 503."""
 
 
 class ImpatientProtocol(H11Protocol):
-    """Closes a connection whose first request does not arrive; uvicorn waits for it for ever."""
+    """Closes a connection on which the head of a request does not arrive, be it the first or not.
+
+    uvicorn itself gives up those alone on which nothing at all comes after an answer.
+    """
 
     seconds = 10.0
-    """In which the head of the first request must arrive."""
+    """In which it must arrive, from the connection or the last answer on."""
 
     _patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         """Start the clock."""
         super().connection_made(transport)
-        self._patience = self.loop.call_later(self.seconds, self._give_up)
+        self._be_patient()
+
+    def on_response_complete(self) -> None:
+        """Start it anew."""
+        super().on_response_complete()
+        self._be_patient()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
+        """Stop it."""
         if self._patience:
             self._patience.cancel()
         super().connection_lost(exc)
 
+    def _be_patient(self) -> None:
+        if self._patience:
+            self._patience.cancel()
+        self._patience = self.loop.call_later(self.seconds, self._give_up)
+
     def _give_up(self) -> None:
         # A request that has come has a cycle; its body has a limit of its own.
-        if self.cycle is None and not self.transport.is_closing():
+        if self.cycle is None or self.cycle.response_complete:
             self.transport.close()
 
 
 def serve(
     app: Starlette,
+    desk: Desk,
+    *,
     host: str,
     port: int,
-    certificate: Path | None = None,
-    key: Path | None = None,
-    *,
-    seconds: float,
-    proxy: bool = False,
+    certificate: Path | None,
+    key: Path | None,
+    proxy: bool,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM.
 
     Args:
         app: what answers.
+        desk: whose workers are started first; its patience is that for the head of a request, too.
         host: the address of this machine on which to listen.
         port: likewise.
         certificate: a PEM file for TLS; None for none.
         key: of the certificate.
-        seconds: in which the head of a request must arrive.
         proxy: whether a proxy on this machine says for whom it asks.
 
     Raises:
         UsageError: the certificate cannot be used.
-        SetupError: the port is taken.
+        SetupError: the port is taken, or the workers cannot start.
     """
     config = uvicorn.Config(
         app,
         host=host,
         port=port,
-        http=type("Protocol", (ImpatientProtocol,), {"seconds": seconds}),
+        http=type("Protocol", (ImpatientProtocol,), {"seconds": desk.seconds}),
         ws="none",
         lifespan="on",
         log_level="warning",
@@ -90,6 +104,7 @@ def serve(
             f"The certificate {certificate} with the key {key} cannot be used: {error}",
             "Give --certificate and --key as PEM files.",
         ) from error
+    desk.warm_up()  # not in the app: uvicorn would only say that it has not started
     try:
         # It stops in good order, then has Python raise what stopped it.
         with suppress(KeyboardInterrupt):

@@ -11,6 +11,7 @@ const ANSWERS = 5;
 const PLACE = "computed-by";
 const onPhone = byId("on-phone");
 let sent = null;
+let looks = 0;
 let computer = null;
 const waiting = new Set();
 
@@ -119,23 +120,25 @@ function showAnswer(answer) {
   byId("verdict").scrollIntoView({ block: "nearest" });
 }
 
-// A file, or what the camera shows.
+// A file, or what the camera shows. An answer that comes after the next photograph is not shown.
 async function look(source) {
+  const mine = ++looks;
   byId("answer").hidden = true;
   byId("status").textContent = words.looking;
   try {
     const canvas = await draw(source).catch(() => null); // of a format that this browser does not know
     const redrawn = canvas && (await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.92)));
+    if (mine !== looks) return;
     sent = redrawn ?? source;
     const photograph = byId("photograph");
     URL.revokeObjectURL(photograph.src);
     photograph.src = URL.createObjectURL(sent);
     photograph.hidden = false;
-    if (!onPhone?.checked) showAnswer(await post("/api/classify", sent));
-    else if (canvas) showAnswer(await answerOnPhone(canvas));
-    else throw new Error(words.error_415);
+    if (onPhone?.checked && !canvas) throw new Error(words.error_415);
+    const answer = await (onPhone?.checked ? answerOnPhone(canvas) : post("/api/classify", sent));
+    if (mine === looks) showAnswer(answer);
   } catch (error) {
-    byId("status").textContent = error.message;
+    if (mine === looks) byId("status").textContent = error.message;
   }
 }
 
