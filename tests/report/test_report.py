@@ -48,7 +48,7 @@ def output(finished: Path, tmp_path: Path) -> Path:
 
 
 def write(output: Path, language: str = "en") -> str:
-    write_report(Output(Location(str(output))), language)
+    write_report(Output(Location(str(output))), language, Progress())
     return (output / "report.html").read_text()
 
 

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page
@@ -29,7 +30,7 @@ LABELS = [EVIL] * 6 + ["pear"] * 6 + ["plum"] * 6
 
 
 def written(output: Output, language: str = "en") -> Path:
-    write_report(output, language)
+    write_report(output, language, Progress())
     return Path(output.report.path)
 
 
@@ -264,6 +265,17 @@ def test_a_large_output_is_sampled_in_proportion_and_stays_small(tmp_path: Path)
     # 5,000 thumbnails of about 0.9 kB come on top.
     assert report.stat().st_size < 10 * 2**20
     assert "among 20,000 of 24,401 images" in report.read_text()
+
+
+def test_small_scores_have_places_of_their_own_on_the_map(tmp_path: Path) -> None:
+    output = make_output(tmp_path, LABELS, pictures=False)
+    file = tmp_path / "out/pca/parquet/part-0.parquet"
+    table = pq.read_table(file)
+    scores = [[score / 1000 for score in row] for row in table["pca"].to_pylist()]
+    pq.write_table(table.drop("pca").append_column("pca", [scores]), file)
+    found = points_of(written(output))["scores"][0]
+    assert len(set(found)) == len(LABELS)
+    assert sorted(found) == pytest.approx(sorted(row[0] for row in scores), abs=1e-5)
 
 
 def test_the_credit_stands_on_the_page(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import csv
 import json
 from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,17 +115,13 @@ def tolerant_manifest(output: Output) -> tuple[Manifest, bool]:
     """
     try:
         return read_manifest(output), False
-    except InputError as error:
-        if not isinstance(error.__cause__, ValidationError):
-            raise
-        unreadable = error
-    try:
-        fields = json.loads(storage.read_bytes(output.manifest))
-    except ValueError:
+    except InputError:
         fields = None
-    if not isinstance(fields, dict):
-        raise unreadable
-    return _known_part(fields, output), True
+        with suppress(OSError, ValueError):
+            fields = json.loads(storage.read_bytes(output.manifest))
+        if not isinstance(fields, dict):
+            raise
+        return _known_part(fields, output), True
 
 
 def _known_part(fields: dict[str, Any], output: Output) -> Manifest:
@@ -153,15 +151,13 @@ def _read_rejected(
 ) -> tuple[dict[str, list[tuple[str, str]]], dict[str, int]]:
     names = defaultdict[str, list[tuple[str, str]]](list)
     counts: Counter[str] = Counter()
-    try:
+    with _noting(problems):
         rejected = open_files(output).dataset(Outcome.REJECTED)
         for batch in rejected.to_batches(columns=["path", "reason", "detail"]):
             for row in batch.to_pylist():
                 counts[row["reason"]] += 1
                 if len(names[row["reason"]]) < SHOWN_REJECTED:
                     names[row["reason"]].append((row["path"], row["detail"] or ""))
-    except DAMAGED as error:
-        problems.append(_first_line(error))
     order = sorted(counts, key=lambda reason: (-counts[reason], reason))
     return {reason: names[reason] for reason in order}, {key: counts[key] for key in order}
 
@@ -190,7 +186,7 @@ def _read_components(file: Location) -> list[Component]:
 def _read_scores(
     output: Output, progress: Progress, problems: list[str]
 ) -> tuple[Summary | None, Findings | None]:
-    try:
+    with _noting(problems):
         scores = read_scores(output)
         if scores is None:
             return None, None
@@ -200,27 +196,27 @@ def _read_scores(
         progress.start("compare", len(summary.sample))
         findings = examine(summary.sample, summary.classes, progress)
         progress.finish()
-    except DAMAGED as error:
-        problems.append(_first_line(error))
-        return None, None
-    return summary, findings
+        return summary, findings
+    return None, None
 
 
 def _read_evaluation(output: Output, problems: list[str]) -> Evaluation | None:
-    try:
+    with _noting(problems, f"{output.evaluation}: "):
         return read_evaluation(output)
-    except DAMAGED as error:
-        problems.append(f"{output.evaluation}: {_first_line(error)}")
-        return None
+    return None
 
 
 def _count(output: Output, problems: list[str]) -> Classes:
-    try:
+    with _noting(problems):
         return count_classes(open_files(output).dataset(Outcome.FEATURIZED))
+    return Classes([], np.array([], np.int64))
+
+
+@contextmanager
+def _noting(problems: list[str], about: str = "") -> Iterator[None]:
+    """Files that cannot be read become a problem, of a line, and the page goes without them."""
+    try:
+        yield
     except DAMAGED as error:
-        problems.append(_first_line(error))
-        return Classes([], np.array([], np.int64))
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        problems.append(about + line[:300])

@@ -4,6 +4,7 @@ import base64
 import hashlib
 from collections.abc import Iterable
 from importlib.resources import files
+from math import floor, log10
 from typing import Any
 
 import jinja2
@@ -25,10 +26,15 @@ from verger.store import storage
 from verger.store.location import Location
 from verger.version import VERSION
 
+Sources = dict[str, str | None]
+"""Pictures as data URIs, by path; None for those that cannot be read."""
+
 PICTURE_SIDE = 128
 """Pixels of the longer side of the pictures beside the map, whose thumbnails have `SIDE`."""
 MAP_COMPONENTS = 12
 """Components that the map's axes can show."""
+MAP_DIGITS = 4
+"""Of the map's largest score; all others have as many decimal places."""
 THUMBNAIL_SECONDS = 120.0
 """What the pictures may take of a run; the rest stay without."""
 PLOTLY = "plotly-basic.min.js"
@@ -43,48 +49,8 @@ SHOWN_MISTAKES = 8
 """Photographs taken for another class that are seen at once; the rest is shown on demand."""
 
 
-class Gallery:
-    """The pictures of an output, read once each."""
-
-    def __init__(self, contents: Contents) -> None:
-        self.contents = contents
-        self.sources: dict[str, str] = {}
-        self.missing = 0
-
-    def read(self, paths: Iterable[str], side: int, progress: Progress) -> dict[str, str]:
-        """Data URIs of images by path, without those that cannot be read."""
-        wanted = dict.fromkeys(paths)
-        place = self.contents.manifest.input
-        if not wanted or place == "?":
-            return {}
-        output = self.contents.output
-        listed, kept = find_images(output, set(wanted), thumbnails=side == SIDE)
-        sources = _pictures(place, [listed[path] for path in wanted], side, progress, kept)
-        self.missing += len(wanted) - len(sources)
-        return sources
-
-
-def _pictures(
-    folder: str,
-    images: list[ListedImage],
-    side: int,
-    progress: Progress,
-    kept: dict[str, bytes],
-) -> dict[str, str]:
-    """Data URIs of images by path, without those that cannot be read."""
-    progress.start("pictures", len(images))
-    place = Location.parse(folder)
-    made = make_thumbnails(place, images, side, progress, seconds=THUMBNAIL_SECONDS, kept=kept)
-    sources = {path: data_uri(webp) for path, webp in made if webp is not None}
-    progress.finish()
-    return sources
-
-
 def write_report(
-    output: Output,
-    language: str = "en",
-    progress: Progress | None = None,
-    manifest: Manifest | None = None,
+    output: Output, language: str, progress: Progress, manifest: Manifest | None = None
 ) -> None:
     """Write `report.html` into an output.
 
@@ -98,44 +64,36 @@ def write_report(
         InputError: it is not an output.
         OSError: the page cannot be written.
     """
-    page = render(output, language, progress or Progress(), manifest)
-    storage.write_bytes(output.report, page.encode(errors="backslashreplace"))
-
-
-def render(
-    output: Output, language: str, progress: Progress, manifest: Manifest | None = None
-) -> str:
-    """The page; arguments as for `write_report`."""
     contents = read_output(output, progress, manifest)
-    gallery = Gallery(contents)
-    gallery.sources = gallery.read(_exhibited(contents), PICTURE_SIDE, progress)
-    measured, photographs = contents.evaluation, dict[str, str]()
+    manifest, measured, words = contents.manifest, contents.evaluation, texts(language)
+    pictures = _pictures_of(contents, _exhibited(contents), PICTURE_SIDE, progress)
+    photographs: Sources = {}
     if measured and measured.mistakes:
         taken = [mistake.image for mistake in measured.mistakes]
-        photographs = _pictures(measured.input, taken, PICTURE_SIDE, progress, {})
-    words = texts(language)
-    formats = number_formats(language)
-    points, chart = _map(contents, gallery, progress), None
+        photographs = _read_pictures(measured.input, taken, PICTURE_SIDE, progress, {})
+    points, thumbnails = _map(contents, progress)
+    chart = None
     if contents.spectrum:
         chart = plots.scree_figure(contents.spectrum, contents.kept, words)
     scripts = [_asset(PLOTLY), _asset("page.js")] if points or chart else []
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.filters.update(formats)
-    template = environment.from_string(_asset("page.html.j2"))
-    return template.render(
+    environment.filters.update(number_formats(language))
+    page = environment.from_string(_asset("page.html.j2")).render(
         contents=contents,
-        manifest=contents.manifest,
+        manifest=manifest,
         classes=contents.classes,
         labelled=contents.classes.names not in ([], [""]),
-        gallery=gallery,
+        pictures=pictures,
+        pictures_gone=[*pictures.values(), *thumbnails.values()].count(None),
         photographs=photographs,
+        photographs_gone=[*photographs.values()].count(None),
         points=points,
         map_figure=plots.map_figure() if points else None,
         scree_figure=chart,
         many_classes=MANY_CLASSES,
         shown_scores=SHOWN_SCORES,
         shown_mistakes=SHOWN_MISTAKES,
-        credit=contents.manifest.settings.get("credit") or credit_by_name(contents.manifest.input),
+        credit=manifest.settings.get("credit") or credit_by_name(manifest.input),
         t=words,
         stages=texts(language, "stages"),
         reasons=texts(language, "reasons"),
@@ -147,6 +105,34 @@ def render(
         style=Markup(_asset("page.css")),  # noqa: S704
         scripts=[Markup(script) for script in scripts],  # noqa: S704
     )
+    storage.write_bytes(output.report, page.encode(errors="backslashreplace"))
+
+
+def _pictures_of(
+    contents: Contents, paths: Iterable[str], side: int, progress: Progress
+) -> Sources:
+    """Those of images of the input; none where nobody knows where that is."""
+    wanted = list(dict.fromkeys(paths))
+    if not wanted or contents.manifest.input == "?":
+        return {}
+    listed, kept = find_images(contents.output, set(wanted), thumbnails=side == SIDE)
+    images = [listed[path] for path in wanted]
+    return _read_pictures(contents.manifest.input, images, side, progress, kept)
+
+
+def _read_pictures(
+    folder: str,
+    images: list[ListedImage],
+    side: int,
+    progress: Progress,
+    kept: dict[str, bytes],
+) -> Sources:
+    progress.start("pictures", len(images))
+    place = Location.parse(folder)
+    made = make_thumbnails(place, images, side, progress, seconds=THUMBNAIL_SECONDS, kept=kept)
+    sources = {path: data_uri(webp) if webp else None for path, webp in made}
+    progress.finish()
+    return sources
 
 
 def _exhibited(contents: Contents) -> list[str]:
@@ -168,24 +154,27 @@ def _exhibited(contents: Contents) -> list[str]:
     return [*nearest, *(path for path, _, _ in ends), *(paths[row] for row in rows)]
 
 
-def _map(contents: Contents, gallery: Gallery, progress: Progress) -> dict[str, Any] | None:
-    """What the map's script takes: columns of paths, classes, scores and thumbnails."""
+def _map(contents: Contents, progress: Progress) -> tuple[dict[str, Any] | None, Sources]:
+    """What the map's script takes, columns of images and of classes; and its pictures."""
     if contents.summary is None:
-        return None
+        return None, {}
     sample = stratify(contents.summary.sample, MAP_ROWS, contents.classes)
     names = contents.classes.names
     used, codes = np.unique(contents.classes.codes(sample.labels), return_inverse=True)
-    sources = gallery.read(sample.paths, SIDE, progress)
-    scores = sample.scores[:, :MAP_COMPONENTS].astype(float).round(2)
+    sources = _pictures_of(contents, sample.paths, SIDE, progress)
+    scores = sample.scores[:, :MAP_COMPONENTS].astype(float)
+    # Those of several views are a hundredth of those of one.
+    places = MAP_DIGITS - 1 - floor(log10(np.abs(scores).max() or 1.0))
     colours = class_colours(len(names))
-    return {
+    points = {
         "paths": sample.paths.tolist(),
         "classes": [names[code] for code in used],
         "colours": [colours[code] for code in used],
         "codes": codes.tolist(),
-        "scores": scores.T.tolist(),
+        "scores": scores.round(places).T.tolist(),
         "pictures": [sources.get(path) for path in sample.paths],
     }
+    return points, sources
 
 
 def _asset(name: str) -> str:
