@@ -8,6 +8,7 @@ French ones go to `presentation/build`, English ones to `docs/images`.
 import base64
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import diagrams
 from collect import DATA, MAP_HEIGHT, MAP_WIDTH
 from PIL import Image, ImageChops
 
-from verger.report.charts import bars, scree
+from verger.report.charts import FRUIT, LEAF, WIDTH, Drawing, drawing, label, rectangle, scree
 from verger.report.texts import texts
 
 HERE = Path(__file__).parent
@@ -64,6 +65,32 @@ def fullest(bench: dict[str, Any]) -> dict[str, Any]:
     """The run with the most contenders."""
     run: dict[str, Any] = max(bench["runs"], key=lambda run: len(run["rows"]))
     return run
+
+
+def bars(
+    values: Sequence[tuple[str, float]], *, unit: str, strong: int, decimal_mark: str
+) -> Drawing:
+    """Horizontal bars, each with its name and its number, from top to bottom.
+
+    Args:
+        values: name and value; at least one value is above zero.
+        unit: written after each number.
+        strong: the index of the bar that stands out; -1 for none.
+        decimal_mark: in the numbers.
+    """
+    name_width, row = 380, 62
+    most = max(value for _, value in values)
+    shapes = []
+    for index, (name, value) in enumerate(values):
+        y, length = 20 + index * row, (WIDTH - name_width - 210) * value / most
+        colour = FRUIT if index == strong else LEAF
+        written = f"{value:.3g}".replace(".", decimal_mark)
+        shapes += [
+            label(name_width - 16, y + 30, name, "end", size=19),
+            rectangle(name_width, y + 4, length, row - 22, colour),
+            label(name_width + length + 12, y + 30, f"{written} {unit}", "start", size=21),
+        ]
+    return drawing(shapes, height=30 + row * len(values))
 
 
 def speed(bench: dict[str, Any], language: int) -> str:

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import socket
 import sys
 from pathlib import Path
 from urllib.error import URLError
@@ -118,6 +119,24 @@ def test_the_viewer_answers_on_loopback_and_ends_with_the_block(tmp_path: Path) 
             assert answer.status == 200
     with pytest.raises(URLError):
         urlopen(address)
+
+
+def test_the_viewer_is_not_mistaken_for_what_has_its_port(tmp_path: Path) -> None:
+    viewer, table = script(tmp_path / "viewer", SERVER), tmp_path / "table.parquet"
+    with (
+        socket.create_server(("127.0.0.1", 0)) as other,
+        pytest.raises(SetupError, match="cannot listen"),
+        explorer.serving(viewer, table, other.getsockname()[1], Progress()),
+    ):
+        pytest.fail("it was taken to run")
+
+
+def test_a_proxy_does_not_hide_the_viewer(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setattr(explorer, "START_SECONDS", 20.0)
+    viewer, table = script(tmp_path / "viewer", SERVER), tmp_path / "table.parquet"
+    with explorer.serving(viewer, table, 0, Progress()):
+        pass
 
 
 def test_a_viewer_that_does_not_want_to_end_is_killed(tmp_path: Path, monkeypatch) -> None:

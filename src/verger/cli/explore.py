@@ -1,5 +1,6 @@
 """The command that shows the interactive map of all images."""
 
+import signal
 from contextlib import ExitStack, suppress
 from typing import Annotated
 
@@ -12,7 +13,9 @@ from verger.cli.reporting import reporting
 
 def explore(
     folder: Made,
-    port: Annotated[int, typer.Option(help="Of the viewer. Default: any that is free.", min=0)] = 0,
+    port: Annotated[
+        int, typer.Option(help="Of the viewer. Default: any that is free.", min=0, max=65535)
+    ] = 0,
     debug: Debug = False,
 ) -> None:
     """Show the map of all images in the browser, with a viewer of its own, until Ctrl-C."""
@@ -29,4 +32,5 @@ def explore(
                 address = stack.enter_context(explorer.serving(viewer, table, port, shown))
             console.stdout.print(f"{address} (Ctrl-C ends it)", markup=False, highlight=False)
             with suppress(KeyboardInterrupt):
-                explorer.wait()
+                while True:
+                    signal.pause()

@@ -26,21 +26,24 @@ def find_name(label: str) -> Name | None:
         'Malus domestica'
         >>> find_name("Potato Sweet 1").fr
         'patate douce'
+        >>> find_name("Cherries").fr
+        'cerise'
         >>> find_name("Brick") is None
         True
     """
     words = f" {_plain(label)} "
-    found = [(len(word), name) for word, name in _by_word() if re.search(f" {word}(s|es)? ", words)]
+    found = [(len(word), name) for word, mention, name in _by_word() if mention.search(words)]
     return max(found, key=lambda pair: pair[0])[1] if found else None
 
 
 @cache
-def _by_word() -> list[tuple[str, Name]]:
+def _by_word() -> list[tuple[str, re.Pattern[str], Name]]:
+    """Words, what finds them and their plurals, and names."""
     table = json.loads((files("verger.recognise") / "names.json").read_text(encoding="utf-8"))
     return [
-        (_plain(word), Name.model_validate(entry))
+        (word, re.compile(f" {re.sub('y$', '(y|ie)', word)}(s|es)? "), Name.model_validate(entry))
         for entry in table["names"]
-        for word in (entry["en"], entry["fr"], *entry["also"])
+        for word in map(_plain, (entry["en"], entry["fr"], *entry["also"]))
     ]
 
 

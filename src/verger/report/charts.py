@@ -17,6 +17,8 @@ WIDE, HIGH = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 INK, FAINT, LEAF, FRUIT = "#26312a", "#d9ded8", "#3f7d4e", "#c8553d"
 LEAST_TICKS = 4
 """On an axis: as many as are read at a glance."""
+NAMED = 25
+"""Labels that are written on a map at most."""
 LINE = 16
 """What a line of text takes, in pixels."""
 PALETTE = (
@@ -76,101 +78,66 @@ def scree(
     for index, ratio in enumerate(ratios):
         total += ratio
         x, height = LEFT + index * step, HIGH * ratio / most
-        bars.append(_rectangle(x + step * 0.1, TOP + HIGH - height, step * 0.8, height, LEAF))
+        bars.append(rectangle(x + step * 0.1, TOP + HIGH - height, step * 0.8, height, LEAF))
         points.append(f"{x + step / 2:.1f},{_y(total):.1f}")
     line = f'<polyline points="{" ".join(points)}" fill="none" stroke="{FRUIT}" stroke-width="3"/>'
     axes = []
     for value in _ticks(most):
         written = f"{100 * value:g} %".replace(".", decimal_mark)
-        axes.append(_label(LEFT - 10, _y(value / most) + 5, written, "end"))
+        axes.append(label(LEFT - 10, _y(value / most) + 5, written, "end"))
     for quarter in (0.0, 0.25, 0.5, 0.75, 1.0):
         axes += [
             f'<path d="M{LEFT} {_y(quarter):.1f}h{WIDE}" stroke="{FAINT}"/>',
-            _label(WIDTH - RIGHT + 10, _y(quarter) + 5, f"{100 * quarter:g} %", "start", FRUIT),
+            label(WIDTH - RIGHT + 10, _y(quarter) + 5, f"{100 * quarter:g} %", "start", FRUIT),
         ]
     for number in sorted({1, *range(10, len(ratios) + 1, 10), len(ratios)}):
         x = LEFT + (number - 0.5) * step
-        axes.append(_label(x, HEIGHT - BOTTOM + 24, f"{number}", "middle"))
+        axes.append(label(x, HEIGHT - BOTTOM + 24, f"{number}", "middle"))
     titles = [
-        _label(LEFT + WIDE / 2, HEIGHT - 12, x_title, "middle"),
-        _label(LEFT, TOP - 12, y_title, "start", LEAF),
-        _label(WIDTH - RIGHT, TOP - 12, sum_title, "end", FRUIT),
+        label(LEFT + WIDE / 2, HEIGHT - 12, x_title, "middle"),
+        label(LEFT, TOP - 12, y_title, "start", LEAF),
+        label(WIDTH - RIGHT, TOP - 12, sum_title, "end", FRUIT),
     ]
-    return _drawing([*axes, *bars, line, *titles])
+    return drawing([*axes, *bars, line, *titles])
 
 
-def scatter(
-    points: Sequence[tuple[float, float, str]],
-    *,
-    x_title: str = "pc_1",
-    y_title: str = "pc_2",
-    named: int = 25,
-) -> Drawing:
+def scatter(points: Sequence[tuple[float, float, str]]) -> Drawing:
     """Points in the colours of their labels; the most frequent labels are written at their middle.
 
     Args:
-        points: x, y and label.
-        x_title: below the horizontal axis.
-        y_title: beside the vertical one.
-        named: how many labels are written at most.
+        points: scores on two components, and label; at least one point.
     """
     xs, ys = [x for x, _, _ in points], [y for _, y, _ in points]
-    left, wide = min(xs, default=0.0), (max(xs, default=0.0) - min(xs, default=0.0)) or 1
-    low, high = min(ys, default=0.0), (max(ys, default=0.0) - min(ys, default=0.0)) or 1
+    left, wide = min(xs), (max(xs) - min(xs)) or 1
+    low, high = min(ys), (max(ys) - min(ys)) or 1
     groups: dict[str, list[tuple[float, float]]] = {}
-    for x, y, label in points:
+    for x, y, name in points:
         place = LEFT + (x - left) / wide * WIDE, _y((y - low) / high)
-        groups.setdefault(label, []).append(place)
+        groups.setdefault(name, []).append(place)
     marks: list[str] = []
     middles: list[tuple[float, float, str]] = []
-    for colour, label in zip(class_colours(len(groups)), sorted(groups), strict=True):
+    for colour, name in zip(class_colours(len(groups)), sorted(groups), strict=True):
         marks += [
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}" fill-opacity="0.7"/>'
-            for x, y in groups[label]
+            for x, y in groups[name]
         ]
-    for label in sorted(groups, key=lambda label: (-len(groups[label]), label))[:named]:
-        across, down = (sum(values) / len(values) for values in zip(*groups[label], strict=True))
+    for name in sorted(groups, key=lambda name: (-len(groups[name]), name))[:NAMED]:
+        across, down = (sum(values) / len(values) for values in zip(*groups[name], strict=True))
         # A name that would lie on another is left out.
         if all(
-            abs(across - x) > 4.5 * (len(label) + len(other)) or abs(down - y) > LINE
+            abs(across - x) > 4.5 * (len(name) + len(other)) or abs(down - y) > LINE
             for x, y, other in middles
         ):
-            middles.append((across, down, label))
-    names = [_label(x, y, label, "middle", halo=True) for x, y, label in middles]
+            middles.append((across, down, name))
+    names = [label(x, y, name, "middle", halo=True) for x, y, name in middles]
     frame = (
         f'<rect x="{LEFT}" y="{TOP}" width="{WIDE}" height="{HIGH}" fill="none" stroke="{FAINT}"/>'
     )
     titles = [
-        _label(LEFT + WIDE / 2, HEIGHT - 30, x_title, "middle"),
-        _label(LEFT - 12, _y(0.5), y_title, "end"),
+        label(LEFT + WIDE / 2, HEIGHT - 30, "pc_1", "middle"),
+        label(LEFT - 12, _y(0.5), "pc_2", "end"),
     ]
-    return _drawing([frame, *marks, *names, *titles])
-
-
-def bars(
-    values: Sequence[tuple[str, float]], *, unit: str = "", strong: int = 0, decimal_mark: str = "."
-) -> Drawing:
-    """Horizontal bars, each with its name and its number.
-
-    Args:
-        values: name and value, from top to bottom; at least one value is above zero.
-        unit: written after each number.
-        strong: the index of the bar that stands out.
-        decimal_mark: in the numbers.
-    """
-    name_width, row = 380, 62
-    most = max(value for _, value in values)
-    shapes = []
-    for index, (name, value) in enumerate(values):
-        y, length = 20 + index * row, (WIDTH - name_width - 210) * value / most
-        colour = FRUIT if index == strong else LEAF
-        written = f"{value:.3g}".replace(".", decimal_mark)
-        shapes += [
-            _label(name_width - 16, y + 30, name, "end", size=19),
-            _rectangle(name_width, y + 4, length, row - 22, colour),
-            _label(name_width + length + 12, y + 30, f"{written} {unit}", "start", size=21),
-        ]
-    return _drawing(shapes, height=30 + row * len(values))
+    return drawing([frame, *marks, *names, *titles])
 
 
 def class_colours(count: int) -> list[str]:
@@ -197,14 +164,15 @@ def _ticks(most: float) -> list[float]:
     return [index * step for index in range(int(most / step) + 1)]
 
 
-def _rectangle(x: float, y: float, width: float, height: float, colour: str) -> str:
+def rectangle(x: float, y: float, width: float, height: float, colour: str) -> str:
+    """A bar."""
     return (
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="2" '
         f'fill="{colour}"/>'
     )
 
 
-def _label(
+def label(
     x: float,
     y: float,
     text: str,
@@ -214,6 +182,7 @@ def _label(
     size: int = 15,
     halo: bool = False,
 ) -> str:
+    """A line of text that starts, ends or has its middle at a place."""
     around = ' stroke="#fff" stroke-width="4" paint-order="stroke"' if halo else ""
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}" '
@@ -221,7 +190,8 @@ def _label(
     )
 
 
-def _drawing(shapes: Sequence[str], height: float = HEIGHT) -> Drawing:
+def drawing(shapes: Sequence[str], height: float = HEIGHT) -> Drawing:
+    """All shapes, on white."""
     return Drawing(
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:g}" '
         f'width="{WIDTH}" height="{height:g}" font-family="DejaVu Sans, Arial, sans-serif">\n'

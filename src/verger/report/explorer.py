@@ -14,7 +14,7 @@ from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
 import pyarrow as pa
 from pyarrow.parquet import ParquetWriter
@@ -135,9 +135,9 @@ def serving(viewer: Path, table: Path, port: int, progress: Progress) -> Iterato
         Its address.
 
     Raises:
-        SetupError: it ends, or does not answer.
+        SetupError: the port is taken, or it ends, or does not answer.
     """
-    port = port or _free_port()
+    port = _free_port(port)
     address = f"http://{HOST}:{port}/"
     log = table.with_suffix(".log")
     command = [str(viewer), str(table), "--x", "pc_1", "--y", "pc_2", "--image", "picture"]
@@ -154,12 +154,6 @@ def serving(viewer: Path, table: Path, port: int, progress: Progress) -> Iterato
             yield address
         finally:
             _end(process)
-
-
-def wait() -> None:
-    """Wait until Ctrl-C."""
-    while True:
-        time.sleep(0.2)
 
 
 def _write_table(
@@ -235,11 +229,12 @@ def _install_packages(home: Path, progress: Progress) -> None:
 
 def _wait_until_ready(process: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
     end = time.monotonic() + START_SECONDS
+    ask = build_opener(ProxyHandler({})).open  # no proxy is on the way to this machine
     while time.monotonic() < end:
         if process.poll() is not None:
             raise SetupError(f"The viewer ended: {_last_line(log)}", f"All it said is in {log}.")
         try:
-            with urlopen(address, timeout=5):  # noqa: S310 - http, on this machine
+            with ask(address, timeout=5):
                 return
         except OSError:
             time.sleep(0.2)
@@ -262,6 +257,13 @@ def _last_line(log: Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "nothing was said")
 
 
-def _free_port() -> int:
-    with socket.create_server((HOST, 0)) as one:
-        return int(one.getsockname()[1])
+def _free_port(wanted: int) -> int:
+    # Looked at before: whoever has it would answer in the place of the viewer.
+    try:
+        with socket.create_server((HOST, wanted)) as one:
+            return int(one.getsockname()[1])
+    except OSError as error:
+        raise SetupError(
+            f"The viewer cannot listen on {HOST} port {wanted}: {error.strerror}.",
+            "Another program may have the port: give another one, or none.",
+        ) from error

@@ -85,7 +85,7 @@ class Findings:
 
 def examine(sample: Rows, classes: Classes, progress: Progress) -> Findings:
     """Compare each row of the sample with all others."""
-    neighbours = nearest(sample.scores, NEIGHBOURS, progress)
+    neighbours = _nearest(sample.scores, progress)
     # The root mean square distance of two rows: twice the variance, summed over components.
     usual = float(np.sqrt(2 * sample.scores.astype(np.float64).var(axis=0).sum())) or 1.0
     labelled = len(classes.names) > 1
@@ -104,10 +104,10 @@ def examine(sample: Rows, classes: Classes, progress: Progress) -> Findings:
     )
 
 
-def nearest(scores: Scores, count: int, progress: Progress | None = None) -> Neighbours:
-    """The `count` nearest neighbours of each row, or all others where there are fewer."""
+def _nearest(scores: Scores, progress: Progress) -> Neighbours:
+    """The `NEIGHBOURS` nearest ones of each row, or all others where there are fewer."""
     rows = len(scores)
-    count = min(count, rows - 1)
+    count = min(NEIGHBOURS, rows - 1)
     indices = np.empty((rows, count), np.intp)
     distances = np.empty((rows, count))
     spare = -rows % GROUP
@@ -127,8 +127,7 @@ def nearest(scores: Scores, count: int, progress: Progress | None = None) -> Nei
         order = np.argsort(exact, axis=1, kind="stable")
         indices[start:stop] = np.take_along_axis(chosen, order, axis=1)
         distances[start:stop] = np.take_along_axis(exact, order, axis=1)
-        if progress:
-            progress.update(stop)
+        progress.update(stop)
     return Neighbours(indices, distances)
 
 
