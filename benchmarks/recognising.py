@@ -22,8 +22,7 @@ from verger.output.files import open_files
 from verger.output.layout import Outcome, Output
 from verger.recognise.evaluate import read_photographs, wilson
 from verger.recognise.fit import choose_temperature
-from verger.recognise.photo import Photographer
-from verger.recognise.recogniser import load_recogniser
+from verger.recognise.photo import open_recogniser
 from verger.reduce.discriminant import SHRINKAGES, Within, choose_shrinkage, unit
 from verger.reduce.moments import ClassMeans, Float64, Moments
 from verger.reduce.pca import solve
@@ -149,8 +148,7 @@ def main() -> None:
 
     record: dict[str, Any] = {"machine": machine(), "images": len(labels)}
     if given.others:
-        place, recogniser = Location.parse(given.others), load_recogniser(output)
-        photographer = Photographer.of(output, recogniser.record)
+        place, (recogniser, photographer) = Location.parse(given.others), open_recogniser(output)
         listed = list_input(place, recogniser.record.identity.label_from)
         others = read_photographs(place, listed, photographer)
         wanted = np.array([image.label for image in others.images])

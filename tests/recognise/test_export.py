@@ -30,8 +30,7 @@ from verger.recognise.export_onnx import (
     open_onnx,
 )
 from verger.recognise.export_tflite import export_tflite, run_tflite
-from verger.recognise.photo import Photographer
-from verger.recognise.recogniser import load_recogniser
+from verger.recognise.photo import open_recogniser
 from verger.recognise.server.pages import FOLDER
 from verger.store.location import Location
 
@@ -54,9 +53,7 @@ def test_onnx_answers_as_the_server_does(
     done = verger("export", network, tmp_path / "f.onnx", *(["--half"] * half))
     assert done.returncode == 0, done.stderr
     assert " MB, cosines within 0.00" in done.stdout
-    output = Output(Location(str(network)))
-    recogniser = load_recogniser(output)
-    photographer = Photographer.of(output, recogniser.record)
+    recogniser, photographer = open_recogniser(Output(Location(str(network))))
     data = (tmp_path / "f.onnx").read_bytes()
     answer = open_onnx(data)
     for number, file in enumerate(sorted(orchard.rglob("*.jpg"))[::3]):
@@ -90,9 +87,7 @@ def test_what_cannot_be_exported_is_said(
     refused = verger("export", sound, tmp_path / "fruits.pb")
     assert refused.returncode == 2
     assert "neither .onnx nor .tflite" in refused.stderr
-    output = Output(Location(str(sound)))
-    recogniser = load_recogniser(output)
-    photographer = Photographer.of(output, recogniser.record)
+    recogniser, photographer = open_recogniser(Output(Location(str(sound))))
     narrow = replace(photographer, backbone=replace(photographer.backbone, precision="bf16"))
     with pytest.raises(UsageError, match="in bf16"):
         export_onnx(recogniser, narrow)
@@ -127,9 +122,7 @@ def test_tflite_answers_as_the_server_does(orchard: Path, tmp_path: Path, views:
     done = verger("export", tmp_path / "out", tmp_path / "f.tflite", *(["--half"] * (views > 1)))
     assert done.returncode == 0, done.stderr
     assert " MB, cosines within 0.00" in done.stdout
-    output = Output(Location(str(tmp_path / "out")))
-    recogniser = load_recogniser(output)
-    photographer = Photographer.of(output, recogniser.record)
+    recogniser, photographer = open_recogniser(Output(Location(str(tmp_path / "out"))))
     data = (tmp_path / "f.tflite").read_bytes()
     loader = photographer.loader(Location(str(orchard)))
     for photo in sorted(orchard.rglob("*.jpg"))[::5]:
@@ -147,9 +140,7 @@ def test_tflite_answers_as_the_server_does(orchard: Path, tmp_path: Path, views:
 
 def test_tflite_takes_no_other_network(orchard: Path, tmp_path: Path) -> None:
     go(orchard, tmp_path / "out", network="efficientnet_lite2")
-    output = Output(Location(str(tmp_path / "out")))
-    recogniser = load_recogniser(output)
+    recogniser, photographer = open_recogniser(Output(Location(str(tmp_path / "out"))))
     assert len(recogniser.discriminant.mean) == 1280
-    photographer = Photographer.of(output, recogniser.record)
     with pytest.raises(UsageError, match="Only MobileNetV2"):
         export_tflite(recogniser, photographer)

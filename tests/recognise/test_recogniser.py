@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from helpers import features_of, go, verger
+from verger.cli.main import app
 from verger.errors import InputError, SetupError, UsageError
 from verger.images.listing import list_input
 from verger.output.layout import Output
-from verger.recognise.evaluate import evaluate, read_photographs
-from verger.recognise.photo import Photographer
+from verger.recognise import evaluate as evaluating
+from verger.recognise.evaluate import Photographs, evaluate, read_photographs
+from verger.recognise.photo import open_recogniser
 from verger.recognise.recogniser import Recogniser, load_recogniser, read_record
 from verger.reduce.discriminant import LEAST_DIMENSIONS
 from verger.store.location import Location
@@ -86,6 +89,7 @@ def test_a_bad_file_is_a_line_and_the_others_are_answered(
     alone = verger("classify", names[0], "--in", sound)
     assert alone.returncode == InputError.exit_code
     assert "None of the files" in alone.stderr
+    assert "HEIC" in alone.stderr
 
 
 def test_evaluate_measures_what_was_not_fitted(trained: tuple[Path, Path], tmp_path: Path) -> None:
@@ -119,8 +123,7 @@ def test_a_mistake_names_the_nearest_image_of_the_class_that_was_said(
     trained: tuple[Path, Path],
 ) -> None:
     output, new = trained
-    recogniser = load_recogniser(output_at(output))
-    photographer = Photographer.of(output_at(output), recogniser.record)
+    recogniser, photographer = open_recogniser(output_at(output))
     folder = Location(str(new))
     read = read_photographs(folder, list_input(folder), photographer)
     labels = sorted(recogniser.labels)
@@ -145,9 +148,8 @@ def test_of_two_kinds_a_third_is_not_sure(orchard: Path, tmp_path: Path) -> None
     for kind in kinds[:2]:
         shutil.copytree(orchard / kind, tmp_path / "in" / kind)
     go(tmp_path / "in", tmp_path / "out")
-    recogniser = load_recogniser(output_at(tmp_path / "out"))
+    recogniser, photographer = open_recogniser(output_at(tmp_path / "out"))
     assert recogniser.discriminant.directions.shape == (1280, LEAST_DIMENSIONS)
-    photographer = Photographer.of(output_at(tmp_path / "out"), recogniser.record)
     answers = {
         kind: [
             recogniser.answer(photographer.features(photo.read_bytes()))
@@ -226,10 +228,9 @@ def test_views_are_averaged_the_same_way_by_run_and_by_answers(
 ) -> None:
     output = tmp_path / "out"
     go(orchard, output, views=6)
-    recogniser = load_recogniser(output_at(output))
+    recogniser, photographer = open_recogniser(output_at(output))
     assert recogniser.record.identity.views == "6"
     rows = features_of(output)
-    photographer = Photographer.of(output_at(output), recogniser.record)
     for path, features in zip(rows.path[::7], rows.features[::7], strict=True):
         found = photographer.features((orchard / path).read_bytes())
         np.testing.assert_allclose(found, features, atol=1e-6)
@@ -247,3 +248,22 @@ def test_calibrating_fits_confidence_to_other_photographs(trained: tuple[Path, P
     assert after.calibrated_on == 8
     changed = {"temperature": 0, "threshold": 0, "calibrated_on": 0}
     assert after.model_copy(update=changed) == before.model_copy(update=changed)
+
+
+def test_what_a_run_replaced_meanwhile_is_not_measured(
+    trained: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, new = tmp_path / "out", trained[1]
+    shutil.copytree(trained[0], output)
+    record = output / "recogniser/recogniser.json"
+    other = json.dumps(json.loads(record.read_text()) | {"images": 99})
+
+    def read(*arguments: object) -> Photographs:
+        record.write_text(other)
+        return read_photographs(*arguments)
+
+    monkeypatch.setattr(evaluating, "read_photographs", read)
+    done = CliRunner().invoke(app, ["evaluate", str(new), "--in", str(output), "--calibrate"])
+    assert done.exit_code == UsageError.exit_code
+    assert "another recogniser by now" in done.stderr
+    assert record.read_text() == other

@@ -27,6 +27,7 @@ def classify(
     """Say what photographs show: the five likeliest classes, and the images most like them."""
     with reporting(debug):
         from verger.errors import InputError
+        from verger.images.opening import READ
         from verger.output.layout import Output, Rejection
         from verger.recognise.photo import open_recogniser, read_photograph
         from verger.store.location import Location
@@ -53,7 +54,7 @@ def classify(
         if bad == len(photographs):
             raise InputError(
                 "None of the files is a photograph that can be read.",
-                "JPEG, PNG, WebP, BMP, GIF and TIFF are.",
+                f"{READ} are.",
             )
 
 

@@ -37,12 +37,13 @@ def evaluate(
 ) -> None:
     """Measure how often the recogniser of an output is right on other photographs with classes."""
     with reporting(debug):
+        from verger.errors import UsageError
         from verger.images.listing import at_least_one, list_input
         from verger.output.evaluation import write_evaluation
         from verger.output.layout import Output
         from verger.recognise import evaluate as measuring
         from verger.recognise.photo import open_recogniser
-        from verger.recognise.recogniser import write_record
+        from verger.recognise.recogniser import read_record, write_record
         from verger.store.location import Location
 
         output, place = Output(Location.parse(folder)), Location.parse(source)
@@ -55,6 +56,11 @@ def evaluate(
             photographs = measuring.read_photographs(place, images, photographer, shown)
             shown.finish()
         seconds = monotonic() - started
+        if read_record(output) != recogniser.record:
+            raise UsageError(
+                f"{output.location} has another recogniser by now: a run has ended meanwhile.",
+                "Give the same command again.",
+            )
         if calibrate:
             recogniser = measuring.calibrated(recogniser, photographs)
             write_record(recogniser.record, output)

@@ -13,6 +13,7 @@ from verger.images.views import SQUARES
 from verger.networks.onnx_graph import IR_VERSION, OPSET, OnnxGraph, add_network, onnx_is_missing
 from verger.recognise.photo import Photographer
 from verger.recognise.recogniser import Recogniser
+from verger.reduce.moments import Float64
 
 TOLERANCE = 0.01
 """By how much cosines of the file may differ from those of the server: they range from -1 to 1."""
@@ -59,10 +60,7 @@ def export_onnx(
             "Run with --engine openvino --precision f32 into another output.",
         )
     data = _build(recogniser, photographer, half=half)
-    apart = _compare(data, recogniser, photographer)
-    if not apart <= TOLERANCE:  # nor may it be no number
-        raise DefectError(f"The exported file differs from the server by {apart:.3f}.")
-    return data, apart
+    return data, _compare(data, recogniser, photographer)
 
 
 def _build(recogniser: Recogniser, photographer: Photographer, *, half: bool) -> bytes:
@@ -169,14 +167,26 @@ def _add_answer(graph: OnnxGraph, recogniser: Recogniser, features: str) -> None
 
 
 def _compare(data: bytes, recogniser: Recogniser, photographer: Photographer) -> float:
-    """By how much cosines differ at most from the server's, on rendered photographs."""
     apart = 0.0
     answer = open_onnx(data)
     for kind in KINDS[:CHECKED]:
         photograph = render(kind, 0, 1).resize(CHECKED_SIZE)
         views = np.asarray(photographer.resize(photograph))
         expected = recogniser.cosines(photographer.reduce(views)[None])[0]
-        apart = max(apart, float(np.abs(answer(np.asarray(photograph))[COSINES] - expected).max()))
+        found = answer(np.asarray(photograph))[COSINES]
+        apart = max(apart, difference(found, expected))
+    return apart
+
+
+def difference(found: NDArray[np.floating], expected: Float64) -> float:
+    """By how much cosines of a file differ at most from the server's.
+
+    Raises:
+        DefectError: by more than `TOLERANCE`.
+    """
+    apart = float(np.abs(found - expected).max())
+    if not apart <= TOLERANCE:  # nor may it be no number
+        raise DefectError(f"The exported file differs from the server by {apart:.3f}.")
     return apart
 
 

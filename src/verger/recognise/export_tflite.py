@@ -11,18 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from verger.errors import DefectError, UsageError
+from verger.errors import UsageError
 from verger.images.views import split
 from verger.networks.graph import Backbone
 from verger.networks.mobilenet_v2 import build_model
 from verger.networks.registry import MOBILENET_V2
 from verger.networks.weights import tensorflow_is_missing
+from verger.recognise.export_onnx import difference
 from verger.recognise.photo import Photographer
 from verger.recognise.recogniser import Recogniser
 from verger.reduce.moments import Float64
-
-TOLERANCE = 0.01
-"""By how much cosines of the file may differ from those of the server: they range from -1 to 1."""
 
 
 def export_tflite(
@@ -66,9 +64,7 @@ def export_tflite(
         0, 256, (photographer.views * side, side, 3), dtype=np.uint8
     )
     expected = recogniser.cosines(photographer.reduce(noise)[None])[0]
-    apart = float(np.abs(run_tflite(tf, data, split(noise)) - expected).max())
-    if not apart <= TOLERANCE:  # nor may it be no number
-        raise DefectError(f"The exported file differs from the server by {apart:.3f}.")
+    apart = difference(run_tflite(tf, data, split(noise)), expected)
     file = io.BytesIO(data)
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr("labels.txt", "\n".join(recogniser.labels) + "\n")

@@ -37,11 +37,10 @@ def fit(statistics: Statistics, sample: Sample, identity: Identity) -> Recognise
     moments, classes = statistics.moments, check_classes(statistics.classes)
     named = np.array([bool(label) for label in classes.labels])
     within = Within.of(moments, classes)
-    known = [number for number, label in enumerate(sample.labels) if label]
-    features = sample.features[known]
+    sample = _labelled(sample)
     place = {label: number for number, label in enumerate(classes.labels)}
-    index = np.array([place[sample.labels[number]] for number in known])
-    rotated = within.rotate(features)
+    index = np.array([place[label] for label in sample.labels])
+    rotated = within.rotate(sample.features)
     shrinkage, right = choose_shrinkage(within, rotated, index)
     cosines = within.hold_out(rotated, index, shrinkage)[:, named]
     own = (np.cumsum(named) - 1)[index]
@@ -60,9 +59,9 @@ def fit(statistics: Statistics, sample: Sample, identity: Identity) -> Recognise
         labels=tuple(label for label in classes.labels if label),
         discriminant=discriminant,
         means=discriminant.project(classes.means[named]),
-        paths=[sample.paths[number] for number in known],
-        path_labels=[sample.labels[number] for number in known],
-        references=discriminant.project(features).astype(np.float32),
+        paths=sample.paths,
+        path_labels=sample.labels,
+        references=discriminant.project(sample.features).astype(np.float32),
     )
 
 
@@ -82,16 +81,15 @@ def grow(recogniser: Recogniser, statistics: Statistics, added: Sample) -> Recog
         InputError: there are too many classes.
     """
     record, classes = recogniser.record, check_classes(statistics.classes)
+    added = _labelled(added)
     labels = tuple(label for label in classes.labels if label)
     images, references = statistics.moments.count, len(recogniser.paths) + len(added.paths)
     grown = images > GROWTH * record.fitted_on or references > GROWTH * SAMPLE_IMAGES
     if grown or labels != recogniser.labels:
         return None
     discriminant = recogniser.discriminant
-    known = [number for number, label in enumerate(added.labels) if label]
-    paths = recogniser.paths + [added.paths[number] for number in known]
-    path_labels = recogniser.path_labels + [added.labels[number] for number in known]
-    projected = discriminant.project(added.features[known]).astype(np.float32)
+    paths, path_labels = recogniser.paths + added.paths, recogniser.path_labels + added.labels
+    projected = discriminant.project(added.features).astype(np.float32)
     vectors = np.concatenate([recogniser.references, projected])
     order = sorted(range(len(paths)), key=paths.__getitem__)
     return replace(
@@ -102,6 +100,13 @@ def grow(recogniser: Recogniser, statistics: Statistics, added: Sample) -> Recog
         path_labels=[path_labels[number] for number in order],
         references=vectors[order],
     )
+
+
+def _labelled(sample: Sample) -> Sample:
+    """The images of it that have a class."""
+    known = [number for number, label in enumerate(sample.labels) if label]
+    paths, labels = ([each[n] for n in known] for each in (sample.paths, sample.labels))
+    return Sample(paths, labels, sample.features[known])
 
 
 def check_classes(classes: ClassMeans | None) -> ClassMeans:

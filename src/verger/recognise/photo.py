@@ -13,7 +13,7 @@ from verger.networks.engines import Engine, Features, Pixels, mean_of_views, new
 from verger.networks.graph import Backbone, load_backbone
 from verger.output.layout import Output, Reason, Rejection
 from verger.output.manifest import read_manifest
-from verger.recognise.recogniser import Recogniser, RecogniserRecord, load_recogniser
+from verger.recognise.recogniser import Recogniser, load_recogniser
 from verger.reduce.moments import Float64
 from verger.settings import MAX_FILE_BYTES, MAX_IMAGE_PIXELS
 from verger.store import storage
@@ -34,35 +34,6 @@ class Photographer:
     views: int
     rules: Rules
     engines: local = field(default_factory=local, repr=False)
-
-    @classmethod
-    def of(
-        cls, output: Output, record: RecogniserRecord, max_pixels: int = MAX_IMAGE_PIXELS
-    ) -> "Photographer":
-        """The one whose features are those that a recogniser was fitted on.
-
-        Raises:
-            SetupError: the network's weights are not here, or are not those.
-            UsageError: they were a file that is gone.
-        """
-        manifest, identity = read_manifest(output), record.identity
-        # A cluster was given a file of them, which is not here.
-        known = manifest.backbone.weights in {"bundled", "keras"}
-        backbone = load_backbone(
-            manifest.backbone.weights if known else manifest.settings.get("weights", "bundled"),
-            "tensorflow" if manifest.engine.name == "tensorflow" else "openvino",
-            "bf16" if identity.precision == "bf16" else "f32",
-            identity.backbone,
-        )
-        made_with, here = identity.weights_sha256, backbone.weights.sha256
-        if made_with != here or identity.backbone != backbone.network.name:
-            raise SetupError(
-                f"{output.location} was made with {identity.backbone} and weights "
-                f"{made_with[:12]}; here are {backbone.network.name} and {here[:12]}.",
-                "Put the weights back where they were, or run again into another output.",
-            )
-        rules = rules_of(identity.decoding, backbone.network.side, max_pixels)
-        return cls(backbone, int(identity.views), rules)
 
     def features(self, data: bytes) -> Float64 | Rejection:
         """The features of a file's bytes, (d,), or why it gives none."""
@@ -93,14 +64,32 @@ class Photographer:
 def open_recogniser(
     output: Output, max_pixels: int = MAX_IMAGE_PIXELS
 ) -> tuple[Recogniser, Photographer]:
-    """The recogniser of an output, and what turns photographs into the features that it takes.
+    """The recogniser of an output, and what makes of photographs features as those of its fit.
 
     Raises:
-        InputError: the output has none.
-        SetupError: the network that it was made with is not here.
+        InputError: there is no output.
+        UsageError: it has no recogniser, or the weights of its network were a file that is gone.
+        SetupError: these weights are not here, or are not those.
     """
     recogniser = load_recogniser(output)
-    return recogniser, Photographer.of(output, recogniser.record, max_pixels)
+    manifest, identity = read_manifest(output), recogniser.record.identity
+    # A cluster was given a file of them, which is not here.
+    known = manifest.backbone.weights in {"bundled", "keras"}
+    backbone = load_backbone(
+        manifest.backbone.weights if known else manifest.settings.get("weights", "bundled"),
+        "tensorflow" if manifest.engine.name == "tensorflow" else "openvino",
+        "bf16" if identity.precision == "bf16" else "f32",
+        identity.backbone,
+    )
+    made_with, here = identity.weights_sha256, backbone.weights.sha256
+    if made_with != here or identity.backbone != backbone.network.name:
+        raise SetupError(
+            f"{output.location} was made with {identity.backbone} and weights "
+            f"{made_with[:12]}; here are {backbone.network.name} and {here[:12]}.",
+            "Put the weights back where they were, or run again into another output.",
+        )
+    rules = rules_of(identity.decoding, backbone.network.side, max_pixels)
+    return recogniser, Photographer(backbone, int(identity.views), rules)
 
 
 def read_photograph(file: Location, photographer: Photographer) -> Float64 | Rejection:
