@@ -20,6 +20,7 @@ from machine import machine, tell
 from verger.images.listing import list_input
 from verger.output.files import open_files
 from verger.output.layout import Outcome, Output
+from verger.progress import Progress
 from verger.recognise.evaluate import read_photographs, wilson
 from verger.recognise.fit import choose_temperature
 from verger.recognise.photo import open_recogniser
@@ -150,7 +151,7 @@ def main() -> None:
     if given.others:
         place, (recogniser, photographer) = Location.parse(given.others), open_recogniser(output)
         listed = list_input(place, recogniser.record.identity.label_from)
-        others = read_photographs(place, listed, photographer)
+        others = read_photographs(place, listed, photographer, Progress())
         wanted = np.array([image.label for image in others.images])
         split = (features, labels, others.features, wanted)
         record["others"] = measure([split], say)

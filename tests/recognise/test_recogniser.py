@@ -15,6 +15,7 @@ from verger.cli.main import app
 from verger.errors import InputError, SetupError, UsageError
 from verger.images.listing import list_input
 from verger.output.layout import Output
+from verger.progress import Progress
 from verger.recognise import evaluate as evaluating
 from verger.recognise.evaluate import Photographs, evaluate, read_photographs
 from verger.recognise.photo import open_recogniser
@@ -125,7 +126,7 @@ def test_a_mistake_names_the_nearest_image_of_the_class_that_was_said(
     output, new = trained
     recogniser, photographer = open_recogniser(output_at(output))
     folder = Location(str(new))
-    read = read_photographs(folder, list_input(folder), photographer)
+    read = read_photographs(folder, list_input(folder), photographer, Progress())
     labels = sorted(recogniser.labels)
     swapped = dict(zip(labels, labels[1:] + labels[:1], strict=True))
     images = [replace(image, label=swapped[image.label]) for image in read.images]

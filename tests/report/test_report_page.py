@@ -19,7 +19,6 @@ from verger.output.files import read_scores
 from verger.output.layout import Output, Reason
 from verger.output.manifest import read_manifest
 from verger.progress import Progress
-from verger.report import page as pages
 from verger.report.page import write_report
 from verger.report.plots import map_figure, scree_figure
 from verger.report.scores import COMPARED_ROWS, MAP_ROWS, summarize
@@ -220,6 +219,7 @@ def test_outputs_of_every_shape_have_a_page_without_complaint(
     assert complaints == []
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
     assert page.locator("#highlight").count() == (labels[0] != "")
+    assert " 1 classes" not in page.locator(".brand").inner_text()
 
 
 def test_an_output_of_another_version_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
@@ -317,8 +317,3 @@ def test_both_languages_name_every_reason_and_fill_the_same_places() -> None:
         assert "report" in texts(language, "stages")
     assert number_formats("fr")["count"](12_345) == "12\u202f345"
     assert number_formats("fr")["share"](0.5) == "50,0\u00a0%"
-
-
-def test_no_component_of_the_page_is_missing_from_the_package() -> None:
-    for name in ("page.html.j2", "page.css", "page.js", pages.PLOTLY):
-        assert (Path(pages.__file__).parent / name).is_file()

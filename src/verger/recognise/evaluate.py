@@ -15,7 +15,7 @@ from verger.images.ahead import read_ahead
 from verger.output.evaluation import Bin, ClassScore, Confusion, Coverage, Evaluation, Mistake
 from verger.output.layout import ListedImage, Rejection
 from verger.progress import Progress
-from verger.recognise.fit import choose_temperature, choose_threshold
+from verger.recognise.fit import best_of_others, choose_temperature, choose_threshold
 from verger.recognise.photo import Photographer
 from verger.recognise.recogniser import ANSWERS, Recogniser
 from verger.reduce.moments import Float64
@@ -48,7 +48,7 @@ def read_photographs(
     folder: Location,
     images: Iterable[ListedImage],
     photographer: Photographer,
-    progress: Progress | None = None,
+    progress: Progress,
 ) -> Photographs:
     """The features of images, on all processors of this machine.
 
@@ -71,8 +71,7 @@ def read_photographs(
         else:
             read.append(image)
             features.append(found)
-        if progress:
-            progress.update(len(read) + rejected.total(), rejected.total())
+        progress.update(len(read) + rejected.total(), rejected.total())
     if not read:
         raise InputError(f"The input {folder} holds no image that can be read.")
     return Photographs(folder, read, np.array(features), rejected)
@@ -100,8 +99,7 @@ def evaluate(recogniser: Recogniser, photographs: Photographs, seconds: float) -
     right, among = order[:, 0] == own, (order[:, :ANSWERS] == own[:, None]).any(axis=1)
     confidence = likely.max(axis=1)
     bins = calibrate(confidence, right)
-    others = cosines.copy()
-    others[np.arange(len(own)), own] = -np.inf
+    refused = best_of_others(cosines, own) < recogniser.record.threshold
     return Evaluation(
         input=str(photographs.folder),
         top1=float(right.mean()),
@@ -112,7 +110,7 @@ def evaluate(recogniser: Recogniser, photographs: Photographs, seconds: float) -
         ece=sum(b.images * abs(b.confidence - b.accuracy) for b in bins) / len(own),
         answered=float(sure.mean()),
         answered_accuracy=float(right[sure].mean()) if sure.any() else 0.0,
-        unknown_refused=float((others.max(axis=1) < recogniser.record.threshold).mean()),
+        unknown_refused=float(refused.mean()),
         foreign=int((~known).sum()),
         foreign_refused=float(1 - foreign_sure.mean()) if len(foreign_sure) else None,
         rejected=dict(photographs.rejected),
@@ -181,9 +179,9 @@ def calibrate(confidence: Float64, right: NDArray[np.bool_]) -> list[Bin]:
     ]
 
 
-def wilson(right: int, count: int, z: float = 1.96) -> tuple[float, float]:
+def wilson(right: int, count: int) -> tuple[float, float]:
     """The interval of 95 % of a share (Wilson, "Probable Inference", 1927)."""
-    share = right / count
+    share, z = right / count, 1.96
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z * sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2) / (1 + z * z / count)
     return max(middle - half, 0.0), min(middle + half, 1.0)

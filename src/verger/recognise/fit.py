@@ -149,11 +149,16 @@ def choose_threshold(cosines: Float64, own: NDArray[np.int64]) -> float:
         cosines: (n, classes), of images that were left out.
         own: (n,), the index of each image's class.
     """
-    known = np.sort(cosines.max(axis=1))
-    without = cosines.copy()
-    without[np.arange(len(own)), own] = -np.inf
-    unknown = np.sort(without.max(axis=1))
+    known, unknown = np.sort(cosines.max(axis=1)), np.sort(best_of_others(cosines, own))
     tried = np.unique(np.concatenate([known, unknown]))
     kept = 1 - np.searchsorted(known, tried) / len(known)
     wrong = 1 - np.searchsorted(unknown, tried) / len(unknown)
     return float(tried[int(np.argmax(kept - wrong))])
+
+
+def best_of_others(cosines: Float64, own: NDArray[np.int64]) -> Float64:
+    """Of cosines, (n, classes), the largest of each row without that of its own class, (n,)."""
+    others = cosines.copy()
+    others[np.arange(len(own)), own] = -np.inf
+    best: Float64 = others.max(axis=1)
+    return best
