@@ -84,7 +84,7 @@ def check_network(value: str) -> str:
 
 def without_secrets(remote: str | None) -> str:
     """An address of Spark Connect without its parameters, of which one may be a token."""
-    return (remote or "").partition("/;")[0].rstrip("/")
+    return (remote or "").partition(";")[0].rstrip("/")
 
 
 Remote = Annotated[
@@ -113,7 +113,7 @@ def option(
         tuning: show it in a group of its own, below the others.
         cluster: `verger cloud run` has it too, and passes it on; False for what is of one machine.
         notebook: `verger cloud notebook` has it too, and gives it to the notebook as a parameter.
-        bounds: `ge`, `gt` and `le` of pydantic's fields.
+        bounds: `ge`, `gt`, `le` and `allow_inf_nan` of pydantic's fields.
     """
     extra: dict[str, Any] = {
         "shown": shown,
@@ -192,7 +192,11 @@ class RunSettings(BaseModel):
     )
     max_bytes: int = option(MAX_FILE_BYTES, "The largest file.", ge=1, tuning=True)
     image_seconds: float = option(
-        60.0, "What an image may take before it is given up.", gt=0, tuning=True
+        60.0,
+        "What an image may take before it is given up.",
+        gt=0,
+        tuning=True,
+        allow_inf_nan=False,
     )
     driver_memory: str = option("2g", "Memory of Spark's Java machine.", tuning=True, cluster=False)
 
@@ -267,5 +271,6 @@ def make_settings(**values: Any) -> RunSettings:
         message = first["msg"].removeprefix("Value error, ")
         if not first["loc"]:
             raise UsageError(f"{message}.") from error
-        option = "--" + str(first["loc"][0]).replace("_", "-")
-        raise UsageError(f"{option}: {message} (got {first['input']!r}).") from error
+        name, given = str(first["loc"][0]), first["input"]
+        shown = without_secrets(str(given)) if name == "remote" else given
+        raise UsageError(f"--{name.replace('_', '-')}: {message} (got {shown!r}).") from error

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from verger.errors import UsageError
-from verger.settings import RunSettings
+from verger.settings import RunSettings, make_settings
 from verger.store.location import Location
 
 
@@ -108,7 +108,18 @@ def test_relative_and_home_paths_become_absolute(
 
 
 @pytest.mark.parametrize(
-    "text", ["", "s3://", "s3:///", "file://", "http://host/a", "gs://b/a", "hdfs://h/a", "S3A://b"]
+    "text",
+    [
+        "",
+        "s3://",
+        "s3:///",
+        "file://",
+        "http://host/a",
+        "gs://b/a",
+        "hdfs://h/a",
+        "S3A://b",
+        "~x/a",
+    ],
 )
 def test_other_locations_are_refused(text: str) -> None:
     with pytest.raises(UsageError) as caught:
@@ -141,6 +152,18 @@ def test_a_location_contains_what_lies_below_it(outer: str, inner: str, is_insid
 def test_children_lie_below(parent: str, child: str) -> None:
     assert Location.parse(parent).child("b", "c").uri == child
     assert Location.parse(parent).child("b/c").uri == child
+
+
+def test_a_time_without_end_is_refused() -> None:
+    with pytest.raises(ValidationError, match="finite"):
+        settings(image_seconds="inf")
+
+
+@pytest.mark.parametrize("remote", ["sc://host:x/;token=hidden", "sc://host;token=hidden"])
+def test_an_address_that_is_refused_does_not_show_its_token(remote: str) -> None:
+    with pytest.raises(UsageError, match="--remote: ") as caught:
+        make_settings(input="/in", output="/out", remote=remote)
+    assert "hidden" not in str(caught.value)
 
 
 def test_true_is_no_count_of_components() -> None:

@@ -19,7 +19,7 @@ class Location:
         """Read what a user types: a path (`~` and relative ones too), `file://` or `s3://`.
 
         Raises:
-            UsageError: the text is empty, or names another scheme or no bucket.
+            UsageError: the text is empty, no path, or names another scheme or no bucket.
         """
         if text.startswith(S3_SCHEME):
             key = text.removeprefix(S3_SCHEME).strip("/")
@@ -35,7 +35,10 @@ class Location:
         path = text.removeprefix("file://")
         if not path:
             raise UsageError("An empty path was given.", "Give a folder, or s3://bucket/prefix.")
-        return cls(str(Path(path).expanduser().resolve()))
+        try:
+            return cls(str(Path(path).expanduser().resolve()))
+        except RuntimeError as error:  # of a ~ with the name of nobody, or links in a circle
+            raise UsageError(f"{text!r} is no path: {error}.", "Give another one.") from error
 
     @property
     def is_s3(self) -> bool:
