@@ -81,6 +81,9 @@ def test_what_cannot_be_exported_is_said(
     refused = verger("export", sound, tmp_path / "fruits.pb")
     assert refused.returncode == 2
     assert "neither .onnx nor .tflite" in refused.stderr
+    refused = verger("export", sound, "/proc/nowhere/fruits.onnx")
+    assert refused.returncode == 5
+    assert "cannot be written" in refused.stderr
     recogniser, photographer = open_recogniser(Output(Location(str(sound))))
     narrow = replace(photographer, backbone=replace(photographer.backbone, precision="bf16"))
     with pytest.raises(UsageError, match="in bf16"):

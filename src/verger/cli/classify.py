@@ -60,7 +60,7 @@ def classify(
 
 def _say_json(**fields: object) -> None:
     """A line of JSON a photograph, so that a script reads each as soon as it is done."""
-    typer.echo(json_format.dumps(fields))
+    console.say(json_format.dumps(fields))
 
 
 def _show(name: str, answer: "Answer") -> None:

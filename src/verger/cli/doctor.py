@@ -62,7 +62,7 @@ def examine() -> list[Finding]:
 def show(findings: list[Finding], *, as_json: bool) -> None:
     """Print the findings."""
     if as_json:
-        sys.stdout.write(json.dumps([asdict(finding) for finding in findings], indent=2) + "\n")
+        console.say(json.dumps([asdict(finding) for finding in findings], indent=2))
         return
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for finding in findings:

@@ -30,7 +30,7 @@ def explore(
                 table = explorer.make_table(output, shown)
                 viewer = explorer.install(shown)
                 address = stack.enter_context(explorer.serving(viewer, table, port, shown))
-            console.stdout.print(f"{address} (Ctrl-C ends it)", markup=False, highlight=False)
+            console.say(f"{address} (Ctrl-C ends it)")
             with suppress(KeyboardInterrupt):
                 while True:
                     signal.pause()

@@ -24,11 +24,12 @@ def export(
     ONNX needs verger[onnx], TFLite verger[tensorflow].
     """
     with reporting(debug):
-        from verger.errors import UsageError
+        from verger.errors import SetupError, UsageError
         from verger.output.layout import Output
         from verger.recognise.export_onnx import export_onnx
         from verger.recognise.export_tflite import export_tflite
         from verger.recognise.photo import open_recogniser
+        from verger.store import storage
         from verger.store.location import Location
 
         exports = {".onnx": export_onnx, ".tflite": export_tflite}
@@ -38,6 +39,12 @@ def export(
         recogniser, photographer = open_recogniser(output)
         with console.stage("export"):
             data, apart = exports[file.suffix](recogniser, photographer, half=half)
-            file.write_bytes(data)
+            try:
+                storage.write_bytes(Location.parse(str(file)), data)
+            except OSError as error:
+                raise SetupError(
+                    f"{file} cannot be written: {error.strerror}.",
+                    "Give a place that this user may write, on a disk that is not full.",
+                ) from error
         size = len(data) / MEGABYTE
         console.say(f"{file}: {size:.1f} MB, cosines within {apart:.4f} of the server's")

@@ -47,7 +47,7 @@ def _version(
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
 ) -> None:
     if version:
-        console.stdout.print(f"verger {VERSION}", highlight=False)
+        console.say(f"verger {VERSION}")
         raise typer.Exit
 
 
