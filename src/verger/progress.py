@@ -29,38 +29,31 @@ class Progress:
 class Clock:
     """Times the stages of a run.
 
-    Args:
-        progress: who is told of them.
-        seconds: the time, from any start.
-
     Attributes:
+        progress: who is told of them.
         timings: seconds of each stage so far.
-        seconds: the time.
     """
 
-    def __init__(self, progress: Progress, seconds: Callable[[], float] = monotonic) -> None:
+    def __init__(self, progress: Progress) -> None:
         self.progress = progress
         self.timings: dict[str, float] = {}
-        self.seconds = seconds
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[None]:
-        """Time a stage, and tell that it runs; `total` is in images."""
+        """Time a stage, and tell that it runs; `total` is in images. One that fails has no end."""
         self.progress.start(name, total)
-        try:
-            with self.timed(name):
-                yield
-        finally:
-            self.progress.finish()
+        with self.timed(name):
+            yield
+        self.progress.finish()
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
         """Time what tells of its own stages."""
-        started = self.seconds()
+        started = monotonic()
         try:
             yield
         finally:
-            elapsed = self.seconds() - started
+            elapsed = monotonic() - started
             self.timings[name] = round(self.timings.get(name, 0.0) + elapsed, 3)
 
 

@@ -1,5 +1,7 @@
 """Planned images become rows of features, wave by wave, and every file is accounted for."""
 
+from time import monotonic
+
 from verger.errors import DefectError, InputError, TooManyRejectedError
 from verger.images.opening import READ
 from verger.output.layout import DataFile, Outcome, Reason
@@ -70,7 +72,7 @@ def extract(this: Run, planned: list[Wave], *, packed: bool) -> int:
         this.clock.stage("extract", images),
         waves.watched(extractor, images, this.clock.progress) as extractor,
     ):
-        started = this.clock.seconds()
+        started = monotonic()
         for wave, written in waves.run_waves(
             spark, this.output, planned, extractor, settings.task_size
         ):
@@ -78,7 +80,7 @@ def extract(this: Run, planned: list[Wave], *, packed: bool) -> int:
             this.files.commit([*written, *rewritten], replaced)
             new_rows += sum(file.rows for file in written if file.part == Outcome.FEATURIZED)
             done += wave.count
-            pace = (this.clock.seconds() - started) / max(done, 1)
+            pace = (monotonic() - started) / max(done, 1)
             check_deadline(settings, images - done, pace)
     if images:
         this.manifest.images_per_second = round(images / this.clock.timings["extract"], 1)

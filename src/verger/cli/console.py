@@ -1,6 +1,5 @@
 """What a person sees: progress bars, or plain lines where there is no terminal."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
@@ -13,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from verger.errors import VergerError
-from verger.progress import Progress
+from verger.progress import Clock, Progress
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -25,6 +24,7 @@ STAGES = {
     "plan": "Comparing with what is done",
     "waves": "Planning",
     "extract": "Extracting features",
+    "fidelity": "Comparing with float32",
     "account": "Accounting for every file",
     "fit": "Fitting the PCA",
     "project": "Projecting",
@@ -62,8 +62,9 @@ STAGES = {
 PLAIN_SECONDS = 5.0
 """Between two plain lines of one stage."""
 
-stdout = Console()
-stderr = Console(stderr=True)
+# Paths and logs may hold `:key:`, which is no emoji there.
+stdout = Console(emoji=False)
+stderr = Console(stderr=True, emoji=False)
 
 
 class CountColumn(ProgressColumn):
@@ -207,10 +208,8 @@ def progress() -> Iterator[Progress]:
 @contextmanager
 def stage(name: str) -> Iterator[None]:
     """Show that something takes its time, where nothing can be counted."""
-    with progress() as shown:
-        shown.start(name)
+    with progress() as shown, Clock(shown).stage(name):
         yield
-        shown.finish()
 
 
 def say(text: str) -> None:
@@ -233,7 +232,7 @@ def table(*headings: str) -> Table:
 
 def write_json(record: "BaseModel") -> None:
     """Print a record for scripts."""
-    sys.stdout.write(record.model_dump_json(indent=2) + "\n")
+    say(record.model_dump_json(indent=2))
 
 
 def show_error(error: VergerError) -> None:

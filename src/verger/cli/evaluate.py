@@ -1,15 +1,15 @@
 """The command that measures how often the recogniser is right."""
 
 from itertools import islice
-from time import monotonic
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
 from verger.cli import console
-from verger.cli.options import Debug, In, Json
+from verger.cli.options import Debug, In, Input, Json
 from verger.cli.reporting import reporting
+from verger.progress import Clock
 
 if TYPE_CHECKING:
     from verger.output.evaluation import Evaluation
@@ -19,9 +19,7 @@ SHOWN = 10
 
 
 def evaluate(
-    source: Annotated[
-        str, typer.Argument(help="A folder of images, or s3://bucket/prefix.", metavar="INPUT")
-    ],
+    source: Input,
     folder: In,
     *,
     label_from: Annotated[
@@ -50,12 +48,10 @@ def evaluate(
         recogniser, photographer = open_recogniser(output)
         rule = label_from or recogniser.record.identity.label_from
         images = list(islice(at_least_one(list_input(place, rule), place), limit))
-        started = monotonic()
         with console.progress() as shown:
-            shown.start("evaluate", len(images))
-            photographs = measuring.read_photographs(place, images, photographer, shown)
-            shown.finish()
-        seconds = monotonic() - started
+            clock = Clock(shown)
+            with clock.stage("evaluate", len(images)):
+                photographs = measuring.read_photographs(place, images, photographer, shown)
         if read_record(output) != recogniser.record:
             raise UsageError(
                 f"{output.location} has another recogniser by now: a run has ended meanwhile.",
@@ -64,7 +60,7 @@ def evaluate(
         if calibrate:
             recogniser = measuring.calibrated(recogniser, photographs)
             write_record(recogniser.record, output)
-        measured = measuring.evaluate(recogniser, photographs, seconds)
+        measured = measuring.evaluate(recogniser, photographs, clock.timings["evaluate"])
         write_evaluation(measured, output)
         if json:
             console.write_json(measured)

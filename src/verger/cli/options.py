@@ -13,7 +13,9 @@ from verger.settings import RunSettings, make_settings, options_for, traits_of
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and Spark's log.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-Input = Annotated[str, typer.Argument(help="A folder of images, or s3://bucket/prefix.")]
+Input = Annotated[
+    str, typer.Argument(help="A folder of images, or s3://bucket/prefix.", metavar="INPUT")
+]
 OutputFolder = Annotated[str, typer.Argument(help="Where the results go.")]
 Made = Annotated[str, typer.Argument(help="The output of a run.", metavar="OUTPUT")]
 In = Annotated[str, typer.Option("--in", help="The output of a run, whose recogniser answers.")]

@@ -6,7 +6,7 @@ import typer
 from rich.text import Text
 
 from verger.cli import console
-from verger.cli.options import Debug, Fresh, Json, LabelFrom
+from verger.cli.options import Debug, Fresh, Input, Json, LabelFrom
 from verger.cli.reporting import reporting
 from verger.settings import MAX_IMAGE_PIXELS
 
@@ -18,9 +18,7 @@ MEBIBYTE = 2**20
 
 
 def pack(
-    source: Annotated[
-        str, typer.Argument(help="A folder of images, or s3://bucket/prefix.", metavar="INPUT")
-    ],
+    source: Input,
     target: Annotated[str, typer.Argument(help="Where the shards go.", metavar="OUTPUT")],
     *,
     label_from: LabelFrom = "parent",

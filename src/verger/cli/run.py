@@ -1,5 +1,6 @@
 """The commands that run the chain."""
 
+import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,7 @@ import typer
 from verger.cli import console
 from verger.cli.options import Debug, Json, Language, with_settings
 from verger.cli.reporting import reporting
+from verger.progress import Clock
 from verger.settings import RunSettings, make_settings, options_for
 
 
@@ -45,17 +47,17 @@ def demo(
     with reporting(debug):
         from verger.datasets.demo import write_demo_images
 
-        photographs = folder / "images"
+        photographs, unfinished = folder / "images", folder / "images.partial"
         if not photographs.exists():
-            with console.progress() as shown:
-                shown.start("demo", images)
+            shutil.rmtree(unfinished, ignore_errors=True)
+            with console.progress() as shown, Clock(shown).stage("demo", images):
                 write_demo_images(
-                    photographs,
+                    unfinished,
                     images=images,
                     seed=seed,
                     on_image=lambda done, _: shown.update(done),
                 )
-                shown.finish()
+            unfinished.rename(photographs)
         settings = make_settings(input=str(photographs), output=str(folder / "output"), lang=lang)
         run_chain(settings, as_json=json, debug=debug)
 
