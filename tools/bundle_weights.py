@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from verger.networks import graph
+from verger.networks.graph import payload_of
+from verger.networks.mobilenet_v2 import build_model
 from verger.networks.torch_file import UnreadableError, read_torch_weights
 from verger.networks.weights import BUNDLED, BUNDLED_SHA256, Array, Weights, sha256
 
@@ -75,7 +76,8 @@ def main() -> None:
     BUNDLED.mkdir(exist_ok=True)
     arrays = BUNDLED / "weights.npz"
     write_zip(arrays, npz_members(keras_arrays(read_torch_weights(source()))))
-    made = graph.export_openvino(Weights("bundled", arrays, BUNDLED_SHA256, "torch", "", "MIT"))
+    model = build_model(Weights("bundled", arrays, BUNDLED_SHA256, "torch", "", "MIT"))
+    made = payload_of(model, "openvino")
     with zipfile.ZipFile(io.BytesIO(made)) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     write_zip(BUNDLED / "graph.zip", members)

@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from typing_extensions import Self
 
 from verger.errors import UsageError
+from verger.networks.registry import KERAS, NETWORKS
 from verger.store.location import Location
 
 DEFAULT_COMPONENTS = 50
@@ -28,8 +29,6 @@ MAX_FILE_BYTES = 256 * 2**20
 MAX_IMAGE_PIXELS = 89_478_485
 """Pillow's own limit against decompression bombs: a quarter of a GiB in RGB."""
 
-NETWORKS = ("mobilenet_v2", "efficientnet_lite2", "mobilenet_v2+efficientnet_lite2")
-"""Those of verger's own; see `verger.networks.registry`."""
 
 MOST_VIEWS = 6
 """All of an image, and the middle three quarters and half of it, each with its mirror image."""
@@ -77,8 +76,8 @@ def check_remote(value: str) -> str:
 
 def check_network(value: str) -> str:
     """Take the name of a network that there is."""
-    if value not in NETWORKS and not re.fullmatch(r"keras:\w+", value):
-        raise ValueError(f"{', '.join(NETWORKS)} or keras:NAME, such as keras:ResNet50")
+    if value not in NETWORKS and not re.fullmatch(rf"{KERAS}\w+", value):
+        raise ValueError(f"{', '.join(NETWORKS)} or {KERAS}NAME, such as {KERAS}ResNet50")
     return value
 
 

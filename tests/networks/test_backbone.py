@@ -54,11 +54,12 @@ def test_the_graph_is_made_once_and_a_damaged_cache_is_made_again(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     made = []
 
-    def make(weights) -> bytes:
-        made.append(weights.name)
+    def make(name: str, _: str) -> bytes:
+        made.append(name)
         return b"a graph\nof two lines"
 
-    monkeypatch.setattr(graph, "export_openvino", make)
+    monkeypatch.setattr(graph, "build_model", lambda weights: weights.name)
+    monkeypatch.setattr(graph, "payload_of", make)
     (tmp_path / "own.h5").write_bytes(b"weights")
     own = str(tmp_path / "own.h5")
     first = graph.load_backbone(own)
@@ -99,8 +100,10 @@ def test_a_saved_backbone_that_is_not_whole_is_refused(tmp_path: Path, missing: 
 def test_a_graph_is_made_without_a_word_of_tensorflow() -> None:
     code = (
         "from verger.networks import graph\n"
+        "from verger.networks.mobilenet_v2 import build_model\n"
         "from verger.networks.weights import find_weights\n"
-        "graph.export_openvino(find_weights('bundled'))"
+        "with graph._quiet():\n"
+        "    graph.payload_of(build_model(find_weights('bundled')), 'openvino')"
     )
     made = subprocess.run(
         [sys.executable, "-c", code],

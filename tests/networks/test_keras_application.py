@@ -14,7 +14,7 @@ from helpers import features_of, verger
 from verger.errors import SetupError, UsageError
 from verger.networks import keras_application
 from verger.networks.engines import engine_for, new_engine
-from verger.networks.graph import Backbone, _to_openvino, load_backbone, save_backbone
+from verger.networks.graph import Backbone, load_backbone, payload_of, save_backbone
 from verger.networks.registry import Network
 from verger.networks.weights import find_weights
 
@@ -122,7 +122,8 @@ def test_pixels_are_scaled_as_each_application_wants_it(name: str) -> None:
     layers = [keras.Input((32, 32, 3)), keras.layers.GlobalAveragePooling2D()]
     model = keras_application._with_preprocessing(keras.Sequential(layers), preprocess, 32)
     network = Network("means", 32, 3)
-    backbone = Backbone("openvino", "f32", find_weights("bundled"), _to_openvino(model), network)
+    payload = payload_of(model, "openvino")
+    backbone = Backbone("openvino", "f32", find_weights("bundled"), payload, network)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
     expected = preprocess(pixels.astype(np.float32)).mean(axis=(1, 2))
     np.testing.assert_allclose(new_engine(backbone).features(pixels), expected, atol=1e-3)

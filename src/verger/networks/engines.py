@@ -25,12 +25,10 @@ class Engine(Protocol):
     """Runs the backbone.
 
     Attributes:
-        version: of the library.
         batch_size: images a call.
         network: what it takes and gives.
     """
 
-    version: str
     batch_size: int
     network: Network
 
@@ -101,7 +99,6 @@ class OpenVinoEngine:
     def __init__(self, backbone: Backbone) -> None:
         import openvino
 
-        self.version = openvino.__version__
         core = openvino.Core()
         if backbone.precision == "bf16" and "BF16" not in core.get_property(
             "CPU", "OPTIMIZATION_CAPABILITIES"
@@ -152,7 +149,7 @@ class TensorFlowEngine:
                 f"--engine tensorflow needs TensorFlow on every worker: {error}",
                 'Install it there (pip install "verger[tensorflow]"), or use --engine openvino.',
             ) from error
-        self.version = tf.__version__
+
         # TensorFlow takes no thread count once it has run, as in a driver that made the graph.
         with contextlib.suppress(RuntimeError):
             tf.config.threading.set_intra_op_parallelism_threads(1)

@@ -108,8 +108,7 @@ def load_backbone(
         return Backbone(engine, precision, file, carried)
 
     def make() -> Backbone:
-        maker = export_openvino if engine == "openvino" else export_arrays
-        return Backbone(engine, precision, file, maker(file))
+        return Backbone(engine, precision, file, payload_of(build_model(file), engine))
 
     return _kept((file.convention, file.sha256), engine, precision, network, make)
 
@@ -137,10 +136,8 @@ def _load_application(
         raise no_such_file(weights)
 
     def make() -> Backbone:
-        with _quiet():
-            model, found, origin = build_application(network.removeprefix(KERAS), weights)
-            payload = _to_openvino(model) if engine == "openvino" else _to_arrays(model)
-        return Backbone(engine, precision, origin, payload, found)
+        model, found, origin = build_application(network.removeprefix(KERAS), weights)
+        return Backbone(engine, precision, origin, payload_of(model, engine), found)
 
     digest = sha256(file) if file.is_file() else "imagenet"
     return _kept((network, digest), engine, precision, network, make)
@@ -153,13 +150,14 @@ def _kept(
     network: str,
     make: Callable[[], Backbone],
 ) -> Backbone:
-    """What `make` gives, made once: then it is in the cache, as `save_backbone` writes it."""
+    """What `make` builds by TensorFlow, once: then it is in the cache, as by `save_backbone`."""
     words = "-".join((FORMAT, version("openvino"), engine, engine_version("keras"), *key))
     name = hashlib.sha256(words.encode()).hexdigest()[:32]
     cached = cache_folder() / f"backbone-{name}.zip"
     with contextlib.suppress(SetupError):
         return _open_backbone(cached, engine, precision, network)
-    backbone = make()
+    with _quiet():
+        backbone = make()
     # A cache that cannot be written costs time on the next run, nothing else.
     with contextlib.suppress(OSError):
         cached.parent.mkdir(parents=True, exist_ok=True)
@@ -218,31 +216,18 @@ def engine_version(engine: str) -> str:
         return next((version(name) for name in packages_distributions().get(engine, ())), "")
 
 
-def export_openvino(weights: Weights) -> bytes:
-    """A zip of the graph that OpenVINO makes of the Keras model; TensorFlow is needed."""
-    with _quiet():
-        return _to_openvino(build_model(weights))
-
-
-def export_arrays(weights: Weights) -> bytes:
-    """A `.npz` of the arrays of the Keras model; TensorFlow is needed."""
-    with _quiet():
-        return _to_arrays(build_model(weights))
-
-
-def _to_openvino(model: Any) -> bytes:
+def payload_of(model: Any, engine: EngineName) -> bytes:
+    """What an engine is built of, from a Keras model; see `Backbone`."""
+    if engine == "tensorflow":
+        buffer = io.BytesIO()
+        np.savez(buffer, *model.get_weights())
+        return buffer.getvalue()
     import openvino
 
     with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder) / "model"
         model.export(str(saved), format="tf_saved_model", verbose=False)
         return _zip_graph(openvino.convert_model(saved))
-
-
-def _to_arrays(model: Any) -> bytes:
-    buffer = io.BytesIO()
-    np.savez(buffer, *model.get_weights())
-    return buffer.getvalue()
 
 
 def _zip_graph(graph: Any) -> bytes:
