@@ -35,8 +35,8 @@ from verger.output import table
 from verger.output.files import open_files, open_scores
 from verger.output.layout import Output
 from verger.settings import RunSettings, make_settings
-from verger.store.listing import list_objects
 from verger.store.location import Location
+from verger.store.objects import list_objects
 
 TOLD = (1, 30, 100, 365)
 """The nights that are shown."""

@@ -19,7 +19,7 @@ import pytest
 from helpers import running
 from stores import free_ports
 from verger.spark.java import java_home
-from verger.store.cache import cache_folder
+from verger.store.location import cache_folder
 from yarn import BRIEF_JAVA, MAVEN
 
 SPARK_HOME = Path(pyspark.__file__).resolve().parent

@@ -18,9 +18,8 @@ from pyspark.java_gateway import launch_gateway
 
 from stores import KEYS
 from verger.spark.java import java_home
-from verger.store.cache import cache_folder
 from verger.store.client import bucket_region, s3_endpoint
-from verger.store.location import Location, bucket_and_key
+from verger.store.location import Location, bucket_and_key, cache_folder
 
 SPARK_HOME = Path(pyspark.__file__).parent
 BRIEF_JAVA = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1"}

@@ -22,7 +22,7 @@ from verger.cloud.jobs.cluster import list_clusters
 from verger.errors import InputError, SetupError
 from verger.progress import Progress
 from verger.store import objects
-from verger.store.listing import list_objects
+from verger.store.objects import list_objects
 from verger.store.session import make_session
 
 SOURCE = Path(verger_package.__file__).parent

@@ -34,8 +34,8 @@ from verger.packs import format as packed_format
 from verger.packs.format import SCHEMA, Pack, PackedAt, Shard, in_order, read_pack, sort_key
 from verger.packs.tags import read_tag
 from verger.store import objects
-from verger.store.lease import Lease
 from verger.store.location import Location
+from verger.store.lock import Lease
 
 SERIAL = "SERIAL-12345"
 

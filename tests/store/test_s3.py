@@ -32,10 +32,10 @@ from verger.images.listing import list_images
 from verger.spark import reading
 from verger.spark.reading import Reader, Slice
 from verger.spark.writing import write_here
-from verger.store import listing, objects, storage
+from verger.store import objects, storage
 from verger.store.errors import bucket_errors
-from verger.store.lease import Lease
 from verger.store.location import Location
+from verger.store.lock import Lease
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +166,14 @@ def test_odd_keys_are_listed_and_read_as_they_are(
     assert found["deep/er/and/deeper.jpg"].label == "and"
 
 
+def test_an_odd_key_may_be_empty_or_missing(moto, moto_port: int) -> None:
+    make_client(moto_port).put_object(Bucket="plays", Key="odd//empty", Body=b"")
+    folder = Location("s3://plays/odd")
+    assert storage.read_bytes(folder.child("/empty"), 9) == b""
+    with pytest.raises(OSError, match="An object is missing in the bucket plays"):
+        storage.read_bytes(folder.child("/missing"))
+
+
 @pytest.mark.parametrize("page_size", [1000, 10])
 @pytest.mark.parametrize("shape", ["flat", "wide", "deep"])
 def test_listing_is_in_the_order_of_a_local_folder(
@@ -181,7 +189,7 @@ def test_listing_is_in_the_order_of_a_local_folder(
         client.put_object(Bucket="plays", Key=f"{shape}/{name}", Body=b"x")
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
-    monkeypatch.setattr(listing, "PAGE_SIZE", page_size)
+    monkeypatch.setattr(objects, "PAGE_SIZE", page_size)
     local = [image.path for image in list_images(Location(str(tmp_path)))]
     assert [image.path for image in list_images(Location(f"s3://plays/{shape}"))] == local
 
@@ -285,6 +293,7 @@ def test_errors_of_the_store_have_their_meaning() -> None:
 
     assert "expired" in meaning("ExpiredToken", 400).message
     assert isinstance(meaning("AccessDenied", 403), InputError)
+    assert "missing" in meaning("NoSuchKey", 404).message
     elsewhere = meaning("PermanentRedirect", 301, {"x-amz-bucket-region": "us-east-1"})
     assert "is in us-east-1" in elsewhere.message
     assert isinstance(meaning("InternalError", 500), SetupError)

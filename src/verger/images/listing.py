@@ -12,8 +12,8 @@ from pathlib import Path
 from verger.errors import InputError
 from verger.output.layout import ListedImage
 from verger.packs.format import read_pack, read_rows
-from verger.store.listing import list_objects
 from verger.store.location import Location, bucket_and_key
+from verger.store.objects import list_objects
 
 
 @dataclass

@@ -31,7 +31,7 @@ from verger.networks.weights import (
     tensorflow_is_missing,
 )
 from verger.output.manifest import BackboneRecord, EngineRecord
-from verger.store.cache import cache_folder
+from verger.store.location import cache_folder
 
 FORMAT = "2"
 """Part of every cache key: raise it when `build_model` changes what it computes."""

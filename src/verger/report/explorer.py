@@ -27,8 +27,7 @@ from verger.output.layout import Output
 from verger.progress import Progress
 from verger.report.data import DAMAGED, tolerant_manifest
 from verger.report.scores import Rows, in_batches
-from verger.store.cache import cache_folder
-from verger.store.location import Location
+from verger.store.location import Location, cache_folder
 from verger.store.lock import flock
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pyspark
 
-from verger.store.cache import cache_folder
+from verger.store.location import cache_folder
 
 SETTLED_SECONDS = 10.0
 """After this time without a change, an archive is taken for whole."""

@@ -19,7 +19,7 @@ from pyspark import SparkContext, java_gateway
 
 from verger.errors import SetupError
 from verger.spark.archive import archive_options
-from verger.store.cache import cache_folder
+from verger.store.location import cache_folder
 
 IS_SPARK_4 = not pyspark.__version__.startswith("3.")
 

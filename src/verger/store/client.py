@@ -81,12 +81,11 @@ def bucket_region(bucket: str) -> str:
     return str(region or s3_client().meta.region_name)
 
 
-def _keys(bucket: str) -> tuple[str | None, ...]:
+def _keys(bucket: str) -> tuple[str, str, str | None]:
     """Access key, secret key and token as they are now: botocore renews those that expire."""
     with bucket_errors(bucket):
-        credentials = _session().get_credentials()
-        frozen = credentials and credentials.get_frozen_credentials()
-    return (frozen.access_key, frozen.secret_key, frozen.token) if frozen else ()
+        frozen = _session().get_credentials().get_frozen_credentials()
+    return frozen.access_key, frozen.secret_key, frozen.token
 
 
 def arrow_file_system(bucket: str) -> fs.S3FileSystem:
@@ -94,7 +93,7 @@ def arrow_file_system(bucket: str) -> fs.S3FileSystem:
 
     It has the credentials of the AWS chain as they are now.
     """
-    return _arrow_file_system(bucket_region(bucket), s3_endpoint(), _keys(bucket))
+    return _arrow_file_system(bucket_region(bucket), s3_endpoint(), *_keys(bucket))
 
 
 def delta_options(bucket: str) -> dict[str, str]:
@@ -106,26 +105,23 @@ def delta_options(bucket: str) -> dict[str, str]:
             "AWS_ALLOW_HTTP": str(url.startswith("http:")).lower(),
             "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "false",
         }
-    keys = _keys(bucket)
-    if not keys:
-        return options | {"AWS_SKIP_SIGNATURE": "true"}
     names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-    return options | {name: key for name, key in zip(names, keys, strict=True) if key}
+    return options | {name: key for name, key in zip(names, _keys(bucket), strict=True) if key}
 
 
 @lru_cache(maxsize=4)
 def _arrow_file_system(
-    region: str, endpoint: str | None, keys: tuple[str | None, ...]
+    region: str, endpoint: str | None, access_key: str, secret_key: str, token: str | None
 ) -> fs.S3FileSystem:
-    options: dict[str, Any] = {"region": region}
-    if endpoint:
-        url = urlsplit(endpoint)
-        options |= {"endpoint_override": url.netloc, "scheme": url.scheme}
-    if keys:
-        options |= dict(zip(("access_key", "secret_key", "session_token"), keys, strict=True))
-    else:
-        options["anonymous"] = True
-    return fs.S3FileSystem(**options)
+    url = urlsplit(endpoint or "")
+    return fs.S3FileSystem(
+        access_key=access_key,
+        secret_key=secret_key,
+        session_token=token,
+        region=region,
+        endpoint_override=url.netloc or None,
+        scheme=url.scheme or None,
+    )
 
 
 def check_answers(path: str) -> None:

@@ -73,6 +73,11 @@ def _meaning(error: Any, bucket: str) -> VergerError:
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     if problem := credentials_problem(error):
         return problem
+    if code == "NoSuchKey" or (code == "404" and error.operation_name == "HeadObject"):
+        return InputError(
+            f"An object is missing in the bucket {bucket}.",
+            "Look at its name, and whether it was deleted meanwhile.",
+        )
     if code in {"NoSuchBucket", "404"} or status == HTTPStatus.NOT_FOUND:
         return InputError(f"The bucket {bucket} does not exist.", "Look at its name.")
     if code in {"PermanentRedirect", "301"} or status == HTTPStatus.MOVED_PERMANENTLY:

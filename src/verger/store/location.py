@@ -1,5 +1,6 @@
 """Where files are: an absolute path on this machine, or `s3://bucket/key`."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,3 +85,8 @@ def check_apart(source: Location, output: Location) -> None:
             f"The output {output} lies inside the input {source}.",
             "Give an output elsewhere: its files would be listed as images by the next run.",
         )
+
+
+def cache_folder() -> Path:
+    """For what can be made again: `verger` in `XDG_CACHE_HOME`, else in `~/.cache`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "verger"

@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 from verger.errors import SetupError
 from verger.progress import TIME, Progress, Time
 from verger.store.errors import bucket_errors
-from verger.store.listing import PAGE_SIZE
 from verger.store.location import Location, bucket_and_key
-from verger.store.objects import delete_keys
+from verger.store.objects import PAGE_SIZE, delete_keys
 
 LATE_TRIES = 5
 """How often a bucket is emptied again: EMR's logs may come some minutes after the machines went."""

@@ -16,8 +16,8 @@ from verger.packs.format import Pack
 from verger.progress import Progress
 from verger.settings import RunSettings
 from verger.store import objects, storage
-from verger.store.listing import list_objects
 from verger.store.location import Location, bucket_and_key
+from verger.store.objects import list_objects
 
 THREADS = 16
 """Images that are on their way at once."""

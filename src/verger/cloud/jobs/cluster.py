@@ -18,8 +18,8 @@ from verger.errors import SetupError, VergerError
 from verger.progress import Progress, utc_now
 from verger.store import storage
 from verger.store.errors import aws_errors
-from verger.store.listing import list_objects
 from verger.store.location import Location
+from verger.store.objects import list_objects
 
 NO_CAPACITY = "INSUFFICIENT_CAPACITY"
 """Our word for what EMR calls by several names: a zone has no such machine now."""

@@ -12,9 +12,8 @@ from verger.cloud.account.stack import CODE, Stack
 from verger.cloud.jobs.bundle import ENTRY, Architecture, pack_code, pack_environment
 from verger.networks.graph import load_backbone, save_backbone
 from verger.progress import Progress, utc_now
-from verger.store.cache import cache_folder
 from verger.store.errors import bucket_errors
-from verger.store.location import Location, bucket_and_key
+from verger.store.location import Location, bucket_and_key, cache_folder
 
 FRESH = timedelta(days=20)
 """What is older is uploaded again: the bucket deletes code after 30 days."""

@@ -7,8 +7,8 @@ from typing import Any
 from verger.errors import InputError, SetupError
 from verger.progress import Progress
 from verger.store.errors import bucket_errors
-from verger.store.listing import list_objects
 from verger.store.location import Location, bucket_and_key
+from verger.store.objects import list_objects
 from verger.store.storage import ARROW_REFUSES
 
 LAST = "manifest.json"

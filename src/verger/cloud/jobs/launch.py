@@ -18,7 +18,7 @@ from verger.output.files import open_files
 from verger.output.layout import Output, check_foreign, check_no_run
 from verger.output.manifest import Manifest, read_manifest
 from verger.progress import Progress
-from verger.store.listing import PAGE_SIZE
+from verger.store.objects import PAGE_SIZE
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ValidationError
 
 from verger.errors import SetupError
 from verger.progress import utc_now
-from verger.store.cache import cache_folder
 from verger.store.errors import aws_errors
+from verger.store.location import cache_folder
 from verger.store.regions import check_cloud_region
 
 MACHINES = {
