@@ -12,13 +12,9 @@ class VergerError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
+        super().__init__(message, hint)  # both, so that a pickle of it has both
         self.message = message
         self.hint = hint
-
-    def __reduce__(self) -> tuple[type["VergerError"], tuple[str, str]]:
-        """Keep the hint on the way between processes."""
-        return type(self), (self.message, self.hint)
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
@@ -26,8 +22,6 @@ class VergerError(Exception):
 
 class DefectError(VergerError):
     """Something that should be impossible, such as counts that do not reconcile: our fault."""
-
-    exit_code = 1
 
 
 class UsageError(VergerError):

@@ -114,13 +114,8 @@ def option(
         notebook: `verger cloud notebook` has it too, and gives it to the notebook as a parameter.
         bounds: `ge`, `gt`, `le` and `allow_inf_nan` of pydantic's fields.
     """
-    extra: dict[str, Any] = {
-        "shown": shown,
-        "tuning": tuning,
-        "cluster": cluster,
-        "notebook": notebook,
-    }
-    return Field(default, description=text, json_schema_extra=extra, **bounds)
+    traits: Any = {"shown": shown, "tuning": tuning, "cluster": cluster, "notebook": notebook}
+    return Field(default, description=text, json_schema_extra=traits, **bounds)
 
 
 class RunSettings(BaseModel):

@@ -9,8 +9,6 @@ from verger.cli import console
 from verger.cli.options import Debug, Made
 from verger.cli.reporting import reporting
 
-MEGABYTE = 10**6
-
 
 def export(
     folder: Made,
@@ -46,5 +44,5 @@ def export(
                     f"{file} cannot be written: {error.strerror}.",
                     "Give a place that this user may write, on a disk that is not full.",
                 ) from error
-        size = len(data) / MEGABYTE
+        size = len(data) / 10**6
         console.say(f"{file}: {size:.1f} MB, cosines within {apart:.4f} of the server's")

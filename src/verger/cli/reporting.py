@@ -13,7 +13,7 @@ from functools import cache
 import typer
 
 from verger.cli import console
-from verger.errors import INTERRUPTED, VergerError
+from verger.errors import INTERRUPTED, DefectError, VergerError
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def reporting(debug: bool) -> Iterator[None]:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        defect = VergerError(
+        defect = DefectError(
             f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
             "This is a defect of verger; --debug shows where it happened.",
         )

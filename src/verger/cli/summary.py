@@ -13,7 +13,7 @@ SHOWN_SECONDS = 0.1
 """Stages shorter than this are left out."""
 
 
-def show_summary(manifest: Manifest, output: Output, language: str = "en") -> None:
+def show_summary(manifest: Manifest, output: Output, language: str) -> None:
     """Print what a run made and where it is."""
     words, formats = texts(language, "summary"), number_formats(language)
     stages = texts(language, "stages")

@@ -3,7 +3,6 @@
 import io
 import json
 import zipfile
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -55,16 +54,6 @@ class Kept:
         except (FileNotFoundError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile):
             return None
         return cls(Statistics(moments, classes), files)
-
-    def lacking(self, files: Iterable[DataFile]) -> list[DataFile]:
-        """Those of some files that these statistics do not have."""
-        names = {file.name for file in self.files}
-        return [file for file in files if file.name not in names]
-
-    def surplus(self, files: Iterable[DataFile]) -> list[DataFile]:
-        """The files that these statistics have beyond some."""
-        names = {file.name for file in files}
-        return [file for file in self.files if file.name not in names]
 
 
 def subtract(whole: Statistics, removed: Statistics) -> Statistics | None:

@@ -77,7 +77,9 @@ def _update(
     kept: Kept, files: list[DataFile], spark: SparkSession, table: Table
 ) -> Statistics | None:
     """What is kept, brought up to date; None where that is not cheaper, or not exact."""
-    new, old = kept.lacking(files), kept.surplus(files)
+    known, wanted = set(kept.files), set(files)
+    new = [file for file in files if file not in known]
+    old = [file for file in kept.files if file not in wanted]
     if sum(file.rows for file in (*new, *old)) >= sum(file.rows for file in files):
         return None
     if not all(storage.exists(table.location.child(file.name)) for file in old):

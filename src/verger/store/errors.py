@@ -47,7 +47,7 @@ def no_credentials() -> SetupError:
 
 def credentials_problem(error: Any) -> SetupError | None:
     """What is wrong with the credentials, if that is what an error of any AWS service says."""
-    code = str(error.response.get("Error", {}).get("Code", ""))
+    code = error.response["Error"]["Code"]
     if code in _EXPIRED:
         return SetupError(
             "The AWS credentials have expired.", "Renew them; the same command goes on."
@@ -69,8 +69,8 @@ _REFUSED = {
 
 
 def _meaning(error: Any, bucket: str) -> VergerError:
-    code = str(error.response.get("Error", {}).get("Code", ""))
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    code, about = error.response["Error"]["Code"], error.response["ResponseMetadata"]
+    status = about["HTTPStatusCode"]
     if problem := credentials_problem(error):
         return problem
     if code == "NoSuchKey" or (code == "404" and error.operation_name == "HeadObject"):
@@ -78,19 +78,18 @@ def _meaning(error: Any, bucket: str) -> VergerError:
             f"An object is missing in the bucket {bucket}.",
             "Look at its name, and whether it was deleted meanwhile.",
         )
-    if code in {"NoSuchBucket", "404"} or status == HTTPStatus.NOT_FOUND:
+    if status == HTTPStatus.NOT_FOUND:
         return InputError(f"The bucket {bucket} does not exist.", "Look at its name.")
-    if code in {"PermanentRedirect", "301"} or status == HTTPStatus.MOVED_PERMANENTLY:
-        headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-        where = headers.get("x-amz-bucket-region", "another region")
+    if status == HTTPStatus.MOVED_PERMANENTLY:
+        where = about["HTTPHeaders"].get("x-amz-bucket-region", "another region")
         return InputError(f"The bucket {bucket} is in {where}.", f"Set AWS_REGION={where}.")
-    if code in {"AccessDenied", "403"} or status == HTTPStatus.FORBIDDEN:
+    if status == HTTPStatus.FORBIDDEN:
         return InputError(
             f"The bucket {bucket} is forbidden to these AWS credentials.",
             "Give them s3:ListBucket, s3:GetObject and, for an output, s3:PutObject and "
             "s3:DeleteObject.",
         )
-    return SetupError(f"The store of {bucket} failed: {code or status}.", "Try again.")
+    return SetupError(f"The store of {bucket} failed: {code}.", "Try again.")
 
 
 @contextmanager
@@ -120,8 +119,7 @@ def aws_errors(action: str) -> Iterator[None]:
 
 
 def _meaning_of_aws(error: Any, action: str) -> SetupError:
-    details = error.response.get("Error", {})
-    code, message = details.get("Code", ""), details.get("Message", "")
+    code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
     if code in _DENIED:
         hint = f"Give them the right to {error.operation_name}."
         return SetupError(f"AWS refused to {action}: the credentials may not.", hint)

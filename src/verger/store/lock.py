@@ -173,8 +173,8 @@ class Lease:
                 answer = s3_client().put_object(**self._place, Body=self._body, **condition)
                 self._etag = answer["ETag"]
             except ClientError as error:
-                code = error.response.get("Error", {}).get("Code")
-                status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+                code = error.response["Error"]["Code"]
+                status = error.response["ResponseMetadata"]["HTTPStatusCode"]
                 if status not in {404, 409, 412} or code == "NoSuchBucket":
                     raise
                 # A put whose answer was lost is repeated, and then meets its own work.

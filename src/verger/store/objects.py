@@ -147,9 +147,7 @@ def delete(path: str) -> None:
     bucket, key = bucket_and_key(path)
     pages = s3_client().get_paginator("list_objects_v2")
     with bucket_errors(bucket):
-        for page in pages.paginate(
-            Bucket=bucket, Prefix=key, PaginationConfig={"PageSize": PAGE_SIZE}
-        ):
+        for page in pages.paginate(Bucket=bucket, Prefix=key):
             keys = [
                 {"Key": entry["Key"]}
                 for entry in page.get("Contents", ())
