@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from verger import __version__
 from verger.cloud.jobs.bundle import ENTRY, PYTHON, pack_code, pack_environment, used
 from verger.cloud.jobs.submit import spark_properties, submit_arguments
-from verger.store.cache import cache_folder
+from verger.store.location import cache_folder
 
 
 def pins(text: str) -> dict[str, str]:

@@ -88,7 +88,8 @@ def install(machine: Path, *words: str) -> list[str]:
     """What `.venv/bin/python` and `uv` are asked, when a lock file is installed."""
     done = subprocess.run(
         ["/bin/sh", ROOT / "tools/install.sh", *words],
-        cwd=machine, env={"PATH": str(machine / "bin")}, capture_output=True, text=True, check=False,
+        cwd=machine, env={"PATH": str(machine / "bin")},
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return (machine / "asked").read_text().splitlines()
