@@ -4,6 +4,8 @@ import io
 import json
 import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,14 +14,11 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Page, Route, expect
-from typer.testing import CliRunner
 
 from helpers import go, verger
 from servers import ask, serving
-from verger.cli.main import app
 from verger.errors import SetupError
 from verger.recognise.names import find_name
-from verger.recognise.photo import Photographer
 
 HOSTILE = "<img src=x onerror=alert(1)> Pear"
 
@@ -182,15 +181,24 @@ def test_it_ends_in_good_order_and_says_what_is_wrong(output: Path, tmp_path: Pa
     assert verger("serve", output, *pair).returncode == 2
 
 
-def test_workers_that_cannot_start_are_said_as_they_are(
-    output: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(_: Photographer, pixels: object) -> None:
-        raise SetupError("This processor lacks bfloat16.")
+UNABLE = """
+from verger.cli.main import main
+from verger.errors import SetupError
+from verger.recognise.photo import Photographer
 
-    monkeypatch.setattr(Photographer, "reduce", fail)
-    done = CliRunner().invoke(app, ["serve", str(output), "--port", "1"])
-    assert done.exit_code == SetupError.exit_code
+def fail(*_):
+    raise SetupError("This processor lacks bfloat16.")
+
+Photographer.reduce = fail
+main()
+"""
+"""The command, on a processor that its network does not run on."""
+
+
+def test_workers_that_cannot_start_are_said_as_they_are(output: Path) -> None:
+    command = [sys.executable, "-c", UNABLE, "serve", output, "--port", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == SetupError.exit_code
     assert "lacks bfloat16" in done.stderr
 
 
