@@ -32,7 +32,8 @@ from photographs import enlarge_images, link_images
 from rich.console import Console
 from rich.table import Table
 
-from verger.images.decoding import Picture, decode, to_square
+from verger.images.decoding import Picture, decode
+from verger.images.views import to_views
 from verger.networks.engines import engine_for
 from verger.networks.graph import Backbone, Precision, load_backbone
 
@@ -161,7 +162,7 @@ def check(output: Path, images: Path, backbone: Backbone) -> None:
     for row in rows.slice(0, 3).to_pylist():
         data = (images / Path(row["path"].removeprefix("file:")).name).read_bytes()
         # Large ones are decoded in full by the peers, and at a fraction by verger: nearly the same.
-        picture = decode(data, to_square(224))
+        picture = decode(data, to_views(224, 1))
         if not isinstance(picture, Picture):
             sys.exit(f"{row['path']} is no photograph: {picture.detail}")
         expected = engine.features(np.stack([picture.pixels]))[0]

@@ -14,18 +14,9 @@ import pytest
 from PIL import Image
 
 from helpers import features_of, go, rejected_of
+from pictures import chunk, encoded
 
 pytestmark = pytest.mark.usefixtures("spark")
-
-
-def encode(image: Image.Image, kind: str, **options: object) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
-
-
-def chunk(name: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
 def png(width: int, height: int, data: bytes, *, depth: int = 8, colour: int = 2) -> bytes:
@@ -49,7 +40,7 @@ def zipped() -> bytes:
 RNG = np.random.default_rng(1)
 NOISE = Image.fromarray(RNG.integers(0, 256, (60, 80, 3), np.uint8))
 JPEG, PNG, WEBP, BMP, GIF, TIFF = (
-    encode(NOISE, kind) for kind in ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+    encoded(NOISE, kind) for kind in ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 )
 BOMB = png(60_000, 60_000, b"")
 
@@ -78,7 +69,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "photo.jxl": (b"\xff\x0a" + bytes(40), "unsupported"),
     "cut.jp2": (b"\0\0\0\x0cjP  \r\n\x87\n", "corrupt"),
     "layers.psd": (b"8BPS\0\1" + bytes(40), "unsupported"),
-    "floats.tif": (encode(Image.new("F", (20, 20), 0.5), "TIFF"), "unsupported"),
+    "floats.tif": (encoded(Image.new("F", (20, 20), 0.5), "TIFF"), "unsupported"),
     "header-only.jpg": (JPEG[:2] + b"\xff", "corrupt"),
     "half.jpg": (JPEG[: len(JPEG) // 2], "truncated"),
     "nearly-whole.jpg": (JPEG[:-200], "truncated"),
@@ -112,25 +103,25 @@ BAD: dict[str, tuple[bytes, str]] = {
 }  # fmt: skip
 
 ODD: dict[str, bytes] = {
-    "cmyk.jpg": encode(NOISE.convert("CMYK"), "JPEG"),
-    "grey.jpg": encode(NOISE.convert("L"), "JPEG"),
-    "progressive.jpg": encode(NOISE, "JPEG", progressive=True),
+    "cmyk.jpg": encoded(NOISE.convert("CMYK"), "JPEG"),
+    "grey.jpg": encoded(NOISE.convert("L"), "JPEG"),
+    "progressive.jpg": encoded(NOISE, "JPEG", progressive=True),
     "trailing-bytes.jpg": JPEG + b"appended by a camera",
-    "palette.png": encode(NOISE.convert("P"), "PNG"),
-    "transparent.png": encode(NOISE.convert("RGBA"), "PNG"),
-    "one-bit.png": encode(NOISE.convert("1"), "PNG"),
-    "sixteen-bit.png": encode(Image.fromarray(np.full((9, 9), 4096, np.uint16)), "PNG"),
-    "one-pixel.png": encode(Image.new("RGB", (1, 1), "red"), "PNG"),
-    "thin.png": encode(Image.new("RGB", (3000, 1), "red"), "PNG"),
-    "animated.gif": encode(NOISE, "GIF", save_all=True, append_images=[NOISE.rotate(90)]),
-    "animated.webp": encode(NOISE, "WEBP", save_all=True, append_images=[NOISE.rotate(90)]),
+    "palette.png": encoded(NOISE.convert("P"), "PNG"),
+    "transparent.png": encoded(NOISE.convert("RGBA"), "PNG"),
+    "one-bit.png": encoded(NOISE.convert("1"), "PNG"),
+    "sixteen-bit.png": encoded(Image.fromarray(np.full((9, 9), 4096, np.uint16)), "PNG"),
+    "one-pixel.png": encoded(Image.new("RGB", (1, 1), "red"), "PNG"),
+    "thin.png": encoded(Image.new("RGB", (3000, 1), "red"), "PNG"),
+    "animated.gif": encoded(NOISE, "GIF", save_all=True, append_images=[NOISE.rotate(90)]),
+    "animated.webp": encoded(NOISE, "WEBP", save_all=True, append_images=[NOISE.rotate(90)]),
     "wrong-suffix.txt": JPEG,
     "no-suffix": PNG,
     "phone.heic": (Path(__file__).parents[1] / "golden/phone.heic").read_bytes(),
-    "photo.avif": encode(NOISE, "AVIF"),
-    "photo.jp2": encode(NOISE, "JPEG2000"),
+    "photo.avif": encoded(NOISE, "AVIF"),
+    "photo.jp2": encoded(NOISE, "JPEG2000"),
     "no-end.jpg": JPEG[:-2],
-    "deflated.tif": encode(NOISE, "TIFF", compression="tiff_adobe_deflate"),
+    "deflated.tif": encoded(NOISE, "TIFF", compression="tiff_adobe_deflate"),
 }
 
 

@@ -18,7 +18,6 @@ import pytest
 from helpers import assert_same_features, features_of, go, rejected_of, spark_workers
 from verger.datasets.demo import KINDS
 from verger.errors import SetupError
-from verger.images.decoding import decode
 from verger.images.guard import Guard
 from verger.images.loading import Loader
 from verger.output.layout import DataFile
@@ -32,16 +31,14 @@ POISON = b"poison"
 def poisoned(monkeypatch: pytest.MonkeyPatch, *effects: Callable[[], None]) -> None:
     """Have the workers decode with a decoder on which poisons, by their last byte, have effects."""
 
-    def decoder(data: bytes, *rules):
-        if data.startswith(b"poison"):
-            effects[data[-1]]()
-        return decode(data, *rules)
+    # Classes of a test are pickled whole only when no module holds them.
+    class Poisoned(Loader):
+        def decode(self, image, data):
+            if data.startswith(b"poison"):
+                effects[data[-1]]()
+            return super().decode(image, data)
 
-    def loader(*arguments, **more):
-        return Loader(*arguments, **more, decoder=decoder)
-
-    # Functions of a test are pickled whole only when no module holds them.
-    monkeypatch.setattr(extraction, "Loader", loader)
+    monkeypatch.setattr(extraction, "Loader", Poisoned)
 
 
 def die() -> Callable[[], None]:

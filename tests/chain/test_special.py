@@ -1,8 +1,6 @@
 """Photographs as phones and archives give them, through a run, a pack, and a run over the pack."""
 
-import io
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +8,7 @@ from deltalake import DeltaTable
 from PIL import Image, ImageCms
 
 from helpers import features_of, go, matrix_of, rejected_of, verger
+from pictures import encoded
 from verger.datasets.packing import pack
 from verger.errors import TooManyRejectedError
 from verger.store.location import Location
@@ -17,12 +16,6 @@ from verger.store.location import Location
 pytestmark = pytest.mark.usefixtures("spark")
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-
-
-def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
 
 
 def twisted_profile() -> bytes:

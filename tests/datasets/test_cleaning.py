@@ -3,7 +3,6 @@
 The places are found by walking the format: between and inside all its parts, and after them.
 """
 
-import io
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -15,6 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+import pictures
+from pictures import chunk, picture, riff, segment
 from verger.datasets.cleaning import clean
 from verger.datasets.packing import pack
 from verger.images.decoding import at_full_size, decode
@@ -27,16 +28,8 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 Stuffed = Iterator[tuple[str, bytes]]
 
 
-def picture(mode: str = "RGB") -> Image.Image:
-    y, x = np.mgrid[:40, :61]
-    planes = [x * 255 // 61, y * 255 // 40, (x * y * 7) % 256]
-    return Image.fromarray(np.stack(planes, axis=-1).astype(np.uint8)).convert(mode)
-
-
 def encoded(kind: str, mode: str = "RGB", **options: Any) -> bytes:
-    stream = io.BytesIO()
-    picture(mode).save(stream, kind, **options)
-    return stream.getvalue()
+    return pictures.encoded(picture(mode), kind, **options)
 
 
 def pixels(data: bytes) -> np.ndarray | None:
@@ -77,10 +70,6 @@ def exif() -> Image.Exif:
 
 
 # JPEG.
-
-
-def segment(marker: int, body: bytes) -> bytes:
-    return struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body
 
 
 def jpeg_places(data: bytes) -> Iterator[tuple[int, int]]:
@@ -129,10 +118,6 @@ def stuffed_jpegs(data: bytes) -> Stuffed:
 # PNG.
 
 
-def chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-
 def png_chunks(data: bytes) -> Iterator[tuple[int, int, bytes]]:
     at = 8
     while at < len(data):
@@ -164,10 +149,6 @@ def stuffed_pngs(data: bytes) -> Stuffed:
 
 
 # WebP.
-
-
-def riff(kind: bytes, body: bytes) -> bytes:
-    return kind + struct.pack("<I", len(body)) + body + bytes(len(body) % 2)
 
 
 def stuffed_webps(data: bytes) -> Stuffed:

@@ -7,10 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from numpy.typing import NDArray
 from PIL import Image
 
+from verger.cli import run as command
+from verger.datasets import demo
 from verger.datasets.demo import JPEG_QUALITY, KINDS, render, write_demo_images
+from verger.progress import Progress
 
 Array = NDArray[np.floating[Any]]
 
@@ -26,13 +30,11 @@ class DemoSet:
     def __init__(self, folder: Path) -> None:
         """Write the set into `folder`."""
         self.folder = folder
-        self.progress: list[tuple[int, int]] = []
-        self.count = write_demo_images(
-            folder,
-            images=FRAMES * len(KINDS),
-            seed=SEED,
-            on_image=lambda done, total: self.progress.append((done, total)),
-        )
+        self.told: list[tuple[object, ...]] = []
+        progress = Progress()
+        progress.start = lambda *stage: self.told.append(stage)
+        progress.update = lambda done: self.told.append((done,))
+        write_demo_images(folder, images=FRAMES * len(KINDS), seed=SEED, progress=progress)
 
     def path(self, kind: str, frame: int) -> Path:
         """Where a frame should be."""
@@ -86,12 +88,11 @@ def test_there_are_fifteen_kinds_with_names_usable_as_folders() -> None:
 def test_writes_as_many_frames_of_each_kind_and_nothing_else(demo_set: DemoSet) -> None:
     expected = {demo_set.path(kind, frame) for kind in KINDS for frame in range(FRAMES)}
     assert {path for path in demo_set.folder.rglob("*") if path.is_file()} == expected
-    assert demo_set.count == len(expected)
 
 
 def test_reports_progress_after_every_image(demo_set: DemoSet) -> None:
-    total = demo_set.count
-    assert demo_set.progress == [(done, total) for done in range(1, total + 1)]
+    total = FRAMES * len(KINDS)
+    assert demo_set.told == [("demo", total), *((done,) for done in range(1, total + 1))]
 
 
 def test_files_are_100_by_100_rgb_jpegs(demo_set: DemoSet) -> None:
@@ -158,16 +159,30 @@ def test_few_images_still_give_one_of_each_kind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("verger.datasets.demo.KINDS", KINDS[:2])
-    assert write_demo_images(tmp_path, images=0) == 2
+    write_demo_images(tmp_path, images=0)
     assert sorted(path.parent.name for path in tmp_path.rglob("*.jpg")) == list(KINDS[:2])
 
 
 def test_as_many_are_written_as_are_asked_for(tmp_path: Path) -> None:
-    assert write_demo_images(tmp_path, images=len(KINDS) + 1) == len(KINDS) + 1
+    write_demo_images(tmp_path, images=len(KINDS) + 1)
     written = Counter(path.parent.name for path in tmp_path.rglob("*.jpg"))
     assert written == dict.fromkeys(KINDS, 1) | {KINDS[0]: 2}
 
 
-def test_unknown_kind_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"unknown kind 'Durian'.*Apple Green.*Watermelon"):
-        render("Durian", 0, 1)
+def test_an_interrupted_command_leaves_no_part_that_counts_as_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(folder: Path, **_: object) -> None:
+        (folder / "Lemon").mkdir(parents=True)
+        (folder / "Lemon/left.jpg").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "run_chain", lambda *_, **__: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(demo, "write_demo_images", interrupted)
+        with pytest.raises(typer.Exit):
+            command.demo(tmp_path)
+    monkeypatch.setattr(demo, "KINDS", KINDS[:1])
+    command.demo(tmp_path, images=1)
+    assert [path.name for path in tmp_path.rglob("*.jpg")] == ["r_0_100.jpg"]
+    assert (tmp_path / "images").is_dir()

@@ -10,6 +10,7 @@ import shutil
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -194,10 +195,7 @@ def test_refused_files_have_the_reason_that_decoding_gives(
 def test_a_file_that_is_too_large_is_refused_unread(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = packing._settings
-    monkeypatch.setattr(
-        packing, "_settings", lambda *args: made(*args).model_copy(update={"max_bytes": 5000})
-    )
+    monkeypatch.setattr(packing, "make_settings", partial(packing.make_settings, max_bytes=5000))
     put(source, "large.jpg", photo(1, side=100))
     put(source, "large.txt", b"text" * 2000)
     packed = go(source, tmp_path / "out")
@@ -490,6 +488,22 @@ def test_a_shard_that_is_missing_or_damaged_is_said(
         shard.write_bytes(data[:-100])
     with pytest.raises(InputError, match=r"shard-000000.parquet is missing or damaged"):
         go(source, tmp_path / "out")
+
+
+@pytest.mark.parametrize("place", ["in the footer", "in a path"])
+def test_a_shard_in_which_bytes_have_changed_is_said(
+    source: Path, tmp_path: Path, place: str
+) -> None:
+    go(source, tmp_path / "out")
+    shard = tmp_path / "out/shard-000000.parquet"
+    data = bytearray(shard.read_bytes())
+    # The first mention of a path is in a statistic, which nobody reads.
+    first = data.index(b"00.jpg")
+    at = len(data) - 12 if place == "in the footer" else data.index(b"00.jpg", first + 1)
+    data[at : at + 4] = b"\xff" * 4
+    shard.write_bytes(data)
+    with pytest.raises(InputError, match=r"shard-000000.parquet is missing or damaged"):
+        list(list_input(Location(str(tmp_path / "out"))))
 
 
 def test_a_target_has_one_writer(source: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
+from pictures import encoded, picture
 from verger.datasets.cleaning import clean
 from verger.images.colours import cut_profile, to_srgb
 from verger.images.decoding import (
@@ -98,18 +99,6 @@ def press() -> bytes:
 
 def srgb() -> bytes:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-
-
-def picture(mode: str = "RGB") -> Image.Image:
-    y, x = np.mgrid[:40, :61]
-    planes = [x * 255 // 61, y * 255 // 40, (x * y * 7) % 256]
-    return Image.fromarray(np.stack(planes, axis=-1).astype(np.uint8)).convert(mode)
-
-
-def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
 
 
 def shown(data: bytes, rules: Rules | None = None) -> tuple[np.ndarray, set[Special]]:

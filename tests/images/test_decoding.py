@@ -2,9 +2,11 @@
 
 import io
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from pictures import chunk, encoded, noise
 from verger.datasets.demo import KINDS, render
-from verger.images import decoding
-from verger.images.decoding import Rules, to_square
+from verger.images import decoding, opening
+from verger.images.decoding import Rules
+from verger.images.views import to_views
 from verger.networks.engines import engine_for
 from verger.networks.graph import load_backbone
 from verger.networks.registry import MOBILENET_V2
@@ -27,7 +31,7 @@ SHAPE = (IMAGE_SIDE, IMAGE_SIDE, 3)
 
 def decode(data: bytes, **rules: Any) -> np.ndarray | Rejection:
     """The pixels that the network takes."""
-    result = decoding.decode(data, to_square(IMAGE_SIDE), Rules(**rules))
+    result = decoding.decode(data, to_views(IMAGE_SIDE, 1), Rules(**rules))
     return result if isinstance(result, Rejection) else result.pixels
 
 
@@ -40,17 +44,6 @@ def picture(width: int = 60, height: int = 40) -> Image.Image:
     y, x = np.mgrid[:height, :width]
     planes = [x * 255 // width, y * 255 // height, (x * y) % 256]
     return Image.fromarray(np.stack(planes, axis=-1).astype(np.uint8))
-
-
-def noise(width: int = 120, height: int = 90) -> Image.Image:
-    generator = np.random.default_rng(7)
-    return Image.fromarray(generator.integers(0, 256, (height, width, 3), np.uint8))
-
-
-def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
 
 
 def pixels(data: bytes) -> np.ndarray:
@@ -66,10 +59,6 @@ def rejected(data: bytes, **options: int) -> Rejection:
     assert isinstance(result, Rejection)
     assert result.detail
     return result
-
-
-def chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -268,7 +257,7 @@ def test_what_is_no_image_is_described_without_its_words(data: bytes, like: str)
     assert rejected(data).detail == f"it begins like {like}"
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("share", [0.5, 0.9])
 def test_a_cut_file_is_truncated(kind: str, share: float) -> None:
     data = encoded(noise(), kind)
@@ -332,46 +321,20 @@ def test_no_damage_makes_it_raise(data: bytes, where: float, damage: bytes) -> N
     assert_decodes_or_is_rejected(data[:at] + damage + data[at + len(damage) :])
 
 
-@pytest.mark.parametrize("share", [0.5, 0.9])
-def test_a_cut_webp_is_truncated(share: float) -> None:
-    noise = np.random.default_rng(7).integers(0, 256, (90, 120, 3), np.uint8)
-    stream = io.BytesIO()
-    Image.fromarray(noise).save(stream, "WEBP")
-    data = stream.getvalue()
-    result = decode(data[: int(len(data) * share)])
-    assert isinstance(result, Rejection)
-    assert result.reason is Reason.TRUNCATED
+def test_threads_that_decode_leave_the_filters_of_warnings_as_they_were() -> None:
+    data, before = encoded(noise(), "JPEG"), [*warnings.filters]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(decode, [data] * 400))
+    assert warnings.filters == before
 
 
-def tiff(photometric: int, samples: int, bits: int, per_sample: int) -> bytes:
-    body = struct.pack("<4H", *[bits] * 4) + bytes(4 * 4 * per_sample // 8 * samples)
-    bits_at, pixels_at = 8, 16
-    tags = [
-        (256, 3, 1, 4),
-        (257, 3, 1, 4),
-        (258, 3, samples, bits_at if samples > 2 else bits),
-        (259, 3, 1, 1),
-        (262, 3, 1, photometric),
-        (273, 4, 1, pixels_at),
-        (277, 3, 1, samples),
-        (278, 3, 1, 4),
-        (279, 4, 1, len(body) - 8),
-    ]
-    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *t) for t in tags)
-    return struct.pack("<2sHI", b"II", 42, 8 + len(body)) + body + directory + bytes(4)
+def test_memory_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(_: Image.Image) -> None:
+        raise MemoryError
 
-
-@pytest.mark.parametrize("bits", [8, 16])
-def test_zero_in_a_white_is_zero_tiff_is_white_or_rejected(bits: int) -> None:
-    result = decode(tiff(0, 1, bits, bits))
-    assert isinstance(result, Rejection) or (result == 255).all()
-
-
-def test_a_sound_tiff_that_pillow_cannot_read_is_unsupported() -> None:
-    assert not isinstance(decode(tiff(1, 1, 8, 8)), Rejection)
-    result = decode(tiff(2, 3, 32, 32))
-    assert isinstance(result, Rejection)
-    assert result.reason is Reason.UNSUPPORTED
+    monkeypatch.setattr(opening, "load", none)
+    expected = Rejection(Reason.TOO_LARGE, "more memory than there is")
+    assert rejected(encoded(picture())) == expected
 
 
 def a_table_of_fruit(width: int, height: int, seed: int = 0) -> bytes:

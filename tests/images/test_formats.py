@@ -1,6 +1,5 @@
 """Files as phones, shops, archives and old programs write them: each kind, made here."""
 
-import io
 import struct
 import zlib
 from collections.abc import Callable
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pictures import chunk, encoded, noise, seen
 from verger.datasets.cleaning import clean
 from verger.images import opening
 from verger.images.decoding import EXACT, Rules, at_full_size, decode, rules_of
@@ -27,23 +27,6 @@ def picture(width: int = 96, height: int = 64) -> Image.Image:
     y, x = np.mgrid[:height, :width]
     planes = [x * 255 // (width - 1), y * 255 // (height - 1), np.full_like(x, 90)]
     return Image.fromarray(np.stack(planes, axis=-1).astype(np.uint8))
-
-
-def noise(width: int = 120, height: int = 90) -> Image.Image:
-    generator = np.random.default_rng(7)
-    return Image.fromarray(generator.integers(0, 256, (height, width, 3), np.uint8))
-
-
-def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
-
-
-def seen(data: bytes, rules: Rules | None = None) -> np.ndarray:
-    result = decode(data, at_full_size, rules or Rules())
-    assert not isinstance(result, Rejection), result
-    return result.pixels
 
 
 def both_ways(data: bytes) -> np.ndarray:
@@ -71,10 +54,6 @@ def exif(orientation: int = 1) -> Image.Exif:
     made = Image.Exif()
     made[274], made[271] = orientation, SECRET.decode()
     return made
-
-
-def chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 # HEIC, AVIF, JPEG 2000.
@@ -404,6 +383,18 @@ def test_tiffs_of_both_orders_and_sizes_are_read(order: str, big: bool, compress
         assert both_ways(data)[0, :, 0].tolist() == [51, 255]
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_greys_of_a_tiff_may_run_from_white_to_black(bits: int) -> None:
+    data = tiff(grey_tags(1, bits, t262=0), bytes(bits // 8) + b"\xff" * (bits // 8))
+    assert both_ways(data)[0, :, 0].tolist() == [255, 0]
+
+
+def test_too_many_pixels_are_told_of_grey_and_alpha_too() -> None:
+    data = tiff(grey_tags(2, 16, width=3, t338=2), bytes(12))
+    detail = refused(data, Rules(max_pixels=2)).detail
+    assert detail == "3 x 1 pixels, more than 2"
+
+
 def test_lab_and_palettes_of_a_tiff_are_read() -> None:
     lab = {**grey_tags(3, 8, width=2), 262: (3, (8,))}
     pixels = both_ways(tiff(lab, bytes((255, 0, 0, 136, 81, 70))))[0].astype(int)
@@ -426,6 +417,7 @@ UNSUPPORTED: dict[str, dict[int, Any]] = {
     "an unknown compression": grey_tags(1, 8, t259=34712),
     "numbers of 64 bits": grey_tags(1, 64),
     "floating point": {**grey_tags(1, 32), 339: (3, (3,))},
+    "colours of 32 bits": {**grey_tags(3, 32), 262: (3, (2,))},
     "five greys": grey_tags(5, 8),
 }
 

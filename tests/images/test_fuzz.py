@@ -3,7 +3,6 @@
 `VERGER_FUZZ_EXAMPLES=100000 pytest -m slow tests/images/test_fuzz.py` looks for longer.
 """
 
-import io
 import os
 import resource
 import struct
@@ -19,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
+import pictures
 from verger.datasets.cleaning import clean
 from verger.images.decoding import Picture, Rules, at_full_size, decode
 from verger.output.layout import Reason, Rejection
@@ -32,16 +32,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(36_000)]
 
 
 def encoded(kind: str, mode: str = "RGB", **options: Any) -> bytes:
-    y, x = np.mgrid[:23, :31]
-    planes = [x * 255 // 31, y * 255 // 23, (x * y * 7) % 256]
-    image = Image.fromarray(np.stack(planes, axis=-1).astype(np.uint8))
     if mode == "I;16":
-        image = Image.fromarray(planes[2].astype(np.uint16) * 257)
-    elif mode != "RGB":
-        image = image.convert(mode)
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
+        image = Image.fromarray(np.asarray(pictures.picture("L", 31, 23)).astype(np.uint16) * 257)
+    else:
+        image = pictures.picture(mode, 31, 23)
+    return pictures.encoded(image, kind, **options)
 
 
 def exif() -> Image.Exif:

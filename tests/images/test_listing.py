@@ -4,12 +4,13 @@ import inspect
 import os
 import sys
 import unicodedata
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from verger.errors import InputError
-from verger.images.listing import Noticed, is_passed_over, label_rule, list_images
+from verger.images.listing import Noticed, is_passed_over, label_rule, list_images, list_input
 from verger.output.layout import ListedImage
 from verger.store.location import Location
 
@@ -126,9 +127,10 @@ def test_a_missing_input_is_an_input_error(tmp_path: Path) -> None:
 
 def test_a_file_as_input_is_an_input_error(tmp_path: Path) -> None:
     make(tmp_path, "1.jpg")
-    with pytest.raises(InputError, match="is a file") as caught:
-        listed(tmp_path / "1.jpg")
-    assert caught.value.exit_code == 3
+    for listing in (list_images, list_input):
+        with pytest.raises(InputError, match="is a file") as caught:
+            list(listing(Location(str(tmp_path / "1.jpg"))))
+        assert caught.value.exit_code == 3
 
 
 def test_a_forbidden_folder_is_an_input_error(
@@ -145,6 +147,23 @@ def test_a_forbidden_folder_is_an_input_error(
     monkeypatch.setattr(os, "scandir", refuse)  # modes do not stop a test that runs as root
     with pytest.raises(InputError, match=r"Pear cannot be read"):
         listed(tmp_path)
+
+
+def test_a_link_to_what_must_not_be_read_is_an_input_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Passed over, its image would be taken for a deleted one."""
+
+    class Forbidden:
+        name, path = "link.jpg", str(tmp_path / "link.jpg")
+
+        def is_dir(self) -> bool:
+            raise PermissionError(13, "Permission denied", self.path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", lambda _: nullcontext([Forbidden()]))
+        with pytest.raises(InputError, match=r"link\.jpg cannot be read"):
+            listed(tmp_path)
 
 
 @pytest.mark.parametrize("target", ["self.jpg", "1.jpg/below"], ids=["to-itself", "below-a-file"])

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from verger.images.decoding import Picture, Rules, at_full_size, decode, to_square
+from pictures import encoded
+from verger.images.decoding import Picture, Rules, at_full_size, decode
+from verger.images.views import to_views
 from verger.output.layout import Reason, Rejection, Special
 
 KEEPING = Rules(least=448, thumbnails=True)
@@ -17,7 +19,8 @@ KEEPING = Rules(least=448, thumbnails=True)
 MEASURED = """
 import io, re, sys
 from PIL import Image
-from verger.images.decoding import decode, rules_of, to_square
+from verger.images.decoding import decode, rules_of
+from verger.images.views import to_views
 from verger.output.layout import Rejection
 
 def peak():
@@ -25,16 +28,10 @@ def peak():
 
 data = sys.stdin.buffer.read()
 before = peak()
-seen = decode(data, to_square(224), rules_of("3", 224, 210_000_000))
+seen = decode(data, to_views(224, 1), rules_of("3", 224, 210_000_000))
 assert not isinstance(seen, Rejection), seen
 print(peak() - before)
 """
-
-
-def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000"])
@@ -107,7 +104,7 @@ def test_a_large_picture_has_an_upright_thumbnail(kind: str) -> None:
     lying = Image.linear_gradient("L").resize((1600, 1200)).convert("RGB")
     exif = Image.Exif()
     exif[0x0112] = 6  # as a phone held upright writes it
-    picture = decode(encoded(lying, kind, exif=exif), to_square(224), KEEPING)
+    picture = decode(encoded(lying, kind, exif=exif), to_views(224, 1), KEEPING)
     assert isinstance(picture, Picture)
     assert picture.thumbnail is not None
     thumbnail = Image.open(io.BytesIO(picture.thumbnail))
@@ -120,6 +117,6 @@ def test_a_large_picture_has_an_upright_thumbnail(kind: str) -> None:
 def test_a_small_picture_has_no_thumbnail_and_neither_has_one_that_nobody_keeps() -> None:
     for side, rules in ((799, KEEPING), (800, Rules(least=448))):
         image = Image.linear_gradient("L").resize((side, 2 * side)).convert("RGB")
-        picture = decode(encoded(image, "JPEG"), to_square(224), rules)
+        picture = decode(encoded(image, "JPEG"), to_views(224, 1), rules)
         assert isinstance(picture, Picture)
         assert picture.thumbnail is None

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verger.images.decoding import Rules, to_square
+from verger.images.decoding import Rules
 from verger.images.loading import Loader
+from verger.images.views import to_views
 from verger.output.layout import DataFile, ListedImage, Reason, Rejection
 from verger.progress import Progress
 from verger.spark.extraction import Extractor, Row
@@ -61,7 +62,7 @@ def test_a_task_tells_of_its_images_before_it_ends(tmp_path: Path) -> None:
     # An accumulator has the value of tasks that have ended.
     accumulator = SimpleNamespace(value=0, add=lambda _: None)
     extractor = Extractor(
-        loader=Loader(Location(str(tmp_path)), to_square(224), 1, Rules(1)),
+        loader=Loader(Location(str(tmp_path)), to_views(224, 1), 1, Rules(1)),
         backbone=SimpleNamespace(value=None),
         read_ahead=1,
         image_seconds=1,

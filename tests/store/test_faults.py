@@ -17,8 +17,9 @@ from faults import EXPIRED, LOST_ANSWER, RESET, SLOW_DOWN, VANISHED, Fault, faul
 from helpers import assert_same_features, features_of, go, rejected_of, verger
 from stores import aws_env, aws_settings, make_bucket, make_client, moto_server, upload
 from verger.errors import SetupError
-from verger.images.decoding import Rules, to_square
+from verger.images.decoding import Rules
 from verger.images.loading import Loader
+from verger.images.views import to_views
 from verger.output.layout import FILES_SCHEMA, DataFile, ListedImage
 from verger.output.table import Table
 from verger.spark.extraction import Extractor
@@ -39,7 +40,7 @@ def port(orchard: Path) -> Iterator[int]:
 
 
 def loader() -> Loader:
-    return Loader(FOLDER, to_square(224), 10**8, Rules())
+    return Loader(FOLDER, to_views(224, 1), 10**8, Rules())
 
 
 @pytest.mark.parametrize("fault", [SLOW_DOWN, RESET], ids=["SlowDown", "reset"])

@@ -49,14 +49,10 @@ def demo(
 
         photographs, unfinished = folder / "images", folder / "images.partial"
         if not photographs.exists():
+            # An interrupted call leaves none that the next would take for all.
             shutil.rmtree(unfinished, ignore_errors=True)
-            with console.progress() as shown, Clock(shown).stage("demo", images):
-                write_demo_images(
-                    unfinished,
-                    images=images,
-                    seed=seed,
-                    on_image=lambda done, _: shown.update(done),
-                )
+            with console.progress() as shown:
+                write_demo_images(unfinished, images=images, seed=seed, progress=shown)
             unfinished.rename(photographs)
         settings = make_settings(input=str(photographs), output=str(folder / "output"), lang=lang)
         run_chain(settings, as_json=json, debug=debug)

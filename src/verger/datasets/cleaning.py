@@ -6,15 +6,15 @@ from PIL import Image
 
 from verger.images.decoding import Rules, at_full_size, decode
 from verger.images.formats import jpeg, webp
-from verger.images.opening import open_image, sniff, without_warnings
+from verger.images.opening import check_size, open_image, sniff, without_warnings
 from verger.images.stripping import strip_metadata
-from verger.output.layout import Reason, Rejection
+from verger.output.layout import Rejection
 from verger.settings import MAX_IMAGE_PIXELS
 
 _TRIMMERS = {"JPEG": jpeg.trimmed, "WEBP": webp.trimmed}
 
 
-@without_warnings()
+@without_warnings
 def clean(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> bytes | Rejection:
     """An image without metadata, and without a byte that follows its picture.
 
@@ -34,10 +34,8 @@ def clean(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> bytes | Rejection:
         mended = jpeg.mended(data) if name == "JPEG" else None
         stripped = strip_metadata(mended or data)
         if name in _TRIMMERS:
-            with open_image(stripped) as image:
-                if image.width * image.height > max_pixels:
-                    size = f"{image.width} x {image.height} pixels, more than {max_pixels:,}"
-                    return Rejection(Reason.TOO_LARGE, size)
+            with open_image(stripped, name) as image:
+                check_size(image, max_pixels)
             return _TRIMMERS[name](stripped, data)
     # Whatever is wrong, decoding it says what.
     except Exception:  # noqa: BLE001 - damaged data raise nearly anything

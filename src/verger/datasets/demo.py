@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
+from verger.progress import Progress
+
 Array = NDArray[np.floating]
 Pattern = Callable[[Array, np.random.Generator], Array]
 """From unit vectors (..., 3) to weights (...) in 0..1."""
@@ -242,12 +244,11 @@ def _cloud(kind: str, seed: int) -> tuple[Array, Array, Array]:
 
 
 def render(kind: str, frame: int, frames: int, seed: int = 0) -> Image.Image:
-    """Photograph a fruit at step `frame` of a full turn in `frames` steps: 100x100 pixels, RGB.
+    """Photograph a fruit of `KINDS` at step `frame` of a full turn in `frames` steps, at least 1.
 
-    `frames` is at least 1. Raises ValueError for a kind that is not in KINDS.
+    Returns:
+        100 x 100 pixels, RGB.
     """
-    if kind not in FRUITS:
-        raise ValueError(f"unknown kind {kind!r}; known kinds: {', '.join(KINDS)}")
     positions, normals, colours = _cloud(kind, seed)
     turn = _rotation(0, CAMERA_TILT - 90) @ _rotation(2, 360 * frame / frames)
     normals = normals @ turn.T
@@ -275,26 +276,22 @@ def _lit(colours: Array, normals: Array) -> Array:
 
 
 def write_demo_images(
-    folder: Path,
-    *,
-    images: int = 1200,
-    seed: int = 0,
-    on_image: Callable[[int, int], None] | None = None,
-) -> int:
+    folder: Path, *, images: int = 1200, seed: int = 0, progress: Progress | None = None
+) -> None:
     """Write `images` JPEG files, evenly over KINDS, as folder/<kind>/r_<frame>_100.jpg.
 
     Each kind makes one full turn; where the number is no multiple of that of the kinds, the last
-    ones lack a frame. `on_image(done, total)` is called after every file. Returns the number of
-    files written, which is at least one of each kind.
+    ones lack a frame. There is at least one of each kind.
     """
+    shown = progress or Progress()
     total = max(images, len(KINDS))
     frames = -(-total // len(KINDS))
     # What is drawn of a kind serves all its frames.
     wanted = sorted((number % len(KINDS), number // len(KINDS)) for number in range(total))
+    shown.start("demo", total)
     for done, (kind, frame) in enumerate(wanted, start=1):
         path = folder / KINDS[kind] / f"r_{frame}_{SIDE}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         render(KINDS[kind], frame, frames, seed).save(path, quality=JPEG_QUALITY)
-        if on_image:
-            on_image(done, total)
-    return total
+        shown.update(done)
+    shown.finish()

@@ -8,8 +8,8 @@ import struct
 import zipfile
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -126,30 +126,42 @@ def _fetch(root: Path, origin: Origin, fresh: bool, shown: Progress) -> Fetched:
     (root / STATE).mkdir(exist_ok=True)
     download = Download(origin, root / STATE, shown) if origin.url else None
     archive = download.run() if download else Path(origin.shown)
-    size = archive.stat().st_size
+    again = "It was removed: give the command again." if download else "Download it again."
     try:
-        with zipfile.ZipFile(archive) as zipped:
-            files = checked_files(zipped, size)
+        with _opened(archive, origin, again) as (zipped, files):
             if fresh:
                 _forget(root, [*record["files"], *files])
             _unpack(zipped, files, root, shown)
-    except (*DAMAGED, OSError) as error:
-        # A seek to where nothing is has a number, and damage that bzip2 finds has none.
-        if isinstance(error, OSError) and error.errno not in {errno.EINVAL, None}:
-            raise
-        storage.delete(state)
-        again = "It was removed: give the command again." if download else "Download it again."
-        raise InputError(f"{origin.shown} is damaged, or no zip: {error}.", again) from error
     except InputError:
         storage.delete(state)  # the same archive would be refused again
         raise
     described = _describe(files)
-    record = {"source": origin.shown, "etag": download and download.known.get("etag"), "size": size}
+    etag, size = download and download.known.get("etag"), archive.stat().st_size
+    record = {"source": origin.shown, "etag": etag, "size": size}
     record |= asdict(described) | {"finished": now()}
     record["files"] = {name: entry.file_size for name, entry in files.items()}
     write_json(root / RECORD, record)
     storage.delete(state)
     return described
+
+
+@contextmanager
+def _opened(
+    archive: Path, origin: Origin, again: str
+) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
+    """An archive, and its files to unpack.
+
+    Raises:
+        InputError: it is damaged, which may show as it is read, or unsafe, or holds no image.
+    """
+    try:
+        with zipfile.ZipFile(archive) as zipped:
+            yield zipped, checked_files(zipped, archive.stat().st_size)
+    except (*DAMAGED, OSError) as error:
+        # A seek to where nothing is has a number, and damage that bzip2 finds has none.
+        if isinstance(error, OSError) and error.errno not in {errno.EINVAL, None}:
+            raise
+        raise InputError(f"{origin.shown} is damaged, or no zip: {error}.", again) from error
 
 
 def _check_same(root: Path, record: dict[str, Any], origin: Origin) -> None:
@@ -160,13 +172,8 @@ def _check_same(root: Path, record: dict[str, Any], origin: Origin) -> None:
     """
     if origin.url:
         return
-    try:
-        with zipfile.ZipFile(origin.shown) as zipped:
-            files = checked_files(zipped, Path(origin.shown).stat().st_size)
-    except DAMAGED as error:
-        raise InputError(
-            f"{origin.shown} is damaged, or no zip: {error}.", "Download it again."
-        ) from error
+    with _opened(Path(origin.shown), origin, "Download it again.") as (_, files):
+        pass
     if {name: entry.file_size for name, entry in files.items()} != record["files"]:
         raise UsageError(
             f"{root} holds what came from {record['source']}; {origin.shown} holds other files, "

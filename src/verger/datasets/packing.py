@@ -84,7 +84,11 @@ def pack(
         InputError: the source holds no file, or cannot be listed; what was packed is damaged.
         SetupError: the target is in use or cannot be written, or the source fails.
     """
-    settings = _settings(source, target, label_from, max_pixels)
+    check_apart(source, target)
+    # Of a run over the same images: its limits, and its rules for labels.
+    settings = make_settings(
+        input=source, output=target, label_from=label_from, max_pixels=max_pixels
+    )
     if read_pack(source):
         raise UsageError(f"{source} is packed already.", "Copy its files, or give the images.")
     noticed = Noticed()
@@ -103,12 +107,6 @@ def pack(
     for note in noticed.notes():
         shown.note(note)
     return packed
-
-
-def _settings(source: Location, target: Location, label_from: str, max_pixels: int) -> RunSettings:
-    """The settings of a run over the same images: its limits, and its rules for labels."""
-    check_apart(source, target)
-    return make_settings(input=source, output=target, label_from=label_from, max_pixels=max_pixels)
 
 
 @dataclass

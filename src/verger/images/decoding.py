@@ -5,7 +5,6 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -76,20 +75,12 @@ Resize = Callable[[Image.Image], Image.Image]
 """Gives a picture the size that is wanted."""
 
 
-def to_square(side: int) -> Resize:
-    """The whole picture as a square, which networks take, by Pillow's bicubic filter.
-
-    That filter is the reference: others give other features.
-    """
-    return partial(Image.Image.resize, size=(side, side), resample=Image.Resampling.BICUBIC)
-
-
 def at_full_size(image: Image.Image) -> Image.Image:
     """The picture as it is."""
     return image
 
 
-@opening.without_warnings()
+@opening.without_warnings
 def decode(data: bytes, resize: Resize, rules: Rules = Rules()) -> Picture | Rejection:
     """Decode an image to 8-bit RGB.
 
@@ -168,8 +159,10 @@ def _attempt(data: bytes, resize: Resize, rules: Rules, known: str) -> Picture |
         return _decode(data, resize, rules, known)
     except ImportError:
         return Rejection(Reason.UNSUPPORTED, opening.NEEDS_HEIF)
-    except (Image.DecompressionBombError, MemoryError) as error:
-        return Rejection(Reason.TOO_LARGE, _describe(error))
+    except Image.DecompressionBombError as error:
+        return Rejection(Reason.TOO_LARGE, str(error))
+    except MemoryError:
+        return Rejection(Reason.TOO_LARGE, "more memory than there is")
     # A status goes back for each.
     except Exception as error:  # noqa: BLE001 - damaged data raise nearly anything
         return _refusal(error, known, data)
@@ -178,9 +171,7 @@ def _attempt(data: bytes, resize: Resize, rules: Rules, known: str) -> Picture |
 def _decode(data: bytes, resize: Resize, rules: Rules, known: str) -> Picture | Rejection:
     special: set[Special] = set()
     with _opened(data, known, rules) as image:
-        if image.width * image.height > rules.max_pixels:
-            size = f"{image.width} x {image.height} pixels, more than {rules.max_pixels:,}"
-            return Rejection(Reason.TOO_LARGE, size)
+        opening.check_size(image, rules.max_pixels)
         whole = image.size
         if rules.least and isinstance(image, JpegImageFile):
             if min(whole) >= 2 * rules.least:
@@ -222,7 +213,8 @@ def _opened(data: bytes, known: str, rules: Rules) -> Image.Image:
         if masked is not None:
             return masked
     try:
-        return opening.open_image(boxes.without_metadata(data) if known == "HEIF" else data)
+        readable = boxes.without_metadata(data) if known == "HEIF" else data
+        return opening.open_image(readable, known)
     except UnidentifiedImageError:
         pair = tiff.grey_and_alpha_of_16_bits(data, rules.max_pixels) if known == "TIFF" else None
         if pair is None:

@@ -122,8 +122,8 @@ def _serve(pipe: Connection, function: bytes, seconds: float) -> None:
         signal.setitimer(signal.ITIMER_REAL, seconds + 5)
         try:
             result = call(argument)
-        except MemoryError as error:
-            result = Rejection(Reason.TOO_LARGE, f"more memory than there is: {error}")
+        except MemoryError:
+            result = Rejection(Reason.TOO_LARGE, "more memory than there is")
         except VergerError as error:
             result = error
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -1,5 +1,6 @@
 """Which files there are: every regular file below a folder, with what tells that it changed."""
 
+import errno
 import os
 import re
 import unicodedata
@@ -197,5 +198,7 @@ def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
     """Whether no file is there to list: a pipe, or a link that is dead or leads to itself."""
     try:
         return not (entry.is_dir() or entry.is_file())
-    except OSError:
-        return True
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG}:
+            return True
+        raise  # what must not be read may be an image

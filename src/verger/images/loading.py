@@ -1,7 +1,6 @@
 """From a listed image to its pixels: read with patience, then decoded, or refused with a reason."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
@@ -28,14 +27,12 @@ class Loader:
         resize: gives a picture the size that is wanted.
         max_bytes: the largest file that is read whole.
         rules: how files become pixels.
-        decoder: as `decode`.
     """
 
     folder: Location
     resize: Resize
     max_bytes: int
     rules: Rules
-    decoder: Callable[[bytes, Resize, Rules], Picture | Rejection] = decode
 
     def __call__(self, image: ListedImage) -> Picture | Rejection:
         """Read and decode."""
@@ -81,7 +78,7 @@ class Loader:
         refused = self.refuse(image, data)
         if refused:
             return refused
-        return judged(image, self.decoder(cast("bytes", data), self.resize, self.rules))
+        return judged(image, decode(cast("bytes", data), self.resize, self.rules))
 
     def refuse(self, image: ListedImage, data: bytes | OSError | Rejection) -> Rejection | None:
         """Why what `read` returned or raised is not to be decoded, or None when it is."""
@@ -91,7 +88,7 @@ class Loader:
             return Rejection(Reason.UNREADABLE, f"{type(data).__name__}: {data.strerror or data}")
         if image.size <= self.max_bytes:
             return None
-        head = judged(image, self.decoder(data, self.resize, self.rules))
+        head = judged(image, decode(data, self.resize, self.rules))
         if isinstance(head, Rejection) and head.reason is Reason.NOT_AN_IMAGE:
             return head
         return Rejection(Reason.TOO_LARGE, f"{image.size:,} bytes, more than {self.max_bytes:,}")

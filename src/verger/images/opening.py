@@ -6,7 +6,7 @@ import re
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ContextDecorator, ExitStack, contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 
@@ -87,25 +87,33 @@ def claims_image(path: str) -> bool:
 _lifting = threading.Lock()
 
 
-def open_image(data: bytes, formats: tuple[str, ...] = FORMATS) -> Image.Image:
-    """Open an image with Pillow, of any size: its pixels are not decoded yet.
+def open_image(data: bytes, kind: str) -> Image.Image:
+    """Open an image of one of `FORMATS` with Pillow, of any size: its pixels are not decoded yet.
 
     Raises:
         ImportError: it is HEIF, and the package that reads it is not there.
         Exception: what Pillow raises of damaged files.
     """
-    if "HEIF" in formats:
-        if sniff(data) == "HEIF":
-            _register_heif()
-        else:
-            formats = tuple(name for name in formats if name != "HEIF")
-    silence_libtiff()
+    if kind == "HEIF":
+        _register_heif()
+    _silence_libtiff()
     with _any_size():
         threads, AvifImagePlugin.DEFAULT_MAX_THREADS = AvifImagePlugin.DEFAULT_MAX_THREADS, 1
         try:
-            return Image.open(io.BytesIO(data), formats=formats)
+            return Image.open(io.BytesIO(data), formats=(kind,))
         finally:
             AvifImagePlugin.DEFAULT_MAX_THREADS = threads
+
+
+def check_size(image: Image.Image, max_pixels: int) -> None:
+    """Refuse a picture that is too large to decode.
+
+    Raises:
+        Image.DecompressionBombError: it has more pixels.
+    """
+    if image.width * image.height > max_pixels:
+        size = f"{image.width} x {image.height} pixels"
+        raise Image.DecompressionBombError(f"{size}, more than {max_pixels:,}")
 
 
 def load(image: Image.Image) -> None:
@@ -119,12 +127,33 @@ def load(image: Image.Image) -> None:
         image.load()
 
 
-@contextmanager
-def without_warnings() -> Iterator[None]:
-    """Pillow warns of damage; what is wrong with a file is said by us. As a decorator, too."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+class _WithoutWarnings(ContextDecorator):
+    """Pillow warns of damage; what is wrong with a file is said by us.
+
+    Filters are those of the whole process: of threads, the first sets them and the last puts those
+    of before back.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._filters = ExitStack()
+                self._filters.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._filters.close()
+
+
+without_warnings = _WithoutWarnings()
 
 
 @contextmanager
@@ -147,7 +176,7 @@ def _register_heif() -> None:
 
 
 @cache
-def silence_libtiff() -> None:
+def _silence_libtiff() -> None:
     """Have libtiff, as Pillow brings it, print nothing: what is wrong with a file is said by us."""
     packages = Path(PIL.__file__).parent
     for folder in (packages.parent / "pillow.libs", packages / ".dylibs"):

@@ -10,12 +10,11 @@ import struct
 from verger.images.formats.jpeg import strip_jpeg
 from verger.images.formats.png import strip_png
 from verger.images.formats.webp import strip_webp
-from verger.images.opening import sniff, without_warnings
+from verger.images.opening import sniff
 
 _STRIPPERS = {"JPEG": strip_jpeg, "PNG": strip_png, "WEBP": strip_webp}
 
 
-@without_warnings()
 def strip_metadata(data: bytes) -> bytes:
     """Remove all metadata but orientation and colours, and whatever follows the image.
 

@@ -6,7 +6,6 @@ from contextlib import suppress
 from functools import partial
 from math import inf
 from time import monotonic
-from types import MappingProxyType
 
 import pyarrow.compute as pc
 from PIL import Image
@@ -59,8 +58,8 @@ def make_thumbnails(
     side: int,
     progress: Progress | None = None,
     *,
+    kept: Mapping[str, bytes],
     seconds: float | None = None,
-    kept: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Iterator[tuple[str, bytes | None]]:
     """Read images and make them small, in their order, on several threads.
 
@@ -69,8 +68,8 @@ def make_thumbnails(
         images: which.
         side: pixels of the longer side.
         progress: is told how many are done.
-        seconds: after which the rest are left without a picture.
         kept: those that need not be made, by path.
+        seconds: after which the rest are left without a picture.
 
     Yields:
         Each path with WebP, or with None where the image is gone or cannot be read.

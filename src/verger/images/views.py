@@ -15,8 +15,9 @@ SQUARES = (0.75, 0.5)
 def to_views(side: int, views: int) -> Resize:
     """The first so many views, squares of `side` pixels, under one another in one picture.
 
-    In this order: all of the image as `to_square` makes it, the middle three quarters, the middle
-    half, each followed by its mirror image.
+    In this order: all of the image, the middle three quarters, the middle half, each followed by
+    its mirror image; one view is what networks take of a picture. The filter is Pillow's bicubic
+    one: others give other features.
     """
     return partial(_lay_out, side=side, views=views)
 
@@ -42,7 +43,7 @@ def _lay_out(picture: Image.Image, side: int, views: int) -> Image.Image:
 
 
 def _cut(picture: Image.Image, side: int, size: tuple[float, float]) -> Image.Image:
-    """The middle of a picture, (width, height) of it, as a square by Pillow's bicubic filter."""
+    """The middle of a picture, (width, height) of it, as a square."""
     left, top = ((whole - part) / 2 for whole, part in zip(picture.size, size, strict=True))
     box = (left, top, left + size[0], top + size[1])
     return picture.resize((side, side), Image.Resampling.BICUBIC, box)

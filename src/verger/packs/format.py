@@ -1,6 +1,5 @@
 """A pack as files: `pack.json` and its shards, Parquet sorted by path, which are streams."""
 
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -105,7 +104,7 @@ def read_pack(location: Location) -> Pack | None:
     file = pack_file(location)
     try:
         return Pack.model_validate_json(storage.read_bytes(file))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except ValidationError as error:
         raise InputError(
@@ -161,7 +160,7 @@ def written(file: Location) -> Iterator[Callable[[list[Row]], None]]:
 
     others = [name for name in SCHEMA.names if name != "bytes"]
     with (
-        storage.file_system(file).open_output_stream(file.path) as stream,
+        storage.open_output(file) as stream,
         ParquetWriter(
             stream,
             SCHEMA,
@@ -172,9 +171,7 @@ def written(file: Location) -> Iterator[Callable[[list[Row]], None]]:
         ) as writer,
     ):
         yield lambda rows: writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
-    if not file.is_s3:
-        with Path(file.path).open("rb") as whole:
-            os.fsync(whole.fileno())
+    storage.sync(file.parent, Path(file.path).name)
 
 
 def in_order(images: Iterable[ListedImage]) -> Iterator[ListedImage]:
@@ -255,6 +252,8 @@ def read_rows(
 
     Raises:
         InputError: a shard is missing or damaged.
+        OSError: one must not be read.
+        SetupError: the store does not answer.
     """
     return merge(*(_chained(folder, chain, columns) for chain in chains(shards)))
 
@@ -273,7 +272,10 @@ def _chained(
                     paths, *values = (group[name].to_pylist() for name in ("path", *columns))
                     for row, (path, *rest) in enumerate(zip(paths, *values, strict=True)):
                         yield sort_key(path), PackedAt(shard.name, number, row), (path, *rest)
-        except (FileNotFoundError, KeyError, pa.ArrowInvalid) as error:
+        except PermissionError:
+            raise
+        except (OSError, KeyError, ValueError) as error:  # Arrow says of damage any of these
+            storage.check_reachable(file)
             raise InputError(
                 f"{file} is missing or damaged, and pack.json names it.",
                 "Pack the images again with --fresh, or into another folder.",

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame, Row, SparkSession
 
 from verger.errors import InputError, UsageError
-from verger.images.decoding import SCALED_COLOURS, rules_of, to_square
+from verger.images.decoding import SCALED_COLOURS, rules_of
 from verger.images.listing import at_least_one, list_input
 from verger.images.loading import Loader
+from verger.images.views import to_views
 from verger.networks.graph import Backbone, load_backbone
 from verger.networks.registry import MOBILENET_V2
 from verger.output.files import open_files
@@ -119,7 +120,7 @@ def preprocess(folder: str, image: Row) -> NDArray[np.uint8]:
     name = place.child(listed.path)
     side = MOBILENET_V2.side
     rules = rules_of(SCALED_COLOURS, side, MAX_IMAGE_PIXELS)
-    loader = Loader(place, to_square(side), MAX_FILE_BYTES, rules)
+    loader = Loader(place, to_views(side, 1), MAX_FILE_BYTES, rules)
     try:
         data = loader.read_once(listed)
     except OSError as error:

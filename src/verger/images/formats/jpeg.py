@@ -226,7 +226,7 @@ _RESTARTS = b"".join(bytes((0xFF, 0xD0 + number % 8)) + _OTHERS[:16] for number 
 
 def _planes(data: bytes) -> bytes:
     """The pixels of a JPEG, as they are stored."""
-    with open_image(data, ("JPEG",)) as image:
+    with open_image(data, "JPEG") as image:
         image.draft("YCbCr", None)
         return bytes(image.tobytes())
 

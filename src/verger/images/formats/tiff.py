@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin
 
+from verger.images.opening import check_size
+
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
 STRIPS, SAMPLES, PLANAR, PREDICTOR, TILES, EXTRA, FORMAT = 273, 277, 284, 317, 324, 338, 339
 
@@ -34,26 +36,18 @@ class _Directory:
     big: bool
     entries: dict[int, bytes] = field(default_factory=dict)
 
-    @property
-    def offset(self) -> str:
-        """An offset, in the format of `struct`."""
-        return self.order + ("Q" if self.big else "I")
-
     def value(self, tag: int, default: int) -> int:
-        """The first number of an entry that holds its value itself."""
+        """The first number of an entry that holds its value itself; not of a BigTIFF."""
         entry = self.entries.get(tag)
         if entry is None:
             return default
         kind = struct.unpack_from(self.order + "H", entry, 2)[0]
         code = "H" if kind == _SHORT else "I"
-        return int(struct.unpack_from(self.order + code, entry, 12 if self.big else 8)[0])
+        return int(struct.unpack_from(self.order + code, entry, 8)[0])
 
-    def set(self, tag: int, *values: int) -> None:
-        """Give a tag small numbers, as many as fit into an entry."""
-        room = 8 if self.big else 4
-        count = struct.pack(self.offset, len(values))
-        packed = struct.pack(f"{self.order}{len(values)}H", *values).ljust(room, b"\0")
-        self.entries[tag] = struct.pack(self.order + "HH", tag, _SHORT) + count + packed[:room]
+    def set(self, tag: int, value: int) -> None:
+        """Give a tag a small number; not in a BigTIFF."""
+        self.entries[tag] = struct.pack(self.order + "HHIHH", tag, _SHORT, 1, value, 0)
 
 
 def _read(data: bytes) -> _Directory:
@@ -64,11 +58,11 @@ def _read(data: bytes) -> _Directory:
     """
     order = "<" if data[:2] == b"II" else ">"
     directory = _Directory(order, 43 in data[2:4])  # noqa: PLR2004
-    place, size = (8, 20) if directory.big else (4, 12)
-    (at,) = struct.unpack_from(directory.offset, data, place)
+    place, offset, counting, size = (8, "Q", "Q", 20) if directory.big else (4, "I", "H", 12)
+    (at,) = struct.unpack_from(order + offset, data, place)
     if at > len(data):
         raise ValueError("the directory is missing")
-    counting = order + ("Q" if directory.big else "H")
+    counting = order + counting
     (count,) = struct.unpack_from(counting, data, at)
     at += struct.calcsize(counting)
     if at + count * size > len(data):
@@ -80,13 +74,12 @@ def _read(data: bytes) -> _Directory:
 
 
 def _with_directory(data: bytes, directory: _Directory) -> bytes:
-    """The file with another first directory, at its end."""
+    """A TIFF with another first directory, at its end."""
     data += bytes(-len(data) % 8)
-    place = 8 if directory.big else 4
-    start = data[:place] + struct.pack(directory.offset, len(data)) + data[place * 2 :]
-    count = struct.pack(directory.order + ("Q" if directory.big else "H"), len(directory.entries))
+    start = data[:4] + struct.pack(directory.order + "I", len(data)) + data[8:]
+    count = struct.pack(directory.order + "H", len(directory.entries))
     entries = b"".join(entry for _, entry in sorted(directory.entries.items()))
-    return start + count + entries + struct.pack(directory.offset, 0)
+    return start + count + entries + bytes(4)
 
 
 def pixels_only(data: bytes) -> bytes | None:
@@ -142,10 +135,10 @@ def grey_and_alpha_of_16_bits(data: bytes, max_pixels: int) -> Image.Image | Non
     Raises:
         Image.DecompressionBombError: it has more than `max_pixels`.
     """
-    try:
-        directory = _read(data)
-    except (struct.error, ValueError):
+    pixels = pixels_only(data)
+    if pixels is None:
         return None
+    directory = _read(pixels)
     value = directory.value
     photometric, extra = value(PHOTOMETRIC, 1), value(EXTRA, 0)
     wide_pair = value(SAMPLES, 1) == 2 and value(BITS, 1) == 16  # noqa: PLR2004
@@ -156,10 +149,9 @@ def grey_and_alpha_of_16_bits(data: bytes, max_pixels: int) -> Image.Image | Non
     directory.set(EXTRA, _ALPHA)
     directory.set(BITS, 8)  # Pillow takes it for all
     directory.entries.pop(FORMAT, None)
-    patched = io.BytesIO(_with_directory(data, directory))
+    patched = io.BytesIO(_with_directory(pixels, directory))
     with TiffImagePlugin.TiffImageFile(patched) as image:
-        if image.width * image.height > max_pixels:
-            raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
+        check_size(image, max_pixels)
         ImageOps.exif_transpose(image, in_place=True)
         high = 1 if directory.order == "<" else 0
         grey: Image.Image

@@ -92,7 +92,7 @@ def _shortened(chunks: list[Chunk], place: int, count: int) -> bytes:
 
 
 def _pixels(data: bytes) -> bytes:
-    with open_image(data, ("WEBP",)) as image:
+    with open_image(data, "WEBP") as image:
         return bytes(image.tobytes())
 
 
