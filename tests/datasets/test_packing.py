@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from stores import aws_settings, make_bucket, moto_server
 from verger.cli.pack import pack as command
 from verger.datasets import archives, fruits360, packing
-from verger.datasets.credit import find_credit
+from verger.datasets.fruits360 import find_credit
 from verger.datasets.packing import pack, requests_saved
 from verger.errors import InputError, SetupError, UsageError
 from verger.images import loading
@@ -32,8 +32,9 @@ from verger.images.decoding import at_full_size, decode
 from verger.images.listing import list_input
 from verger.output.layout import ListedImage, Rejection
 from verger.packs import format as packed_format
-from verger.packs.format import SCHEMA, Pack, PackedAt, Shard, in_order, read_pack, sort_key
-from verger.packs.tags import read_tag
+from verger.packs import reading
+from verger.packs.format import SCHEMA, Pack, Shard, read_pack, read_tag
+from verger.packs.reading import PackedAt, in_order, read_packed, sort_key
 from verger.store import objects
 from verger.store.location import Location
 from verger.store.lock import Lease
@@ -379,14 +380,14 @@ def test_packed_rows_are_read_from_few_shards_at_once(
                 yield path, PackedAt(shard.name, 0, row), (path, 1, None)
             opened.discard(shard.name)
 
-    monkeypatch.setattr(packed_format, "_chained", rows)
+    monkeypatch.setattr(reading, "_chained", rows)
     made = [
         Shard(name=str(number), images=2, bytes=1, first=f"{number:04}a", last=f"{number:04}b")
         for number in range(1000)
     ]
     made += [Shard(name="grown", images=2, bytes=1, first="0003", last="0990")]
     images = [ListedImage(f"{n:04}{letter}", "", 1, 1) for n in range(1000) for letter in "ab"]
-    joined = list(packed_format.join(images, Location("/nowhere"), made))
+    joined = list(reading.join(images, Location("/nowhere"), made))
     assert most == 2
     assert sum(image is not None and row is not None for image, row in joined) == 2000
     assert [row.key for image, row in joined if image is None and row] == ["0003", "0990"]
@@ -504,6 +505,16 @@ def test_a_shard_in_which_bytes_have_changed_is_said(
     shard.write_bytes(data)
     with pytest.raises(InputError, match=r"shard-000000.parquet is missing or damaged"):
         list(list_input(Location(str(tmp_path / "out"))))
+
+
+def test_an_image_packed_anew_is_not_taken_for_another(source: Path, tmp_path: Path) -> None:
+    go(source, tmp_path / "out")
+    first, *_, last = list_input(Location(str(tmp_path / "out")))
+    (source / first.path).unlink()
+    go(source, tmp_path / "out", fresh=True)
+    for image in (first, last):
+        with pytest.raises(FileNotFoundError, match="packed anew since it was listed"):
+            read_packed(Location(str(tmp_path / "out")), image)
 
 
 def test_a_target_has_one_writer(source: Path, tmp_path: Path) -> None:

@@ -46,11 +46,6 @@ def test_the_order_is_that_of_the_sorted_paths(tmp_path: Path) -> None:
     assert len(paths(tmp_path)) == 15
 
 
-def test_an_empty_folder_gives_nothing(tmp_path: Path) -> None:
-    (tmp_path / "a" / "b").mkdir(parents=True)
-    assert listed(tmp_path) == []
-
-
 @pytest.mark.parametrize(
     ("label_from", "path", "label"),
     [
@@ -116,6 +111,12 @@ def test_what_is_no_file_is_not_listed(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "dangling.jpg").symlink_to(tmp_path / "nowhere")
     assert paths(tmp_path) == ["1.jpg"]
+
+
+def test_an_empty_folder_is_an_input_error(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    with pytest.raises(InputError, match="holds no file"):
+        listed(tmp_path)
 
 
 def test_a_missing_input_is_an_input_error(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from verger.chain.ending import complete, end, is_up_to_date, withdraw
 from verger.chain.features import account, extract, plan
 from verger.chain.reduction import added_files, reduce
 from verger.errors import DeadlineReached, InputError, TooManyRejectedError
-from verger.images.listing import Noticed, at_least_one, list_input
+from verger.images.listing import Noticed, list_input
 from verger.networks.engines import check_runs_here
 from verger.networks.graph import load_backbone
 from verger.output.files import locked
@@ -41,8 +41,7 @@ def run(
     clock = Clock(progress or Progress())
     check_places(settings)
     noticed = Noticed()
-    listed = list_input(settings.input, settings.label_from, noticed)
-    images = at_least_one(listed, settings.input)
+    images = list_input(settings.input, settings.label_from, noticed)
     first = next(images)
     packed = first.shard is not None
     with clock.stage("backbone"):

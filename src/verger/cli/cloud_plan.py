@@ -64,13 +64,13 @@ def region_and_spot(source: str | None, region: str | None) -> tuple[str, dict[s
 
 def count(source: str) -> int:
     """The images of an input: those that a pack names, or all files."""
-    from verger.images.listing import at_least_one, list_images
+    from verger.images.listing import list_images
     from verger.packs.format import read_pack
 
     place = Location.parse(source)
     with console.stage("count"):
         packed = read_pack(place)
-        return packed.images if packed else sum(1 for _ in at_least_one(list_images(place), place))
+        return packed.images if packed else sum(1 for _ in list_images(place))
 
 
 def show_plans(chosen: Plan, plans: Iterable[Plan], live: dict[str, float] | None) -> None:

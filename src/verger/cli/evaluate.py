@@ -36,7 +36,7 @@ def evaluate(
     """Measure how often the recogniser of an output is right on other photographs with classes."""
     with reporting(debug):
         from verger.errors import UsageError
-        from verger.images.listing import at_least_one, list_input
+        from verger.images.listing import list_input
         from verger.output.evaluation import write_evaluation
         from verger.output.layout import Output
         from verger.recognise import evaluate as measuring
@@ -47,7 +47,7 @@ def evaluate(
         output, place = Output(Location.parse(folder)), Location.parse(source)
         recogniser, photographer = open_recogniser(output)
         rule = label_from or recogniser.record.identity.label_from
-        images = list(islice(at_least_one(list_input(place, rule), place), limit))
+        images = list(islice(list_input(place, rule), limit))
         with console.progress() as shown:
             clock = Clock(shown)
             with clock.stage("evaluate", len(images)):

@@ -9,7 +9,6 @@ import typer
 from verger.cli import console
 from verger.cli.options import Debug, Json, Language, with_settings
 from verger.cli.reporting import reporting
-from verger.progress import Clock
 from verger.settings import RunSettings, make_settings, options_for
 
 

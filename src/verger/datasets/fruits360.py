@@ -3,6 +3,7 @@
 import errno
 import lzma
 import os
+import re
 import shutil
 import struct
 import zipfile
@@ -29,6 +30,7 @@ from verger.datasets.download import (
 from verger.errors import InputError, SetupError, UsageError
 from verger.images.opening import claims_image
 from verger.output.manifest import now
+from verger.packs.format import read_pack
 from verger.progress import Progress
 from verger.store import storage
 from verger.store.location import Location
@@ -240,3 +242,25 @@ def _describe(names: Iterable[str]) -> Fetched:
         releases.append(f"{name} with {count:,} images in {len(classes[home]):,} classes{place}")
     together = set().union(*classes.values())
     return Fetched(images.total(), len(together), "; ".join(releases), tuple(sorted(folders)))
+
+
+def credit_by_name(place: str) -> str | None:
+    """The credit for the images of an input that is called after its data set."""
+    return CREDIT if re.search(r"fruits?[-_ ]?360", place, re.IGNORECASE) else None
+
+
+def find_credit(place: Location) -> str | None:
+    """The credit for the images of an input.
+
+    Raises:
+        VergerError: the input is a pack that cannot be read.
+    """
+    if credit := credit_by_name(str(place)):
+        return credit
+    # `fetch` writes to this machine only; a role may be forbidden to look beside a prefix of S3.
+    if not place.is_s3 and any(
+        storage.exists(folder.child(RECORD)) for folder in (place, place.parent)
+    ):
+        return CREDIT
+    pack = read_pack(place)
+    return pack.credit if pack else None

@@ -15,27 +15,17 @@ from itertools import chain
 from typing import Any, cast
 
 from verger.datasets.cleaning import clean
-from verger.datasets.credit import find_credit
+from verger.datasets.fruits360 import find_credit
 from verger.errors import SetupError, UsageError
 from verger.images.ahead import read_ahead
 from verger.images.decoding import Rules, at_full_size, decode
 from verger.images.guard import Guard
-from verger.images.listing import Noticed, at_least_one, list_images
+from verger.images.listing import Noticed, list_images
 from verger.images.loading import HEAD_BYTES, Loader, judged
 from verger.images.opening import sniff
 from verger.output.layout import ListedImage, Rejection
-from verger.packs.format import (
-    SHARD_NAME,
-    Pack,
-    Row,
-    Shard,
-    in_order,
-    join,
-    read_pack,
-    row_groups,
-    written,
-)
-from verger.packs.tags import has_changed, tag_of
+from verger.packs.format import SHARD_NAME, Pack, Row, Shard, read_pack, row_groups, tag_of, written
+from verger.packs.reading import has_changed, in_order, join
 from verger.progress import Progress
 from verger.settings import MAX_IMAGE_PIXELS, RunSettings, make_settings
 from verger.store import storage
@@ -92,7 +82,7 @@ def pack(
     if read_pack(source):
         raise UsageError(f"{source} is packed already.", "Copy its files, or give the images.")
     noticed = Noticed()
-    images = at_least_one(list_images(source, label_from, noticed), source)
+    images = list_images(source, label_from, noticed)
     shown = progress or Progress()
     with _explained(target), held(target, target.child(".lock")) as check_lock:
         packer = _Packer(settings, source, target, shard_bytes, threads, shown, check_lock)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from verger.errors import InputError
 from verger.output.layout import ListedImage
-from verger.packs.format import read_pack, read_rows
+from verger.packs.format import read_pack
+from verger.packs.reading import read_rows
 from verger.store.location import Location, bucket_and_key
 from verger.store.objects import list_objects
 
@@ -79,18 +80,6 @@ def list_input(
     )
 
 
-def at_least_one(images: Iterator[ListedImage], folder: Location) -> Iterator[ListedImage]:
-    """The same images.
-
-    Raises:
-        InputError: there is none.
-    """
-    first = next(images, None)
-    if first is None:
-        raise InputError(f"The input {folder} holds no file.", "Give a folder of images.")
-    return chain([first], images)
-
-
 def list_images(
     folder: Location, label_from: str = "parent", noticed: Noticed | None = None
 ) -> Iterator[ListedImage]:
@@ -105,9 +94,16 @@ def list_images(
         noticed: is told what was noticed.
 
     Raises:
-        InputError: the folder or bucket is missing or cannot be read.
+        InputError: the folder or bucket is missing or cannot be read, or holds no file.
     """
-    noticed = noticed or Noticed()
+    images = _list(folder, label_from, noticed or Noticed())
+    first = next(images, None)
+    if first is None:
+        raise InputError(f"The input {folder} holds no file.", "Give a folder of images.")
+    return chain([first], images)
+
+
+def _list(folder: Location, label_from: str, noticed: Noticed) -> Iterator[ListedImage]:
     label = label_rule(label_from, noticed)
     if folder.is_s3:
         prefix = f"{bucket_and_key(folder.path)[1]}/".lstrip("/")

@@ -1,17 +1,16 @@
 """A pack as files: `pack.json` and its shards, Parquet sorted by path, which are streams."""
 
+import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from heapq import merge
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from verger.errors import InputError
-from verger.output.layout import ListedImage
 from verger.store import storage
 from verger.store.location import Location
 
@@ -39,9 +38,12 @@ SCHEMA = pa.schema(
 A pack is sent away, so that it says of a source only what its name says, and no time."""
 
 FINGERPRINT = ("source_size", "source_tag")
-"""The columns that tell whether a file has changed since; an ETag, or see `packs.tags`."""
+"""The columns that tell whether a file has changed since; an ETag, or see `tag_of`."""
 
 SHARD_NAME = re.compile(r"shard-(\d{6,})\.parquet")
+
+END_BYTES = 2**16
+"""A tag is a checksum of so many bytes at each end: cameras and editors write at the beginning."""
 
 Row = dict[str, Any]
 
@@ -113,22 +115,6 @@ def read_pack(location: Location) -> Pack | None:
         ) from error
 
 
-class PackedAt(NamedTuple):
-    """Where a packed image is."""
-
-    shard: str
-    row_group: int
-    row: int
-
-
-class Packed(NamedTuple):
-    """What a file was when it was packed: size in bytes, and ETag or tag."""
-
-    key: str
-    size: int
-    tag: str | None
-
-
 def row_groups(rows: Iterator[Row], shard_bytes: int) -> Iterator[list[Row]]:
     """The row groups of one shard; what is left of the rows is for the next."""
     group: list[Row] = []
@@ -174,109 +160,21 @@ def written(file: Location) -> Iterator[Callable[[list[Row]], None]]:
     storage.sync(file.parent, Path(file.path).name)
 
 
-def in_order(images: Iterable[ListedImage]) -> Iterator[ListedImage]:
-    """The same images.
+def tag_of(data: bytes) -> str:
+    """What tells that a file has changed, without a word of when it was."""
+    ends = data if len(data) <= 2 * END_BYTES else data[:END_BYTES] + data[-END_BYTES:]
+    return hashlib.sha256(ends).hexdigest()[:32]
+
+
+def read_tag(file: Path, size: int) -> str:
+    """The tag of a file of `size` bytes.
 
     Raises:
-        InputError: they do not come in the order that comparisons rely on.
+        OSError: it cannot be read.
     """
-    last = ""
-    for image in images:
-        if (key := sort_key(image.path)) <= last:
-            raise InputError(
-                f"{image.path} is not listed in the order of names.",
-                "Rename it, if its name holds a backslash; or give the same command again.",
-            )
-        last = key
-        yield image
-
-
-def sort_key(path: str) -> str:
-    r"""What listings are sorted by: the path, where bytes shown as `\xNN` sort as Python has them.
-
-    Those are bytes of a local name that are not UTF-8.
-    """
-    return re.sub(r"\\x([89a-f][0-9a-f])", lambda byte: chr(0xDC00 + int(byte[1], 16)), path)
-
-
-def join(
-    images: Iterable[ListedImage], folder: Location, shards: Iterable[Shard]
-) -> Iterator[tuple[ListedImage | None, Packed | None]]:
-    """Images and packed rows, side by side where their paths are equal, else alone.
-
-    Neither is ever in memory as a whole.
-
-    Raises:
-        InputError: images come out of order, or a shard is missing or damaged.
-    """
-    rows = (Packed(key, *rest) for key, _, (_, *rest) in read_rows(folder, shards, FINGERPRINT))
-    row = next(rows, None)
-    for image in in_order(images):
-        key = sort_key(image.path)
-        while row is not None and row.key < key:
-            yield None, row
-            row = next(rows, None)
-        if row is not None and row.key == key:
-            yield image, row
-            row = next(rows, None)
-        else:
-            yield image, None
-    while row is not None:
-        yield None, row
-        row = next(rows, None)
-
-
-def chains(shards: Iterable[Shard]) -> list[list[Shard]]:
-    """Shards that follow each other in the order of paths, as those of one run do.
-
-    Merging chains, and not shards, keeps as few files open as there were runs.
-    """
-    found: list[list[Shard]] = []
-    for shard in sorted(shards, key=lambda shard: sort_key(shard.first)):
-        for chain in found:
-            if sort_key(chain[-1].last) < sort_key(shard.first):
-                chain.append(shard)
-                break
-        else:
-            found.append([shard])
-    return found
-
-
-def read_rows(
-    folder: Location, shards: Iterable[Shard], columns: Sequence[str]
-) -> Iterator[tuple[str, PackedAt, tuple[Any, ...]]]:
-    """Columns of the rows of all shards, in the order of paths, a row group in memory a chain.
-
-    Yields:
-        The key that a row is sorted by, its place, and its path with the values of the columns.
-
-    Raises:
-        InputError: a shard is missing or damaged.
-        OSError: one must not be read.
-        SetupError: the store does not answer.
-    """
-    return merge(*(_chained(folder, chain, columns) for chain in chains(shards)))
-
-
-def _chained(
-    folder: Location, shards: list[Shard], columns: Sequence[str]
-) -> Iterator[tuple[str, PackedAt, tuple[Any, ...]]]:
-    from pyarrow.parquet import ParquetFile  # slow to import, and no worker needs it
-
-    for shard in shards:
-        file = folder.child(shard.name)
-        try:
-            with ParquetFile(file.path, filesystem=storage.file_system(file)) as parquet:
-                for number in range(parquet.num_row_groups):
-                    group = parquet.read_row_group(number, columns=["path", *columns])
-                    paths, *values = (group[name].to_pylist() for name in ("path", *columns))
-                    for row, (path, *rest) in enumerate(zip(paths, *values, strict=True)):
-                        yield sort_key(path), PackedAt(shard.name, number, row), (path, *rest)
-        except PermissionError:
-            raise
-        except (OSError, KeyError, ValueError) as error:  # Arrow says of damage any of these
-            storage.check_reachable(file)
-            raise InputError(
-                f"{file} is missing or damaged, and pack.json names it.",
-                "Pack the images again with --fresh, or into another folder.",
-            ) from error
+    with file.open("rb") as stream:
+        if size <= 2 * END_BYTES:
+            return tag_of(stream.read())
+        first = stream.read(END_BYTES)
+        stream.seek(size - END_BYTES)
+        return tag_of(first + stream.read(END_BYTES))

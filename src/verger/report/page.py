@@ -11,7 +11,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from verger.datasets.credit import credit_by_name
+from verger.datasets.fruits360 import credit_by_name
 from verger.images.shrinking import SIDE
 from verger.images.thumbnails import data_uri, find_images, make_thumbnails
 from verger.output.layout import ListedImage, Output

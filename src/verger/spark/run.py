@@ -8,7 +8,7 @@ from functools import cache, partial
 import pyspark
 from pyspark.sql import SparkSession
 
-from verger.datasets.credit import find_credit
+from verger.datasets.fruits360 import find_credit
 from verger.errors import InputError, UsageError
 from verger.images.decoding import EXACT, EXACT_COLOURS, SCALED_COLOURS, VERSIONS
 from verger.networks.graph import Backbone

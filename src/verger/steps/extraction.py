@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, Row, SparkSession
 
 from verger.errors import InputError, UsageError
 from verger.images.decoding import SCALED_COLOURS, rules_of
-from verger.images.listing import at_least_one, list_input
+from verger.images.listing import list_input
 from verger.images.loading import Loader
 from verger.images.views import to_views
 from verger.networks.graph import Backbone, load_backbone
@@ -93,8 +93,8 @@ def list_images(folder: str, label_from: str = "parent", limit: int | None = Non
         Row(label='Apple Green', count=6)
     """
     place = Location.parse(folder)
-    listed = at_least_one(list_input(place, label_from), place)
-    rows = [tuple(vars(image).values()) for image in islice(listed, limit)]
+    listed = islice(list_input(place, label_from), limit)
+    rows = [tuple(vars(image).values()) for image in listed]
     return start_session(folder).createDataFrame(rows, spark_schema(LISTING_SCHEMA))
 
 

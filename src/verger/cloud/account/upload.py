@@ -10,7 +10,7 @@ from verger.datasets import packing
 from verger.datasets.cleaning import clean
 from verger.errors import UsageError
 from verger.images.ahead import read_ahead
-from verger.images.listing import at_least_one, list_images
+from verger.images.listing import list_images
 from verger.output.layout import ListedImage, Rejection
 from verger.packs.format import Pack
 from verger.progress import Progress
@@ -95,7 +95,7 @@ def upload_images(session: Any, source: Location, target: Location, progress: Pr
     progress.start("plan")
     skip = len(prefix) + 1 if prefix else 0
     present = {listed.key[skip:]: listed.etag for listed in list_objects(target.path)}
-    total = sum(1 for _ in at_least_one(list_images(source), source))
+    total = sum(1 for _ in list_images(source))
     progress.finish()
 
     def send(image: ListedImage) -> int:

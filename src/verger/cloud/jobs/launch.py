@@ -13,7 +13,7 @@ from verger.cloud.jobs.failures import AGAIN, ON, problem_of
 from verger.cloud.jobs.job import OUTPUT_TAG, WORK_TAG, Cost, output_digest
 from verger.cloud.jobs.prepare import Launch, make_job
 from verger.errors import DefectError, InputError, SetupError, UsageError, VergerError
-from verger.images.listing import at_least_one, list_input
+from verger.images.listing import list_input
 from verger.output.files import open_files
 from verger.output.layout import Output, check_foreign, check_no_run
 from verger.output.manifest import Manifest, read_manifest
@@ -156,7 +156,7 @@ def _count(wanted: Launch, output: Output, progress: Progress) -> tuple[int, int
     """How many images there are, and how many of them are done; a notebook does all again."""
     run = wanted.run
     listed = 0
-    images = at_least_one(list_input(run.input, run.label_from), run.input)
+    images = list_input(run.input, run.label_from)
     progress.start("list")
     for listed, _ in enumerate(images, start=1):
         if listed % PAGE_SIZE == 0:
