@@ -21,6 +21,7 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
+from pictures import encoded
 from stores import aws_settings, make_bucket, moto_server
 from verger.cli.pack import pack as command
 from verger.datasets import archives, fruits360, packing
@@ -48,9 +49,7 @@ def photo(seed: int, side: int = 40) -> bytes:
     exif[274] = 1 + seed % 8
     exif[271] = SERIAL
     noise = np.random.default_rng(seed).integers(0, 256, (side, side + 7, 3), np.uint8)
-    stream = io.BytesIO()
-    Image.fromarray(noise).save(stream, "JPEG", exif=exif)
-    return stream.getvalue()
+    return encoded(Image.fromarray(noise), "JPEG", exif=exif)
 
 
 def put(folder: Path, name: str, data: bytes) -> None:
@@ -148,9 +147,7 @@ def test_whose_images_they_are_is_recorded_and_found_again(
 
 def short_strip() -> bytes:
     """A TIFF that is decoded, though the size of its strip is wrong."""
-    stream = io.BytesIO()
-    Image.new("L", (30, 20), 7).save(stream, "TIFF", strip_size=10_000)
-    data = stream.getvalue()
+    data = encoded(Image.new("L", (30, 20), 7), "TIFF", strip_size=10_000)
     size, less = ((600).to_bytes(4, "little"), (5).to_bytes(4, "little"))
     assert data.count(size) == 1
     return data.replace(size, less)

@@ -151,8 +151,6 @@ def test_the_orientation_of_xmp_becomes_one_of_exif(kind: str) -> None:
         texts = PngImagePlugin.PngInfo()
         texts.add_itxt("XML:com.adobe.xmp", XMP.decode())
         data = encoded(picture(), kind, pnginfo=texts)
-    elif kind == "TIFF":
-        data = encoded(picture(), kind, tiffinfo={700: XMP})
     else:
         data = encoded(picture(), kind, xmp=XMP)
     upright = seen(encoded(picture(), kind))

@@ -1,11 +1,10 @@
 """Views: where they are cut."""
 
-import io
-
 import numpy as np
 import pytest
 from PIL import Image
 
+from pictures import encoded
 from verger.images.decoding import Picture, Resize, decode
 from verger.images.views import split, to_views
 
@@ -22,9 +21,7 @@ def picture(width: int = 96, height: int = 64) -> bytes:
     pixels[..., 1] = np.linspace(255, 0, width).astype(np.uint8)
     quarter = height // 4
     pixels[quarter:-quarter, width // 2 - quarter : width // 2 + quarter, 0] = 255
-    data = io.BytesIO()
-    Image.fromarray(pixels).save(data, "PNG")
-    return data.getvalue()
+    return encoded(Image.fromarray(pixels))
 
 
 @pytest.mark.parametrize("count", [2, 3, 6])
@@ -44,10 +41,9 @@ def test_squares_are_of_the_middle() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (3, 2)])
 def test_pictures_of_few_pixels_have_views_too(size: tuple[int, int]) -> None:
-    assert split(pixels_of(picture_of(*size), to_views(8, 6))).shape == (6, 8, 8, 3)
-
-
-def picture_of(width: int, height: int) -> bytes:
-    data = io.BytesIO()
-    Image.new("RGB", (width, height), "green").save(data, "PNG")
-    return data.getvalue()
+    assert split(pixels_of(encoded(Image.new("RGB", size, "green")), to_views(8, 6))).shape == (
+        6,
+        8,
+        8,
+        3,
+    )

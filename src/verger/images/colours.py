@@ -6,7 +6,9 @@ parts of a print stay apart. Profiles without tables have one meaning for all in
 """
 
 import io
+import math
 import struct
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -99,12 +101,55 @@ def _exact(part: bytes) -> bytes:
             words = inputs * ends[0] + grid**inputs * outputs + outputs * ends[1]
             size = 52 + 2 * words if kind == b"mft2" else 48 + words
         elif kind == b"mAB ":
-            size = len(part)
+            return _exact_elements(part)
         else:
             return b""
-    except (struct.error, IndexError):
+    except (struct.error, IndexError, ValueError):
         return b""
     return part[:4] + bytes(4) + part[8:size] if size <= len(part) else b""
+
+
+def _exact_elements(part: bytes) -> bytes:
+    """As `_exact`, of the type whose curves, matrix and table lie anywhere in it.
+
+    Raises:
+        struct.error, IndexError, ValueError: some of them are not there.
+    """
+    inputs, outputs = part[8], part[9]
+
+    def curves(at: int, count: int) -> bytes:
+        made = b""
+        for _ in range(count):
+            rest = part[at + len(made) :]
+            curve = _exact(rest) if rest[:4] in {b"curv", b"para"} else b""
+            if not curve:
+                raise ValueError("it is no curve, or cut")
+            made += curve + bytes(-len(curve) % 4)
+        return made
+
+    def numbers(at: int, size: int) -> bytes:
+        if at + size > len(part):
+            raise ValueError("it is cut")
+        return part[at : at + size]
+
+    def table(at: int) -> bytes:
+        grid, width = numbers(at, inputs), part[at + 16]
+        head = grid + bytes(16 - inputs) + bytes((width, 0, 0, 0))
+        return head + numbers(at + 20, math.prod(grid) * outputs * width)
+
+    readers: tuple[Callable[[int], bytes], ...] = (
+        lambda at: curves(at, outputs),
+        lambda at: numbers(at, 4 * 12),
+        lambda at: curves(at, outputs),
+        table,
+        lambda at: curves(at, inputs),
+    )
+    made, places = b"", b""
+    for at, read in zip(struct.unpack_from(">5I", part, 12), readers, strict=True):
+        places += struct.pack(">I", 32 + len(made) if at else 0)
+        element = read(at) if at else b""
+        made += element + bytes(-len(element) % 4)
+    return b"mAB " + bytes(4) + bytes((inputs, outputs, 0, 0)) + places + made
 
 
 def to_srgb(image: Image.Image, profile: bytes) -> Image.Image | None:

@@ -209,7 +209,7 @@ def _mend_transparency(image: Image.Image, data: bytes, rules: Rules) -> None:
 def _opened(data: bytes, known: str, rules: Rules) -> Image.Image:
     """The image, by what reads it best."""
     if known == "BMP" and rules.colours:
-        masked = bmp.by_masks(data, rules.max_pixels)
+        masked = bmp.by_masks(data)
         if masked is not None:
             return masked
     try:

@@ -40,6 +40,7 @@ A pack is sent away, so that it says of a source only what its name says, and no
 FINGERPRINT = ("source_size", "source_tag")
 """The columns that tell whether a file has changed since; an ETag, or see `tag_of`."""
 
+PACK = "pack.json"
 SHARD_NAME = re.compile(r"shard-(\d{6,})\.parquet")
 
 END_BYTES = 2**16
@@ -89,12 +90,7 @@ class Pack(BaseModel):
 
     def write(self, target: Location) -> None:
         """Put it in place, whole."""
-        storage.write_bytes(pack_file(target), self.model_dump_json(indent=1).encode() + b"\n")
-
-
-def pack_file(location: Location) -> Location:
-    """Where a folder of shards says what it holds."""
-    return location.child("pack.json")
+        storage.write_bytes(target.child(PACK), self.model_dump_json(indent=1).encode() + b"\n")
 
 
 def read_pack(location: Location) -> Pack | None:
@@ -103,7 +99,7 @@ def read_pack(location: Location) -> Pack | None:
     Raises:
         InputError: the file is damaged, or of another version.
     """
-    file = pack_file(location)
+    file = location.child(PACK)
     try:
         return Pack.model_validate_json(storage.read_bytes(file))
     except (FileNotFoundError, NotADirectoryError):

@@ -14,11 +14,11 @@ _OLD_HEADER, _MASKS_AT, _ALPHA_HEADER = 40, 54, 56
 """A header of 40 bytes is followed by its masks, longer ones hold them; from 56 on with alpha."""
 
 
-def by_masks(data: bytes, max_pixels: int) -> Image.Image | None:
+def by_masks(data: bytes) -> Image.Image | None:
     """The picture in a bitmap with masks: RGB, or RGBA where a mask of alpha is used.
 
-    None: it has no masks, is too large, or is damaged. An alpha that is 0 everywhere means nothing,
-    as browsers have it.
+    None: it has no masks, or is damaged. An alpha that is 0 everywhere means nothing, as browsers
+    have it.
     """
     try:
         header, width, height, _, bits, compression = struct.unpack_from("<IiiHHI", data, 14)
@@ -28,10 +28,9 @@ def by_masks(data: bytes, max_pixels: int) -> Image.Image | None:
         has_alpha = header >= _ALPHA_HEADER or compression == _ALPHA_BITFIELDS
         masks = struct.unpack_from("<4I" if has_alpha else "<3I", data, _MASKS_AT)
         rows = abs(height)
-        if header < _OLD_HEADER or not any(masks) or not 0 < width * rows <= max_pixels:
-            return None
         step = (width * bits // 8 + 3) // 4 * 4
-        if width < 0 or len(data) < offset + step * rows:
+        whole = width > 0 and rows > 0 and len(data) >= offset + step * rows
+        if header < _OLD_HEADER or not any(masks) or not whole:
             return None
         raw = np.frombuffer(data, np.uint8, step * rows, offset).reshape(rows, step)
         values = raw[:, : width * bits // 8].view("<u2" if bits == 16 else "<u4")  # noqa: PLR2004

@@ -1,6 +1,5 @@
 """The orientation, the one thing of EXIF and XMP that is kept."""
 
-import re
 import struct
 
 from PIL import Image
@@ -20,16 +19,12 @@ def exif_block(orientation: int) -> bytes:
 
 def exif_orientation(exif: bytes, xmp: bytes) -> int:
     """What EXIF says, or XMP where EXIF says nothing: what Pillow would apply."""
+    image = Image.new("L", (1, 1))
+    image.info = {"exif": exif, "xmp": xmp}
     try:
-        tags = Image.Exif()
-        tags.load(exif)
-        value = tags.get(Base.Orientation)
+        return turned(image.getexif().get(Base.Orientation))
     except Exception:  # noqa: BLE001 - damaged tags raise nearly anything
         return UPRIGHT
-    if value is not None:
-        return turned(value)
-    match = re.search(rb'tiff:Orientation(="|>)([0-9])', xmp)
-    return turned(int(match[2])) if match else UPRIGHT
 
 
 def turned(value: object) -> int:
