@@ -196,7 +196,7 @@ main()
 
 
 def test_workers_that_cannot_start_are_said_as_they_are(output: Path) -> None:
-    command = [sys.executable, "-c", UNABLE, "serve", output, "--port", "0"]
+    command = [sys.executable, "-c", UNABLE, "serve", output, "--port", "1"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == SetupError.exit_code
     assert "lacks bfloat16" in done.stderr
