@@ -162,9 +162,10 @@ def heard() -> Heard:
     return Heard()
 
 
-def asked(**options: object) -> Launch:
+def asked(*, poll_seconds: float = 15.0, **options: object) -> Launch:
     run = RunSettings(input=SOURCE, output=OUTPUT, components="2")
-    return Launch(run=run, workers=2, time=Time(CLOCK.now, CLOCK.sleep), **options)
+    time = Time(CLOCK.now, CLOCK.sleep, poll_seconds)
+    return Launch(run=run, workers=2, time=time, **options)
 
 
 LONG_AGO = "2026-01-31T12:01:00+00:00"
@@ -479,7 +480,7 @@ def test_a_job_that_hangs_is_ended_when_its_time_is_over(aws, heard: Heard, cloc
     aws.hangs = True
     begun = clock.now()
     with pytest.raises(DeadlineReached, match="hung"):
-        launch.launch(asked(max_cost=1.0), heard)
+        launch.launch(asked(max_cost=1.0, poll_seconds=120), heard)
     assert "TerminateJobFlows" in aws.names
     assert clock.now() > begun + timedelta(hours=1)
     assert not aws.runs
@@ -489,7 +490,7 @@ def test_a_job_that_hangs_is_ended_when_its_time_is_over(aws, heard: Heard, cloc
 def test_a_cluster_that_does_not_end_is_told_of(aws, heard: Heard) -> None:
     aws.hangs, aws.obeys = True, False
     with pytest.raises(SetupError, match="told to end and is still running"):
-        launch.launch(asked(max_cost=1.0), heard)
+        launch.launch(asked(max_cost=1.0, poll_seconds=120), heard)
     assert "still runs and costs money" in heard.said
     assert "verger cloud stop" in heard.said
     assert len(schedules(aws)) == 1, "the clock in the account goes on"
