@@ -468,6 +468,19 @@ def test_a_kept_pca_survives_a_run_with_too_many_rejected(images: Path, output: 
     assert matrix_of(output).shape == (23, 2 + 22)
 
 
+def test_a_matrix_outlives_a_store_that_is_forbidden_for_a_night(
+    images: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*_: object, **__: object) -> int:
+        raise InputError("The bucket may not be read.")
+
+    monkeypatch.setattr("verger.chain.extract", forbidden)
+    with pytest.raises(InputError, match="may not be read"):
+        go(images, output)
+    for name in ("pca/matrix.csv", "model", "recogniser", "report.html"):
+        assert (output / name).exists()
+
+
 @pytest.mark.parametrize(("left", "words"), [(1, "only one image"), (0, "None of the 1 files")])
 def test_a_matrix_does_not_outlive_its_rows(
     images: Path, output: Path, left: int, words: str

@@ -60,10 +60,11 @@ def run(
         try:
             planned, comparison = plan(this, listing, packed=packed)
             new_rows = extract(this, planned, packed=packed)
-            account(this, listing, comparison, new_rows)
         except DeadlineReached:
             end(this, "deadline")
             raise
+        try:
+            account(this, listing, comparison, new_rows)
         except (InputError, TooManyRejectedError) as error:
             withdraw(this, keep_model=settings.keep_pca)
             if isinstance(error, TooManyRejectedError):
