@@ -5,23 +5,23 @@ from typing import Annotated
 import typer
 
 from verger.cli import console
-from verger.cli.options import Arch, Debug, Json, LabelFrom, MaxCost, Region, Spot, Workers
+from verger.cli.options import (
+    Arch,
+    Debug,
+    Json,
+    LabelFrom,
+    MaxCost,
+    Network,
+    Region,
+    Spot,
+    Workers,
+)
 from verger.cli.reporting import reporting
 from verger.errors import UsageError
 from verger.networks.registry import work_of
-from verger.settings import MOST_VIEWS, check_network
+from verger.settings import MOST_VIEWS
 from verger.store.location import Location
 from verger.store.session import make_session
-
-
-def _check_network(name: str) -> str:
-    try:
-        return check_network(name)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-
-
-Network = Annotated[str, typer.Option(help="As for `run`.", callback=_check_network)]
 
 
 def plan(

@@ -9,8 +9,17 @@ import typer
 from rich.text import Text
 
 from verger.cli import console
-from verger.cli.cloud_account import Network
-from verger.cli.options import Arch, Debug, Json, MaxCost, Region, Spot, Workers, with_settings
+from verger.cli.options import (
+    Arch,
+    Debug,
+    Json,
+    MaxCost,
+    Network,
+    Region,
+    Spot,
+    Workers,
+    with_settings,
+)
 from verger.cli.reporting import reporting
 from verger.errors import InputError, SetupError, UsageError, VergerError
 from verger.progress import TIME, utc_now

@@ -9,7 +9,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from verger.cli.reporting import reporting
-from verger.settings import RunSettings, make_settings, options_for, traits_of
+from verger.settings import RunSettings, check_network, make_settings, options_for, traits_of
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and Spark's log.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
@@ -39,6 +39,16 @@ Spot = Annotated[
 Region = Annotated[
     str | None, typer.Option(help="A region inside the European Union. Default: AWS_REGION.")
 ]
+
+
+def _check_network(name: str) -> str:
+    try:
+        return check_network(name)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+Network = Annotated[str, typer.Option(help="As for `run`.", callback=_check_network)]
 
 TUNING = "Tuning and limits"
 
