@@ -16,7 +16,7 @@ from verger.images import opening, rgb
 from verger.images.formats import bmp, boxes, jpeg, png, tiff, webp
 from verger.images.shrinking import LARGE, SIDE, shrink, to_webp
 from verger.images.stripping import strip_metadata
-from verger.output.layout import Reason, Rejection, Special
+from verger.output.layout import OUT_OF_MEMORY, Reason, Rejection, Special
 from verger.settings import MAX_IMAGE_PIXELS
 
 EXACT, SCALED, SCALED_COLOURS, EXACT_COLOURS = "1", "2", "3", "4"
@@ -162,7 +162,7 @@ def _attempt(data: bytes, resize: Resize, rules: Rules, known: str) -> Picture |
     except Image.DecompressionBombError as error:
         return Rejection(Reason.TOO_LARGE, str(error))
     except MemoryError:
-        return Rejection(Reason.TOO_LARGE, "more memory than there is")
+        return OUT_OF_MEMORY
     # A status goes back for each.
     except Exception as error:  # noqa: BLE001 - damaged data raise nearly anything
         return _refusal(error, known, data)

@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from verger.errors import SetupError, VergerError
-from verger.output.layout import Reason, Rejection
+from verger.output.layout import OUT_OF_MEMORY, Reason, Rejection
 
 MEMORY_BYTES = 4 * 2**30
 """What the process may allocate: several times the largest image that is decoded by default."""
@@ -123,7 +123,7 @@ def _serve(pipe: Connection, function: bytes, seconds: float) -> None:
         try:
             result = call(argument)
         except MemoryError:
-            result = Rejection(Reason.TOO_LARGE, "more memory than there is")
+            result = OUT_OF_MEMORY
         except VergerError as error:
             result = error
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -213,3 +213,6 @@ class Rejection:
 
     reason: Reason
     detail: str
+
+
+OUT_OF_MEMORY = Rejection(Reason.TOO_LARGE, "more memory than there is")
