@@ -58,6 +58,8 @@ class FakeAws:
         """Interface endpoints that EMR left in them."""
         self.granted: dict[str, Any] | None = None
         """The policy of who asks; None where all is allowed."""
+        self.role = ""
+        """The ARN of the role of who asks; empty where nobody may know it."""
         self._tags: Any = None
 
     @property
@@ -187,6 +189,12 @@ class FakeAws:
                 for name in self.endpoints
             ]
         }
+
+    def get_role(self, RoleName: str) -> dict[str, Any]:  # noqa: N803
+        if not self.role:
+            raise AwsError("AccessDenied", "may not")
+        known = {"Path": "/", "RoleId": "made-up-id-of-a-role", "CreateDate": NOON}
+        return {"Role": {**known, "RoleName": RoleName, "Arn": self.role}}
 
     def simulate_principal_policy(self, **asked: Any) -> dict[str, Any]:
         return {

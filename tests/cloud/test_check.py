@@ -15,7 +15,7 @@ from fake_aws import AwsError, FakeAws
 from stores import FAKE_KEYS, aws_settings, make_bucket, moto_server
 from verger.cli import cloud_setup
 from verger.cli.main import app
-from verger.cloud.account import limits
+from verger.cloud.account import limits, permissions
 from verger.cloud.account.permissions import policy
 from verger.cloud.account.places import Place
 from verger.cloud.account.stack import Stack
@@ -184,6 +184,17 @@ def test_each_missing_right_is_named(aws, action: str) -> None:
     findings = {one.what: one for one in check.check_account(session)}
     assert findings["Rights"].found == f"missing: {action}"
     aws.granted = None
+
+
+@pytest.mark.parametrize("may_look", [True, False])
+def test_the_role_of_a_session_is_simulated_with_its_path(aws, may_look: bool) -> None:
+    made = "arn:aws:iam::123456789012:role/aws-reserved/sso.amazonaws.com/eu-west-1/SSO_run"
+    aws.role = made if may_look else ""
+    session = "arn:aws:sts::123456789012:assumed-role/SSO_run/somebody"
+    wanted = policy("run", STACK.buckets, "123456789012")
+    assert permissions.missing_rights(sessions.make_session(), session, wanted) == []
+    asked = {call["PolicySourceArn"] for name, call in aws.calls if name.startswith("Simulate")}
+    assert asked == {made if may_look else "arn:aws:iam::123456789012:role/SSO_run"}
 
 
 def test_the_right_to_pass_roles_is_asked_for_those_of_the_company(aws, monkeypatch) -> None:

@@ -7,10 +7,11 @@ import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
 from test_cloud_run import OUTPUT, REGION, SOURCE, STACK, Heard
 from typer.testing import CliRunner
 
@@ -18,7 +19,7 @@ from helpers import verger
 from stores import aws_settings, make_bucket, make_client, moto_server
 from verger.cli import cloud_jobs
 from verger.cli.main import app
-from verger.cloud.jobs import download, inventory, logs
+from verger.cloud.jobs import download, follow, inventory, logs
 from verger.cloud.jobs.bundle import ENTRY
 from verger.cloud.jobs.cluster import Cluster, cluster_request, list_clusters, start_cluster
 from verger.cloud.jobs.inventory import Inventory
@@ -28,6 +29,7 @@ from verger.cloud.jobs.submit import job_command, spark_properties, submit_argum
 from verger.errors import InputError, SetupError
 from verger.progress import Progress, Time
 from verger.settings import RunSettings
+from verger.store.errors import aws_errors
 from verger.store.location import Location
 from verger.store.regions import OPT_IN
 from verger.store.session import make_session
@@ -240,10 +242,34 @@ def test_a_log_that_cannot_be_read_once_is_not_shown_twice(monkeypatch) -> None:
         def logs(self, _: object) -> list[Location]:
             return [Location("/log.gz")]
 
-    monkeypatch.setattr(logs, "read_log", lambda _: texts.pop(0))
+    monkeypatch.setattr(follow, "read_log", lambda _: texts.pop(0))
     said: list[str] = []
-    logs.follow_logs(Fake(), STACK, said.append, SOON)
+    follow.follow_logs(Fake(), STACK, said.append, SOON)
     assert said == ["--- /log.gz", "first", "last"]
+
+
+def test_logs_are_followed_past_a_failure_of_the_network() -> None:
+    away = EndpointConnectionError(endpoint_url="https://elasticmapreduce.eu-west-3.amazonaws.com")
+    states = [away, State("running"), State("ended")]
+    listings = [[], away, []]
+
+    def answer(answers: list[Any]) -> Any:
+        with aws_errors("look"):
+            if isinstance(one := answers.pop(0), Exception):
+                raise one
+        return one
+
+    class Fake:
+        def state(self) -> State:
+            return answer(states)
+
+        def logs(self, _: object) -> list[Location]:
+            return answer(listings)
+
+    said: list[str] = []
+    assert follow.follow_logs(Fake(), STACK, said.append, SOON).phase == "ended"
+    assert said == ["AWS does not answer; asking again. The job goes on meanwhile."] * 2
+    assert (states, listings) == ([], [])
 
 
 def test_a_damaged_or_missing_log_is_empty(env, port: int) -> None:

@@ -442,6 +442,12 @@ def test_a_mistake_is_a_line_and_an_exit_code(
     assert "Traceback" not in done.stderr
 
 
+def test_a_region_of_prices_is_for_asking_them_anew(env) -> None:
+    done = verger("cloud", "prices", "--region", "eu-west-3", env=env)
+    assert done.returncode == 2
+    assert "--refresh" in done.stderr
+
+
 def test_prices_are_shown_with_date_and_source(env) -> None:
     done = verger("cloud", "prices", env={**env, "COLUMNS": "100"})
     known = prices.load()

@@ -170,7 +170,7 @@ def test_machines_need_a_session_for_their_credentials(resources) -> None:
     assert metadata["MinimumInstanceMetadataServiceVersion"] == 2
 
 
-def test_the_stack_is_made_once_changed_and_found(env, port: int) -> None:
+def test_the_stack_is_made_once_changed_and_found(env, port: int, monkeypatch) -> None:
     make_bucket(port, "photographs")
     session = make_session()
     with pytest.raises(SetupError) as raised:
@@ -182,8 +182,11 @@ def test_the_stack_is_made_once_changed_and_found(env, port: int) -> None:
     assert made.scheduler_role.startswith("arn:aws:iam::")
     assert stack.create_stack(session, "verger-data") == made
     assert stack.find_stack(session) == made
+    # A region that has got another zone since then: a subnet that moved would be another one.
+    monkeypatch.setattr(stack, "_three_zones", lambda _: [f"{REGION}d"] * 3)
     changed = stack.create_stack(session, "verger-data", others=["photographs"])
     assert changed.buckets == ("verger-data", "photographs")
+    assert changed.subnets == made.subnets
     cloudformation = session.client("cloudformation")
     (described,) = cloudformation.describe_stacks()["Stacks"]
     assert {tag["Key"]: tag["Value"] for tag in described["Tags"]} == TAGS

@@ -129,6 +129,8 @@ def prices(
         from verger.cli.cloud_plan import show_prices
         from verger.cloud.money import prices as price_list
 
+        if region and not refresh:
+            raise UsageError("--region is for --refresh only.", "Give both, or none.")
         if refresh:
             with console.stage("prices"):
                 prices_known = price_list.refresh(make_session(), region)

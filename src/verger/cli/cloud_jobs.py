@@ -197,7 +197,8 @@ def logs(
     """Show why a job failed, in its own words."""
     with reporting(debug):
         from verger.cloud.account.stack import find_stack
-        from verger.cloud.jobs.logs import find_error, follow_logs, read_log
+        from verger.cloud.jobs.follow import follow_logs
+        from verger.cloud.jobs.logs import find_error, read_log
 
         jobs = _look(days).running
         chosen = [one for one in jobs if job is None or one.id == job]

@@ -57,9 +57,18 @@ def parameters_of(described: dict[str, Any]) -> dict[str, str]:
 
 
 def apply(
-    client: Any, described: dict[str, Any] | None, parameters: dict[str, str], tags: dict[str, str]
+    client: Any,
+    described: dict[str, Any] | None,
+    parameters: dict[str, str | None],
+    tags: dict[str, str],
 ) -> None:
     """Make the stack, or change the one that `describe` gave, and wait; some minutes.
+
+    Args:
+        client: of boto3.
+        described: the stack that there is; None for none.
+        parameters: their values; None for the one that the stack has.
+        tags: of all that it makes.
 
     Raises:
         SetupError: AWS refuses, or a resource fails; it is named.
@@ -70,7 +79,9 @@ def apply(
         "StackName": STACK_NAME,
         "TemplateBody": template(),
         "Parameters": [
-            {"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()
+            {"ParameterKey": name}
+            | ({"UsePreviousValue": True} if value is None else {"ParameterValue": value})
+            for name, value in parameters.items()
         ],
         "Capabilities": ["CAPABILITY_IAM"],
         "Tags": [{"Key": name, "Value": value} for name, value in tags.items()],

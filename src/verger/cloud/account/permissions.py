@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.resources import files
 from typing import Any, Literal
 
@@ -59,7 +60,8 @@ def missing_rights(session: Any, arn: str, document: dict[str, Any]) -> list[str
     """The actions of a policy that somebody may not do, as AWS simulates it.
 
     Args:
-        session: a session of boto3; its credentials need iam:SimulatePrincipalPolicy.
+        session: a session of boto3; its credentials need iam:SimulatePrincipalPolicy, and
+            iam:GetRole where they are of a role that has a path.
         arn: who; of a user, or of the session of a role.
         document: the policy, of `policy`.
 
@@ -67,11 +69,12 @@ def missing_rights(session: Any, arn: str, document: dict[str, Any]) -> list[str
         SetupError: AWS refuses to say.
     """
     client = session.client("iam")
+    principal = _principal(client, arn)
     missing: list[str] = []
     for statement in document["Statement"]:
         with aws_errors("simulate the rights of these credentials"):
             pages = client.get_paginator("simulate_principal_policy").paginate(
-                PolicySourceArn=_principal(arn),
+                PolicySourceArn=principal,
                 ActionNames=statement["Action"],
                 ResourceArns=_examples(statement["Resource"]),
                 ContextEntries=list(_context(statement.get("Condition", {}))),
@@ -84,13 +87,17 @@ def missing_rights(session: Any, arn: str, document: dict[str, Any]) -> list[str
     return list(dict.fromkeys(missing))
 
 
-def _principal(arn: str) -> str:
+def _principal(client: Any, arn: str) -> str:
     """The user or role behind a session; the root of an account may do all, and is not simulated.
 
     Raises:
         SetupError: there is none that can be simulated.
     """
     if role := re.fullmatch(r"(arn:[^:]+):sts::(\d+):assumed-role/([^/]+)/.+", arn):
+        # A session does not know its role's path, and those of IAM Identity Center have one; who
+        # may not ask for it may well have a role without.
+        with suppress(SetupError), aws_errors("look at the role of these credentials"):
+            return str(client.get_role(RoleName=role[3])["Role"]["Arn"])
         return f"{role[1]}:iam::{role[2]}:role/{role[3]}"
     if ":user/" in arn or ":role/" in arn:
         return arn

@@ -166,7 +166,8 @@ def create_stack(
             "Buckets": ",".join(names),
             "BucketArns": ",".join(arns),
             "ObjectArns": ",".join(f"{arn}/*" for arn in arns),
-            "Zones": ",".join(_three_zones(session)),
+            # A subnet cannot move: where the region has got another zone, they stay as they are.
+            "Zones": None if "Zones" in before else ",".join(_three_zones(session)),
             "DiskKey": owned.kms_key or default_disk_key(session),
             **{name: kept.get(name, value) for name, value in owned.parameters.items()},
         },

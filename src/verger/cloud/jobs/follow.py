@@ -1,13 +1,15 @@
-"""How far a job on AWS is, by its own waves, until it has ended, whatever happens to it."""
+"""A job on AWS until it has ended, whatever happens to it: its waves, or its own words."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import TypeVar
 
+from verger.cloud.account.stack import Stack
 from verger.cloud.jobs.cluster import Cluster
 from verger.cloud.jobs.inventory import STOP_MINUTES
 from verger.cloud.jobs.job import State
+from verger.cloud.jobs.logs import read_log
 from verger.errors import SetupError, VergerError
 from verger.output.files import open_files
 from verger.output.layout import Outcome, Output
@@ -49,7 +51,7 @@ def follow(
     shown, since, told = "", time.now(), False
     ends_at = running.ends_at
     while True:
-        state = _patiently(running.state, progress, time)
+        state = _patiently(running.state, progress.note, time)
         if state.phase == "ended":
             if shown:
                 progress.finish()
@@ -66,14 +68,39 @@ def follow(
         idle = state.phase == "ending" and time.now() > since + ENDING
         if (late or idle) and not told:
             progress.note(f"The {running.title} is out of time and is told to end.")
-            _patiently(running.stop, progress, time)
+            _patiently(running.stop, progress.note, time)
             told, since = True, time.now()
         elif told and time.now() > since + timedelta(minutes=STOP_MINUTES):
             raise running.not_ended(state)
         time.sleep(time.poll_seconds)
 
 
-def _patiently(ask: Callable[[], Answer], progress: Progress, time: Time) -> Answer:
+def follow_logs(running: Cluster, stack: Stack, say: Callable[[str], None], time: Time) -> State:
+    """Say a job's words as they arrive in the bucket, until it has ended; EMR brings them late.
+
+    Raises:
+        VergerError: AWS does not answer for `PATIENCE`, or the bucket is forbidden.
+    """
+    shown: dict[str, int] = {}
+
+    def read() -> dict[str, str]:
+        return {file.uri: read_log(file) for file in running.logs(stack)}
+
+    while True:
+        state = _patiently(running.state, say, time)
+        for uri, text in _patiently(read, say, time).items():
+            lines, before = text.splitlines(), shown.get(uri, 0)
+            if lines[before:] and not before:
+                say(f"--- {uri}")
+            for line in lines[before:]:
+                say(line)
+            shown[uri] = max(before, len(lines))  # one that cannot be read now is empty
+        if state.phase == "ended":
+            return state
+        time.sleep(time.poll_seconds)
+
+
+def _patiently(ask: Callable[[], Answer], say: Callable[[str], None], time: Time) -> Answer:
     """Ask AWS again while the network is away."""
     lost: datetime | None = None
     while True:
@@ -84,7 +111,7 @@ def _patiently(ask: Callable[[], Answer], progress: Progress, time: Time) -> Ans
                 raise
             if lost is None:
                 lost = time.now()
-                progress.note("AWS does not answer; asking again. The job goes on meanwhile.")
+                say("AWS does not answer; asking again. The job goes on meanwhile.")
             if time.now() > lost + PATIENCE:
                 raise
         time.sleep(time.poll_seconds)

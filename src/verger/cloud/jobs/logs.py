@@ -4,15 +4,11 @@ import gzip
 import re
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from io import BytesIO
 from itertools import takewhile
 
-from verger.cloud.account.stack import Stack
-from verger.cloud.jobs.cluster import Cluster
-from verger.cloud.jobs.job import State
-from verger.progress import Time
 from verger.store import storage
 from verger.store.location import Location
 
@@ -77,25 +73,3 @@ def _traceback(lines: list[str]) -> list[str]:
                 break
         return traceback
     return [line for line in lines if line.startswith(("Exception in thread", "Caused by:"))][-2:]
-
-
-def follow_logs(running: Cluster, stack: Stack, say: Callable[[str], None], time: Time) -> State:
-    """Say a job's words as they arrive in the bucket, until it has ended; EMR brings them late.
-
-    Raises:
-        VergerError: AWS or the bucket does not answer.
-    """
-    shown: dict[str, int] = {}
-    while True:
-        state = running.state()
-        for file in running.logs(stack):
-            lines = read_log(file).splitlines()
-            before = shown.get(file.uri, 0)
-            if lines[before:] and not before:
-                say(f"--- {file.uri}")
-            for line in lines[before:]:
-                say(line)
-            shown[file.uri] = max(before, len(lines))  # one that cannot be read now is empty
-        if state.phase == "ended":
-            return state
-        time.sleep(time.poll_seconds)
