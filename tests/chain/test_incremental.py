@@ -89,6 +89,7 @@ def test_vanished_images_are_kept_until_they_are_pruned(images: Path, output: Pa
     gone.unlink()
     counts = counts_of(images, output)
     assert counts == {"listed": 23, "featurized": 0, "reused": 23, "rejected": 0, "kept": 1}
+    assert ", 1 kept" in (output / "report.html").read_text()
     name = str(gone.relative_to(images))
     assert name in set(matrix_of(output).path)
     counts = counts_of(images, output, prune=True)
@@ -373,6 +374,16 @@ def test_a_file_that_somebody_deleted_is_said_with_its_remedy(images: Path, outp
         go(images, output)
     assert "--fresh" in raised.value.hint
     assert go(images, output, fresh=True).counts.featurized == 24
+
+
+def test_fresh_starts_over_a_table_whose_log_is_damaged(images: Path, output: Path) -> None:
+    for log in output.rglob("_delta_log/*.json"):
+        log.write_text("{")
+    with pytest.raises(SetupError, match="cannot be used") as raised:
+        go(images, output)
+    assert "--fresh" in raised.value.hint
+    assert go(images, output, fresh=True).counts.featurized == 24
+    assert len(matrix_of(output)) == 24
 
 
 def test_the_table_has_a_row_a_file_and_says_which_run_wrote_it(

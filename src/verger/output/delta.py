@@ -26,23 +26,30 @@ def open_delta(location: Location) -> "DeltaTable | None":
     """The table in a folder as it is now; None where there is none.
 
     Raises:
-        UsageError: no table may have such a name.
         SetupError: it cannot be read.
     """
     # It takes 50 ms to load, and no worker needs it.
     from deltalake import DeltaTable
     from deltalake.exceptions import TableNotFoundError
 
-    if re.search("%[0-9A-Fa-f]{2}", location.uri):
-        raise UsageError(
-            f"The name {location} has a % with two digits, which no table may be below.",
-            "Give another output.",
-        )
     with explained(location):
         try:
             return DeltaTable(uri(location), storage_options=options(location))
         except TableNotFoundError:
             return None
+
+
+def check_name(location: Location) -> None:
+    """Refuse a folder that Delta would take for another one.
+
+    Raises:
+        UsageError: no table may have such a name.
+    """
+    if re.search("%[0-9A-Fa-f]{2}", location.uri):
+        raise UsageError(
+            f"The name {location} has a % with two digits, which no table may be below.",
+            "Give another output.",
+        )
 
 
 @contextmanager
@@ -63,7 +70,8 @@ def explained(location: Location) -> Iterator[None]:
             # Lines of Rust's may follow.
             f"The table {location} cannot be used: {str(error).partition(chr(10))[0]}",
             "Look at the disk, or at the store and its credentials; the same command goes on. "
-            "If the table itself is damaged, give another output.",
+            "If the table itself is damaged, give another output, or start this one over with "
+            "--fresh.",
         ) from error
 
 

@@ -85,7 +85,7 @@ def open_files(output: Output, **writer: Any) -> Table:
 
     Args:
         output: where it is.
-        writer: `said` and `check` of `Table`, of a process that writes to it.
+        writer: `said`, `check` and `anew` of `Table`, of a process that writes to it.
 
     Raises:
         SetupError: it cannot be read.

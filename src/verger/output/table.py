@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from verger.errors import SetupError
-from verger.output.delta import changed, explained, file_actions, open_delta, options, uri
+from verger.output.delta import (
+    changed,
+    check_name,
+    explained,
+    file_actions,
+    open_delta,
+    options,
+    uri,
+)
 from verger.output.layout import DataFile
 from verger.store import storage
 from verger.store.location import Location
@@ -46,6 +54,7 @@ class Table:
         partition: the name of the column whose value names the folder of a file.
         said: of each commit, for the history: who made it, and why.
         check: called before each change; raises when the table is another process' by now.
+        anew: whatever is there is not read, so that `delete` helps where it is damaged.
     """
 
     def __init__(
@@ -56,13 +65,15 @@ class Table:
         *,
         said: Words | None = None,
         check: Callable[[], None] = lambda: None,
+        anew: bool = False,
     ) -> None:
         self.location = location
         self.schema = schema
         self.partition = partition
         self.said = said or {}
         self.check = check
-        self._delta = open_delta(self.location)
+        check_name(location)
+        self._delta = None if anew else open_delta(location)
         self.version = self._delta.version() if self._delta else -1
 
     @property

@@ -92,11 +92,15 @@ def begin(
         spark=SparkRecord(version=pyspark.__version__, master=settings.master or ""),
     )
     manifest.timings = clock.timings
-    said = {"run": manifest.started_at, "verger_version": VERSION}
-    files = open_files(output, said=said, check=check_lock)
+    writer = {
+        "said": {"run": manifest.started_at, "verger_version": VERSION},
+        "check": check_lock,
+        "anew": settings.fresh,
+    }
+    files = open_files(output, **writer)
     # A table without rows may be one that a killed run was about to fill with the old ones.
     old = None if settings.fresh or files.files() else read_old_ledger(output)
-    old_identity = None if settings.fresh else _identity_of_rows(files, old)
+    old_identity = _identity_of_rows(files, old)
     return Run(
         settings=settings,
         output=output,
@@ -104,7 +108,7 @@ def begin(
         clock=clock,
         manifest=manifest,
         files=files,
-        scores=open_scores(output, said=said, check=check_lock),
+        scores=open_scores(output, **writer),
         old=old,
         old_identity=old_identity,
         identity=Identity(
