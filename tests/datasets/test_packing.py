@@ -510,6 +510,21 @@ def test_an_image_packed_anew_is_not_taken_for_another(source: Path, tmp_path: P
             read_packed(Location(str(tmp_path / "out")), image)
 
 
+def test_a_bit_that_turned_in_an_image_is_noticed(source: Path, tmp_path: Path) -> None:
+    go(source, tmp_path / "out")
+    folder, shard = Location(str(tmp_path / "out")), tmp_path / "out/shard-000000.parquet"
+    image, *_ = list_input(folder)
+    before, whole = shard.read_bytes(), read_packed(folder, image)
+    assert isinstance(whole, bytes)
+    turned = whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:]
+    shard.unlink()
+    shard.write_bytes(before.replace(whole, turned))
+    reading._row_group.cache_clear()
+    reading._opened.cache_clear()
+    with pytest.raises(OSError, match="not the bytes that were packed"):
+        read_packed(folder, image)
+
+
 def test_a_target_has_one_writer(source: Path, tmp_path: Path) -> None:
     target = tmp_path / "out"
     target.mkdir()

@@ -192,9 +192,12 @@ def test_the_first_frame_of_several_is_taken(kind: str) -> None:
     assert np.abs(difference).max() < 12
 
 
-def test_floating_point_pixels_are_unsupported() -> None:
-    data = encoded(Image.fromarray(np.ones((8, 8), np.float32)), "TIFF")
-    assert rejected(data).reason is Reason.UNSUPPORTED
+@pytest.mark.parametrize("top", [np.float32(1), np.int32(65536)])
+def test_pixels_of_a_range_that_is_not_known_are_unsupported(top: np.generic) -> None:
+    data = encoded(Image.fromarray(np.full((8, 8), top)), "TIFF")
+    found = rejected(data)
+    assert found.reason is Reason.UNSUPPORTED
+    assert "range that is not known" in found.detail
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ from verger.images.colours import to_srgb
 from verger.images.formats.tiff import PHOTOMETRIC, WHITE_IS_ZERO
 
 WHITE = (255, 255, 255, 255)
+WHITE_16 = 2**16 - 1
+"""The same of grey with 16 bits."""
 
 _STRIP_PIXELS = 2**24
 """Of a larger picture so many are converted at once: what lies between is small then."""
@@ -62,10 +64,17 @@ def _convert(image: Image.Image, profile: bytes, *, inverted: bool) -> tuple[Ima
 
 
 def _of_16_bits(image: Image.Image, *, inverted: bool) -> tuple[Image.Image, Image.Image | None]:
-    """Grey of 8 bits, and its transparency; Pillow would clip 16 bits at 255."""
-    wide = np.asarray(image).astype(np.int32).clip(0, 65535)
+    """Grey of 8 bits, and its transparency; Pillow would clip 16 bits at 255.
+
+    Raises:
+        ValueError: they are of 32 bits, and use more than 16.
+    """
+    wide = np.asarray(image).astype(np.int32)
+    if wide.max() > WHITE_16:
+        raise ValueError("pixels are integers of 32 bits, of a range that is not known")
+    wide = wide.clip(0)
     if inverted:
-        wide = 65535 - wide
+        wide = WHITE_16 - wide
     clear = image.info.get("transparency")
     opaque = None if clear is None else Image.fromarray((wide != clear).astype(np.uint8) * 255)
     return Image.fromarray((wide >> 8).astype(np.uint8)), opaque

@@ -1,6 +1,7 @@
 """Rows and images read out of the shards that `verger pack` made."""
 
 import errno
+import hashlib
 import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -162,7 +163,7 @@ def read_packed(folder: Location, image: ListedImage) -> bytes | Rejection:
     """The bytes of a packed image, or why packing it was refused.
 
     Raises:
-        OSError: the shard cannot be read, or holds another image there by now.
+        OSError: the shard cannot be read, or holds other bytes there than it held.
     """
     # One thread reads a row group, which the others then find.
     with _reading:
@@ -173,7 +174,11 @@ def read_packed(folder: Location, image: ListedImage) -> bytes | Rejection:
     row = found[0]
     if row["bytes"] is None:
         return Rejection(Reason(row["reason"]), row["detail"])
-    return bytes(row["bytes"])
+    data = bytes(row["bytes"])
+    # Images stand in a shard as they are: nothing of Parquet's would notice a bit that has turned.
+    if image.etag and hashlib.sha256(data).hexdigest() != image.etag:
+        raise OSError(errno.EIO, "not the bytes that were packed", image.path)
+    return data
 
 
 @lru_cache(maxsize=OPEN_SHARDS)

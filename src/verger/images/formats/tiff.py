@@ -25,6 +25,9 @@ _PIXEL_TAGS = {
 }  # fmt: skip
 """What decoding needs, the orientation and the profile; texts and resolutions may be damaged."""
 
+_WEBP = 50001
+"""The compression that Pillow knows, and the libtiff in its wheels lacks."""
+
 _SHORT, _LONG = 3, 4
 
 
@@ -177,14 +180,17 @@ def why_not(data: bytes) -> str | None:
     if not {WIDTH, HEIGHT} <= set(tags) or not {STRIPS, TILES} & set(tags):
         return None
     compression = directory.value(COMPRESSION, 1)
-    if compression not in TiffImagePlugin.COMPRESSION_INFO:
+    if compression == _WEBP or compression not in TiffImagePlugin.COMPRESSION_INFO:
         return f"a TIFF of compression {compression}"
     try:
         TiffImagePlugin.TiffImageFile(io.BytesIO(pixels)).close()
     except (SyntaxError, KeyError) as error:
         if str(error) in {"unknown pixel mode", "unknown data organization"}:
             photometric, samples = directory.value(PHOTOMETRIC, 0), directory.value(SAMPLES, 1)
-            return f"a TIFF with {samples} numbers a pixel, of kind {photometric}"
+            return (
+                f"a TIFF with this depth of {samples} samples a pixel "
+                f"(photometric interpretation {photometric})"
+            )
     except Exception:  # noqa: BLE001 - damaged tags raise nearly anything
         return None
     return None
