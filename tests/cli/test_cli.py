@@ -75,7 +75,7 @@ def test_ctrl_c_ends_with_130_and_the_next_run_goes_on(
         os.killpg(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "goes on from here" in errors
+    assert "goes on from whatever is done" in errors
     assert "Traceback" not in errors
     status = json.loads((tmp_path / "out/manifest.json").read_text())["status"]
     assert status == "interrupted"
@@ -150,6 +150,9 @@ def test_the_demo_says_where_matrix_and_model_are(tmp_path: Path) -> None:
     for name in ("pca/matrix.csv", "model"):
         assert (tmp_path / "demo/output" / name).exists()
         assert name in done.stdout.replace("\n", "")
+    refused = verger("demo", tmp_path / "demo", "--images", "45")
+    assert refused.returncode == 2
+    assert "has 30 photographs" in refused.stderr
 
 
 def test_doctor_says_what_is_here() -> None:

@@ -108,6 +108,18 @@ def test_pictures_that_had_gone_are_shown_when_they_are_back(port: int, output: 
     assert {ask(port, f"/pictures/{number}")[0] for number in range(24)} == {200}
 
 
+def test_a_correction_that_cannot_be_written_says_why(
+    output: Path, photo: Path, tmp_path: Path
+) -> None:
+    kept = tmp_path / "new"
+    with serving(output, "--corrections", kept) as port:
+        kept.write_text("no folder")
+        query = f"label={photo.parent.name.replace(' ', '%20')}&consent=yes"
+        status, problem, _ = ask(port, f"/api/corrections?{query}", photo.read_bytes())
+    assert status == 507
+    assert problem["detail"] == "The photograph cannot be kept: Not a directory."
+
+
 def test_openapi_names_every_status(port: int) -> None:
     _, document, _ = ask(port, "/openapi.json")
     responses = document["paths"]["/api/classify"]["post"]["responses"]

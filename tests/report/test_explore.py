@@ -96,7 +96,9 @@ def test_the_table_is_made_once_for_an_output_and_again_after_another_run(output
     assert explorer.make_table(output, Progress()).stat().st_mtime_ns == made
     manifest = Path(output.manifest.path)
     manifest.write_text(manifest.read_text().replace("2026-01-01", "2026-01-02"))
-    assert explorer.make_table(output, Progress()) != first
+    again = explorer.make_table(output, Progress())
+    assert [*again.parent.glob("*.parquet")] == [again], "nothing of the run before is left"
+    assert again != first
 
 
 def test_an_output_without_pca_is_refused(output: Output) -> None:
@@ -113,7 +115,7 @@ def test_what_is_no_output_is_refused_by_the_command(tmp_path: Path) -> None:
 
 def test_the_viewer_answers_on_loopback_and_ends_with_the_block(tmp_path: Path) -> None:
     viewer, table = script(tmp_path / "viewer", SERVER), tmp_path / "table.parquet"
-    with explorer.serving(viewer, table, 0, Progress()) as address:
+    with explorer.serving(viewer, table, 0, Progress()) as (address, _):
         assert address.startswith("http://127.0.0.1:")
         with urlopen(address) as answer:
             assert answer.status == 200
@@ -142,7 +144,7 @@ def test_a_proxy_does_not_hide_the_viewer(tmp_path: Path, monkeypatch) -> None:
 def test_a_viewer_that_does_not_want_to_end_is_killed(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(explorer, "END_SECONDS", 0.1)
     viewer, table = script(tmp_path / "viewer", DEAF), tmp_path / "table.parquet"
-    with explorer.serving(viewer, table, 0, Progress()) as address, urlopen(address):
+    with explorer.serving(viewer, table, 0, Progress()) as (address, _), urlopen(address):
         pass
     with pytest.raises(URLError):
         urlopen(address)
@@ -156,7 +158,7 @@ def test_a_viewer_is_gone_though_ctrl_c_is_pressed_again(tmp_path: Path, monkeyp
     viewer, table = script(tmp_path / "viewer", DEAF), tmp_path / "table.parquet"
     with (
         pytest.raises(KeyboardInterrupt),
-        explorer.serving(viewer, table, 0, Progress()) as address,
+        explorer.serving(viewer, table, 0, Progress()) as (address, _),
         urlopen(address),
     ):
         monkeypatch.setattr(explorer.subprocess.Popen, "wait", press)
@@ -171,6 +173,17 @@ def test_a_viewer_that_ends_is_said_with_its_last_words(tmp_path: Path) -> None:
         explorer.serving(viewer, tmp_path / "table.parquet", 0, Progress()),
     ):
         pytest.fail("it was taken to run")
+
+
+def test_a_viewer_that_ends_later_is_said_too(tmp_path: Path) -> None:
+    once = SERVER.replace("serve_forever", "handle_request")
+    assert once != SERVER
+    viewer, table = script(tmp_path / "viewer", once), tmp_path / "table.parquet"
+    with (
+        pytest.raises(SetupError, match="The viewer ended"),
+        explorer.serving(viewer, table, 0, Progress()) as (_, wait),
+    ):
+        wait()
 
 
 def test_an_installation_that_fails_is_made_anew_the_next_time(cache: Path, monkeypatch) -> None:
@@ -200,7 +213,7 @@ def test_the_real_viewer_has_every_row(output: Output) -> None:
     installed = (viewer.parents[1] / "pip.log").stat().st_mtime_ns
     assert explorer.install(Progress()) == viewer
     assert (viewer.parents[1] / "pip.log").stat().st_mtime_ns == installed, "not twice"
-    with explorer.serving(viewer, table, 0, Progress()) as address:
+    with explorer.serving(viewer, table, 0, Progress()) as (address, _):
         with urlopen(f"{address}data/metadata.json") as answer:
             props = json.loads(answer.read())["props"]
         with urlopen(f"{address}data/dataset.parquet") as answer:

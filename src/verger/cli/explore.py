@@ -1,6 +1,5 @@
 """The command that shows the interactive map of all images."""
 
-import signal
 from contextlib import ExitStack, suppress
 from typing import Annotated
 
@@ -29,8 +28,8 @@ def explore(
             with console.progress() as shown:
                 table = explorer.make_table(output, shown)
                 viewer = explorer.install(shown)
-                address = stack.enter_context(explorer.serving(viewer, table, port, shown))
+                serving = explorer.serving(viewer, table, port, shown)
+                address, wait = stack.enter_context(serving)
             console.say(f"{address} (Ctrl-C ends it)")
             with suppress(KeyboardInterrupt):
-                while True:
-                    signal.pause()
+                wait()

@@ -32,7 +32,7 @@ def reporting(debug: bool) -> Iterator[None]:
         console.show_error(error)
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt:
-        console.stderr.print("Interrupted. Run the same command again and it goes on from here.")
+        console.stderr.print("Interrupted. The same command goes on from whatever is done.")
         raise typer.Exit(INTERRUPTED) from None
     except (typer.Exit, typer.Abort):
         raise

@@ -9,7 +9,11 @@ import typer
 from verger.cli import console
 from verger.cli.options import Debug, Json, Language, with_settings
 from verger.cli.reporting import reporting
+from verger.errors import UsageError
 from verger.settings import RunSettings, make_settings, options_for
+
+IMAGES = 1200
+"""Of a demo."""
 
 
 @with_settings()
@@ -36,7 +40,9 @@ def transform(
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where images and results go.")] = Path("demo"),
     *,
-    images: Annotated[int, typer.Option(help="How many photographs are rendered.")] = 1200,
+    images: Annotated[
+        int | None, typer.Option(help=f"How many photographs are rendered. Default: {IMAGES}.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same photographs.")] = 0,
     lang: Language = "en",
     json: Json = False,
@@ -44,15 +50,22 @@ def demo(
 ) -> None:
     """Render photographs of fruit and run the whole chain on them."""
     with reporting(debug):
-        from verger.datasets.demo import write_demo_images
+        from verger.datasets.demo import KINDS, write_demo_images
 
         photographs, unfinished = folder / "images", folder / "images.partial"
         if not photographs.exists():
             # An interrupted call leaves none that the next would take for all.
             shutil.rmtree(unfinished, ignore_errors=True)
             with console.progress() as shown:
-                write_demo_images(unfinished, images=images, seed=seed, progress=shown)
+                write_demo_images(unfinished, images=images or IMAGES, seed=seed, progress=shown)
             unfinished.rename(photographs)
+        elif images is not None:
+            had = sum(1 for _ in photographs.glob("*/*"))
+            if had != max(images, len(KINDS)):
+                raise UsageError(
+                    f"{photographs} has {had:,} photographs, of an earlier demo.",
+                    "Leave out --images, or give another folder.",
+                )
         settings = make_settings(input=str(photographs), output=str(folder / "output"), lang=lang)
         run_chain(settings, as_json=json, debug=debug)
 

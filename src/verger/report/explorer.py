@@ -8,12 +8,12 @@ import subprocess
 import sys
 import time
 import venv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 from urllib.request import ProxyHandler, build_opener
 
 import pyarrow as pa
@@ -60,9 +60,10 @@ def make_table(output: Output, progress: Progress) -> Path:
         raise InputError(
             f"{output.location} has no PCA, so there is no map.", "Let its run end first."
         )
-    key = "\n".join((str(output.location), manifest.started_at, str(manifest.finished_at)))
-    name = hashlib.sha256(key.encode()).hexdigest()[:32]
-    table = cache_folder() / "explore" / f"{name}.parquet"
+    of_output = hashlib.sha256(str(output.location).encode()).hexdigest()[:32]
+    run = f"{manifest.started_at}\n{manifest.finished_at}"
+    of_run = hashlib.sha256(run.encode()).hexdigest()[:32]
+    table = cache_folder() / "explore" / f"{of_output}-{of_run}.parquet"
     if table.exists() and manifest.status == "complete":
         return table
     table.parent.mkdir(parents=True, exist_ok=True)
@@ -78,6 +79,10 @@ def make_table(output: Output, progress: Progress) -> Path:
         ) from error
     else:
         partial.replace(table)
+        # Images of earlier runs may have been erased since.
+        for old in table.parent.glob(f"{of_output}-*.parquet"):
+            if old != table:
+                old.unlink(missing_ok=True)
     finally:
         partial.unlink(missing_ok=True)
     return table
@@ -121,7 +126,9 @@ def install(progress: Progress) -> Path:
 
 
 @contextmanager
-def serving(viewer: Path, table: Path, port: int, progress: Progress) -> Iterator[str]:
+def serving(
+    viewer: Path, table: Path, port: int, progress: Progress
+) -> Iterator[tuple[str, Callable[[], NoReturn]]]:
     """Run the viewer on loopback; it ends with the block.
 
     Args:
@@ -131,7 +138,7 @@ def serving(viewer: Path, table: Path, port: int, progress: Progress) -> Iterato
         progress: is told that it starts.
 
     Yields:
-        Its address.
+        Its address, and what waits until it ends by itself, which is a SetupError.
 
     Raises:
         SetupError: the port is taken, or it ends, or does not answer.
@@ -147,10 +154,15 @@ def serving(viewer: Path, table: Path, port: int, progress: Progress) -> Iterato
         process = subprocess.Popen(  # noqa: S603 - the viewer that was installed for this
             command, stdout=stream, stderr=stream
         )
+
+        def wait() -> NoReturn:
+            process.wait()
+            raise _ended(log)
+
         try:
             _wait_until_ready(process, address, log)
             progress.finish()
-            yield address
+            yield address, wait
         finally:
             _end(process)
 
@@ -231,13 +243,17 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", address: str, log: Pat
     ask = build_opener(ProxyHandler({})).open  # no proxy is on the way to this machine
     while time.monotonic() < end:
         if process.poll() is not None:
-            raise SetupError(f"The viewer ended: {_last_line(log)}", f"All it said is in {log}.")
+            raise _ended(log)
         try:
             with ask(address, timeout=5):
                 return
         except OSError:
             time.sleep(0.2)
     raise SetupError(f"The viewer does not answer at {address}.", f"What it said is in {log}.")
+
+
+def _ended(log: Path) -> SetupError:
+    return SetupError(f"The viewer ended: {_last_line(log)}", f"All it said is in {log}.")
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from verger.errors import VergerError
 from verger.images.thumbnails import find_images, thumbnail, thumbnail_loader
 from verger.output.layout import Output, Reason, Rejection
 from verger.output.manifest import read_manifest
@@ -125,7 +126,11 @@ class _Server:
         return JSONResponse(self._describe(answer))
 
     async def correct(self, request: Request) -> Response:
-        """Keep a photograph under the class that its sender names, for the next run."""
+        """Keep a photograph under the class that its sender names, for the next run.
+
+        Raises:
+            HTTPException: it is not kept, for a reason that the sender or the server has.
+        """
         if self.corrections is None:
             raise HTTPException(403, "This server keeps no photographs.")
         label = request.query_params.get("label", "")
@@ -135,7 +140,11 @@ class _Server:
             raise HTTPException(422, "Nothing is kept without consent=yes.")
         data = await self._read_photograph(request)
         pixels = await _in_time(self.desk.pixels(data))
-        await run_in_threadpool(keep, pixels, label, self.corrections)
+        try:
+            await run_in_threadpool(keep, pixels, label, self.corrections)
+        except (OSError, VergerError) as error:
+            why = error.message if isinstance(error, VergerError) else f"{error.strerror}."
+            raise HTTPException(507, f"The photograph cannot be kept: {why}") from error
         return JSONResponse({"kept": label}, 201)
 
     async def picture(self, request: Request) -> Response:

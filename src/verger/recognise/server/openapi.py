@@ -66,7 +66,10 @@ def describe(max_bytes: int, labels: tuple[str, ...]) -> dict[str, Any]:
                     ],
                     "requestBody": body,
                     "responses": _responses("201", "It is kept.", "Kept")
-                    | {"403": _problem("This server keeps no photographs.")},
+                    | {
+                        "403": _problem("This server keeps no photographs."),
+                        "507": _problem("It cannot be written."),
+                    },
                 }
             },
             "/health": {
