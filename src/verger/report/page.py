@@ -3,6 +3,7 @@
 import base64
 import hashlib
 from collections.abc import Iterable
+from functools import cache
 from importlib.resources import files
 from math import floor, log10
 from typing import Any
@@ -76,9 +77,7 @@ def write_report(
     if contents.spectrum:
         chart = plots.scree_figure(contents.spectrum, contents.kept, words)
     scripts = [_asset(PLOTLY), _asset("page.js")] if points or chart else []
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.filters.update(number_formats(language))
-    page = environment.from_string(_asset("page.html.j2")).render(
+    page = _template(language).render(
         contents=contents,
         manifest=manifest,
         classes=contents.classes,
@@ -106,6 +105,14 @@ def write_report(
         scripts=[Markup(script) for script in scripts],  # noqa: S704
     )
     storage.write_bytes(output.report, page.encode(errors="backslashreplace"))
+
+
+@cache
+def _template(language: str) -> jinja2.Template:
+    """The page, compiled once in a process: that takes as long as to draw a small one."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    environment.filters.update(number_formats(language))
+    return environment.from_string(_asset("page.html.j2"))
 
 
 def _pictures_of(
