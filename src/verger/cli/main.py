@@ -16,6 +16,7 @@ from verger.cli.pack import pack
 from verger.cli.report import report
 from verger.cli.run import demo, run, transform
 from verger.cli.serve import serve
+from verger.imports import leave_out_pandas
 from verger.version import VERSION
 
 app = typer.Typer(
@@ -53,4 +54,5 @@ def _version(
 
 def main() -> None:
     """Run the command line."""
+    leave_out_pandas()
     app()

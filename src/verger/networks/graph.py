@@ -222,12 +222,12 @@ def payload_of(model: Any, engine: EngineName) -> bytes:
         buffer = io.BytesIO()
         np.savez(buffer, *model.get_weights())
         return buffer.getvalue()
-    import openvino
+    from openvino.tools.ovc import convert_model
 
     with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder) / "model"
         model.export(str(saved), format="tf_saved_model", verbose=False)
-        return _zip_graph(openvino.convert_model(saved))
+        return _zip_graph(convert_model(saved))
 
 
 def _zip_graph(graph: Any) -> bytes:

@@ -8,7 +8,9 @@ import os
 import sys
 from pathlib import Path
 
-NEEDED = ("openvino", "verger.spark.extraction")
+from verger.imports import import_openvino, leave_out_pandas
+
+NEEDED = ("pyarrow.compute", "pyarrow.parquet", "verger.spark.extraction")
 """What workers would import one after the other, each for itself."""
 
 
@@ -27,6 +29,8 @@ def prefer_installed() -> None:
 
 if __name__ == "__main__":
     prefer_installed()
+    import_openvino()
     for name in NEEDED:
         importlib.import_module(name)
+    leave_out_pandas()
     importlib.import_module("pyspark.daemon").manager()

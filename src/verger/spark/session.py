@@ -46,7 +46,7 @@ SETTINGS: dict[str, Any] = {
 }
 """Spark's own settings, wherever it runs."""
 
-WHILE_JAVA_STARTS = ("pandas", "pyarrow.dataset", "pyspark.ml.linalg")
+WHILE_JAVA_STARTS = ("pyarrow.dataset", "pyspark.ml.linalg")
 """What is slow to import, and needed as soon as Spark runs."""
 
 EXECUTOR_SECONDS = 30.0
