@@ -3,8 +3,8 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.abc import MetaPathFinder
-from typing import Any
 
 import pyarrow as pa
 
@@ -35,18 +35,18 @@ def without(name: str) -> Iterator[None]:
 def leave_out_pandas() -> None:
     """Have Arrow take it that pandas is not installed, unless it is imported already.
 
-    At its first array Arrow imports pandas, to see whether what it is given is of pandas: a third
-    of a second and 40 MB, in the driver and in each worker. Where `to_pandas` is called later,
-    Arrow imports it even so. For verger's own processes: in a program that gives its DataFrames to
-    Arrow, they would not be known as such.
+    At its first array Arrow imports pandas, to see whether what it is given is of pandas. Where
+    `to_pandas` is called later, it imports it even so. For verger's own processes: in a program
+    that gives its DataFrames to Arrow, they would not be known as such.
     """
-    if "pandas" not in sys.modules:
-        with without("pandas"):
-            pa.array([])
+    with without("pandas"):
+        pa.array([])
 
 
-def import_openvino() -> Any:
-    """OpenVINO without its converter of models: that takes two thirds of the time of its import."""
+def import_openvino() -> None:
+    """Import OpenVINO without its converter of models, which takes most of the time of that.
+
+    For verger's own processes too: `openvino.convert_model` is not there afterwards.
+    """
     with without("openvino.tools"):
-        import openvino
-    return openvino
+        import_module("openvino")

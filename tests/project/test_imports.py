@@ -59,6 +59,12 @@ def test_a_module_that_was_left_out_can_be_imported_afterwards() -> None:
     assert run_python(code) == "True True"
 
 
+def test_a_program_that_uses_verger_has_all_of_openvino() -> None:
+    code = "from verger.networks.engines import engine_for; "
+    code += "from verger.networks.graph import load_backbone; engine_for(load_backbone()); "
+    assert run_python(code + "import openvino; print(callable(openvino.convert_model))") == "True"
+
+
 @pytest.mark.spark
 def test_neither_commands_nor_their_workers_import_it(orchard: Path, tmp_path: Path) -> None:
     """Arrow was asked in each worker: rows of features are made with it."""

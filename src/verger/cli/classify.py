@@ -10,6 +10,7 @@ from rich.text import Text
 from verger.cli import console
 from verger.cli.options import Debug, In, Json
 from verger.cli.reporting import reporting
+from verger.imports import import_openvino
 
 if TYPE_CHECKING:
     from verger.recognise.recogniser import Answer
@@ -32,6 +33,7 @@ def classify(
         from verger.recognise.photo import open_recogniser, read_photograph
         from verger.store.location import Location
 
+        import_openvino()
         output = Output(Location.parse(folder))
         recogniser, photographer = open_recogniser(output)
         bad = 0

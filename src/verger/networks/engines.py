@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verger.errors import SetupError
-from verger.imports import import_openvino
 from verger.networks.graph import Backbone
 from verger.networks.keras_application import application_from_arrays
 from verger.networks.mobilenet_v2 import model_from_arrays
@@ -98,7 +97,8 @@ class OpenVinoEngine:
     """2 to 8 images stay in the processor's cache, 32 do not."""
 
     def __init__(self, backbone: Backbone) -> None:
-        openvino = import_openvino()
+        import openvino
+
         core = openvino.Core()
         if backbone.precision == "bf16" and "BF16" not in core.get_property(
             "CPU", "OPTIMIZATION_CAPABILITIES"

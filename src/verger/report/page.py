@@ -109,7 +109,7 @@ def write_report(
 
 @cache
 def _template(language: str) -> jinja2.Template:
-    """The page, compiled once in a process: that takes as long as to draw a small one."""
+    """The page, which is compiled once in a process."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters.update(number_formats(language))
     return environment.from_string(_asset("page.html.j2"))
