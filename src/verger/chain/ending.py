@@ -66,8 +66,8 @@ def complete(
 def _on_the_page(manifest: Manifest) -> tuple[Any, ...]:
     """What the page says that may change while the matrix stays."""
     had, counts = manifest.settings, manifest.counts
-    gone = counts.listed, counts.rejected, counts.kept
-    return manifest.input, had.get("lang", "en"), had.get("credit"), gone
+    files = counts.listed, counts.rejected, counts.kept
+    return manifest.input, had.get("lang", "en"), had.get("credit"), files
 
 
 def withdraw(this: Run, *, keep_model: bool) -> None:

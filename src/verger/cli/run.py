@@ -50,7 +50,7 @@ def demo(
 ) -> None:
     """Render photographs of fruit and run the whole chain on them."""
     with reporting(debug):
-        from verger.datasets.demo import KINDS, write_demo_images
+        from verger.datasets.demo import number_of_demo_images, write_demo_images
 
         photographs, unfinished = folder / "images", folder / "images.partial"
         if not photographs.exists():
@@ -61,7 +61,7 @@ def demo(
             unfinished.rename(photographs)
         elif images is not None:
             had = sum(1 for _ in photographs.glob("*/*"))
-            if had != max(images, len(KINDS)):
+            if had != number_of_demo_images(images):
                 raise UsageError(
                     f"{photographs} has {had:,} photographs, of an earlier demo.",
                     "Leave out --images, or give another folder.",

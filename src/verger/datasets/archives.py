@@ -25,6 +25,9 @@ _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile
 _ENCRYPTED, _UTF8 = 0x1, 0x800
 """Flags of an entry; without the second, nobody knows what its name is written in."""
 
+_FIELD = struct.Struct("<HH")
+"""The head of an extra field: its kind, and the length of its body."""
+
 _UNICODE_PATH = 0x7075
 """The extra field in which Info-ZIP has the name again, in UTF-8."""
 
@@ -80,9 +83,9 @@ def _raw_name(entry: zipfile.ZipInfo) -> str | bytes:
         return entry.orig_filename
     raw = entry.orig_filename.encode("cp437")  # as zipfile has decoded it
     extra = entry.extra
-    while len(extra) >= 4:  # noqa: PLR2004 - the head of a field: its kind and length
-        kind, length = struct.unpack_from("<HH", extra)
-        body, extra = extra[4 : 4 + length], extra[4 + length :]
+    while len(extra) >= _FIELD.size:
+        kind, length = _FIELD.unpack_from(extra)
+        body, extra = extra[_FIELD.size :][:length], extra[_FIELD.size + length :]
         # It is of this name, and not of the one before somebody renamed the entry.
         if kind == _UNICODE_PATH and body[1:5] == struct.pack("<I", zlib.crc32(raw)):
             return body[5:].decode(errors="replace")

@@ -275,16 +275,21 @@ def _lit(colours: Array, normals: Array) -> Array:
     return colours[:, :3] * (diffuse * rim)[:, None] + highlight[:, None]
 
 
+def number_of_demo_images(wanted: int) -> int:
+    """How many `write_demo_images` writes: one of each kind at least."""
+    return max(wanted, len(KINDS))
+
+
 def write_demo_images(
-    folder: Path, *, images: int = 1200, seed: int = 0, progress: Progress | None = None
+    folder: Path, *, images: int, seed: int = 0, progress: Progress | None = None
 ) -> None:
     """Write `images` JPEG files, evenly over KINDS, as folder/<kind>/r_<frame>_100.jpg.
 
     Each kind makes one full turn; where the number is no multiple of that of the kinds, the last
-    ones lack a frame. There is at least one of each kind.
+    ones lack a frame; see `number_of_demo_images`.
     """
     shown = progress or Progress()
-    total = max(images, len(KINDS))
+    total = number_of_demo_images(images)
     frames = -(-total // len(KINDS))
     # What is drawn of a kind serves all its frames.
     wanted = sorted((number % len(KINDS), number // len(KINDS)) for number in range(total))
